@@ -1,0 +1,174 @@
+"""A batch: the values of each modality and, for each row, which modalities it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Batch"]
+
+
+class Batch:
+    """Rows of several modalities, any of which a row may lack.
+
+    A whole data set is a `Batch` too: indexing one with row numbers gives a smaller one, so that a data set in memory
+    needs no other class, and a training batch is one indexing operation a modality.
+
+    Args:
+        values: name to tensor `[B, ...]`. What stands where a value is absent is never read.
+        present: name to boolean tensor `[B]`; a name left out is present in every row.
+
+    Raises:
+        ValueError: if there is no modality, lengths disagree or `present` names what `values` does not hold.
+
+    Example:
+        >>> batch = Batch({"label": torch.tensor([7, 0])}, {"label": torch.tensor([True, False])})
+        >>> len(batch), batch.complete
+        (2, False)
+    """
+
+    def __init__(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> None:
+        present = present or {}
+        if not values:
+            raise ValueError("a batch needs at least one modality")
+        for name in present:
+            if name not in values:
+                raise ValueError(f"present: unknown modality '{name}'; values has {', '.join(values)}")
+        length = len(next(iter(values.values())))
+        self.values = dict(values)
+        self.present = {
+            name: present[name] if name in present else torch.ones(length, dtype=torch.bool, device=value.device)
+            for name, value in values.items()
+        }
+        for name, value in self.values.items():
+            if len(value) != length or self.present[name].shape != (length,):
+                raise ValueError(
+                    f"modality '{name}': expected {length} rows of values and presence as in the first modality, got"
+                    f" {len(value)} rows and presence of shape {tuple(self.present[name].shape)}"
+                )
+        self._length = length
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], present: Mapping[str, Any] | None = None) -> Batch:
+        """Turn arrays, lists or tensors with holes into a batch: the one place where "missing" becomes presence.
+
+        A row of a modality is absent where its value is None, where all its numbers are NaN, or where the mask
+        `present` says so.
+
+        Args:
+            values: name to tensor, array or sequence of B rows; in a sequence a row may be None.
+            present: optional masks, name to B booleans.
+
+        Raises:
+            ValueError: if a present row holds a NaN among numbers (naming modality, row and element), if rows have
+                different shapes, or as `Batch` itself does.
+
+        Example:
+            >>> Batch.of({"age": [31.0, float("nan")], "label": [None, 4]}).present["label"]
+            tensor([False,  True])
+        """
+        tensors, presence = {}, {}
+        for name, rows in values.items():
+            mask = None if present is None or name not in present else torch.as_tensor(present[name], dtype=torch.bool)
+            tensors[name], presence[name] = _with_presence(name, rows, mask)
+        for name in present or {}:
+            if name not in values:
+                raise ValueError(f"present: unknown modality '{name}'; values has {', '.join(values)}")
+        return cls(tensors, presence)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, rows: Tensor | slice | Sequence[int]) -> Batch:
+        return Batch({n: v[rows] for n, v in self.values.items()}, {n: p[rows] for n, p in self.present.items()})
+
+    def __repr__(self) -> str:
+        parts = (f"{n}: {tuple(v.shape[1:])}, {int(self.present[n].sum())} present" for n, v in self.values.items())
+        return f"Batch({len(self)} rows; {'; '.join(parts)})"
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+        return Batch(
+            {n: v.to(device, non_blocking=non_blocking) for n, v in self.values.items()},
+            {n: p.to(device, non_blocking=non_blocking) for n, p in self.present.items()},
+        )
+
+    def only(self, names: Iterable[str]) -> Batch:
+        """The same rows with only these modalities; others count as absent.
+
+        Raises:
+            ValueError: if a name is not in the batch, or none is given.
+        """
+        names = list(names)
+        for name in names:
+            if name not in self.values:
+                raise ValueError(f"unknown modality '{name}'; this batch has {', '.join(self.values)}")
+        return Batch({n: self.values[n] for n in names}, {n: self.present[n] for n in names})
+
+    def rows(self, name: str) -> Tensor | None:
+        """The row numbers `[R]` in which a modality is present; None where that is all of them.
+
+        A modality that the batch does not hold is present in no row.
+        """
+        return self._rows[name] if name in self.values else torch.zeros(0, dtype=torch.long, device=self.device)
+
+    @cached_property
+    def _rows(self) -> dict[str, Tensor | None]:
+        return {n: None if bool(p.all()) else p.nonzero().flatten() for n, p in self.present.items()}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the values are."""
+        return next(iter(self.values.values())).device
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has every modality."""
+        return all(rows is None for rows in self._rows.values())
+
+    def presence(self, names: Sequence[str]) -> Tensor:
+        """Presence as one table `[B, N]` in the order of `names`; a name the batch lacks is absent."""
+        absent = torch.zeros(len(self), dtype=torch.bool, device=self.device)
+        return torch.stack([self.present.get(name, absent) for name in names], 1)
+
+
+def _with_presence(name: str, rows: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    if isinstance(rows, list | tuple):
+        some = next((row for row in rows if row is not None), None)
+        if some is None:
+            raise ValueError(f"modality '{name}': every value is None; leave the modality out instead")
+        given = torch.tensor([row is not None for row in rows])
+        filled = [torch.as_tensor(some if row is None else row) for row in rows]
+        for index, row in enumerate(filled):
+            if row.shape != filled[0].shape:
+                raise ValueError(
+                    f"modality '{name}', row {index}: expected shape {tuple(filled[0].shape)} as in the first row,"
+                    f" got {tuple(row.shape)}"
+                )
+        dtype = reduce(torch.promote_types, (row.dtype for row in filled))
+        tensor = torch.stack([row.to(dtype) for row in filled])
+    else:
+        tensor = torch.as_tensor(rows)
+        given = torch.ones(len(tensor), dtype=torch.bool)
+    if mask is not None:
+        if mask.shape != given.shape:
+            raise ValueError(f"present['{name}']: expected {len(given)} booleans, got shape {tuple(mask.shape)}")
+        given = given & mask
+    if tensor.is_floating_point():
+        holes = tensor.isnan().reshape(len(tensor), -1)
+        given = given & ~(holes.all(1) if holes.shape[1] else holes.any(1))
+        partly = holes.any(1) & given
+        if partly.any():
+            row = int(partly.nonzero()[0])
+            raise ValueError(
+                f"modality '{name}', row {row}, element {int(holes[row].nonzero()[0])}: NaN among other values; a row"
+                " is either all there or absent (all NaN, None, or masked by `present`)"
+            )
+        if tensor.dtype == torch.float64:
+            tensor = tensor.float()
+    return tensor, given
+

@@ -1,0 +1,110 @@
+"""Diagonal Gaussian experts, their product with the prior (Eq. 4), and the divergence from the prior."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+__all__ = ["Experts", "kl_to_prior", "product_of_experts"]
+
+
+class Experts(NamedTuple):
+    """What the encoders say of a batch: one diagonal Gaussian q~(z | x_i) a modality and row.
+
+    Where `present` is false the numbers mean nothing and are never read.
+    """
+
+    mean: Tensor
+    """`[N, B, D]`"""
+    log_variance: Tensor
+    """`[N, B, D]`"""
+    present: Tensor
+    """`[B, N]`, boolean"""
+
+
+def product_of_experts(
+    mean: Tensor, log_variance: Tensor, subsets: Tensor, present: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""The posteriors of all subsets of modalities at once, prior expert included (paper, Eq. 4).
+
+    With precisions :math:`T_i = 1 / \sigma_i^2` and the prior's :math:`T_0 = 1, \mu_0 = 0`,
+
+    .. math:: q(z \mid X_s) \propto p(z) \prod_{i \in s} \tilde q(z \mid x_i)
+              = \mathcal N\Big(\tfrac{\sum_{i \in s} T_i \mu_i}{T}, \tfrac 1 T\Big),
+              \qquad T = 1 + \sum_{i \in s} T_i .
+
+    The prior enters each product exactly once; the empty subset gives the prior. The sums over experts are one matrix
+    product under the subset table, on precisions scaled by the largest so that nothing overflows. Subsets of one
+    modality, of which a step has N, need no sum and are taken alone: the cost stays linear in N.
+
+    Args:
+        mean: `[N, B, D]`, the experts' means.
+        log_variance: `[N, B, D]`, the logarithms of their variances. Results are exact to rounding while these stay
+            above -80 and finite at any value.
+        subsets: boolean, `[S, N]` (the same subsets for each row) or `[S, B, N]`.
+        present: boolean `[B, N]`: which modalities each row has. An absent expert is in no product, whatever
+            `subsets` says, and its numbers are not read (they may be NaN).
+
+    Returns:
+        Mean and log variance of each posterior, each `[S, B, D]`; float32 or wider.
+
+    Example:
+        >>> mean, log_variance = torch.tensor([[[2.0]], [[-1.0]]]), torch.zeros(2, 1, 1)
+        >>> both = torch.tensor([[True, True]])
+        >>> [x.item() for x in product_of_experts(mean, log_variance, both)]  # doctest: +ELLIPSIS
+        [0.333..., -1.098...]
+    """
+    mean, log_precision = _at_least_float32(mean), -_at_least_float32(log_variance)
+    if present is not None:
+        here = present.T.unsqueeze(-1)
+        mean = torch.where(here, mean, 0.0)
+        log_precision = torch.where(here, log_precision, -torch.inf)
+    with torch.autocast(mean.device.type, enabled=False):
+        if subsets.dim() == 3:
+            return _dense_product(mean, log_precision, subsets)
+        alone = subsets.sum(1) == 1
+        singles, others = alone.nonzero().flatten(), (~alone).nonzero().flatten()
+        members = subsets[singles].int().argmax(1).to(mean.device)
+        single = _product_of_one(mean[members], log_precision[members])
+        if not len(others):
+            return single
+        dense = _dense_product(mean, log_precision, subsets[others].to(mean.device))
+        order = torch.cat([others, singles]).argsort().to(mean.device)
+        return (torch.cat([dense[0], single[0]])[order], torch.cat([dense[1], single[1]])[order])
+
+
+def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
+    r"""KL[N(mean, exp(log_variance)) || N(0, I)] in nats, summed over the last dimension (paper, Eqs. 1 and 2).
+
+    .. math:: \tfrac 1 2 \sum_d \big(\sigma_d^2 + \mu_d^2 - 1 - \log \sigma_d^2\big)
+
+    Args:
+        mean: `[..., D]`.
+        log_variance: `[..., D]`.
+
+    Returns:
+        `[...]`, at least 0 to rounding.
+    """
+    return 0.5 * (log_variance.expm1() + mean.square() - log_variance).sum(-1)
+
+
+def _product_of_one(mean: Tensor, log_precision: Tensor) -> tuple[Tensor, Tensor]:
+    # T = 1 + T_i: the log variance is log sigmoid(-log T_i), the mean mu_i sigmoid(log T_i).
+    return mean * torch.sigmoid(log_precision), logsigmoid(-log_precision)
+
+
+def _dense_product(mean: Tensor, log_precision: Tensor, subsets: Tensor) -> tuple[Tensor, Tensor]:
+    largest = log_precision.detach().amax(0).clamp_min(0.0)  # the prior's log precision is 0
+    precision = (log_precision - largest).exp()
+    table = subsets.to(precision.dtype)
+    spec = "sn,nbd->sbd" if subsets.dim() == 2 else "sbn,nbd->sbd"
+    prior = (-largest).exp()
+    total = (torch.einsum(spec, table, precision) + prior).clamp_min(torch.finfo(precision.dtype).tiny)
+    return torch.einsum(spec, table, precision * mean) / total, -(total.log() + largest)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()

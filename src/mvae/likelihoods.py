@@ -1,0 +1,168 @@
+"""Decoder heads: from a network's output to a torch Distribution over one observation.
+
+A head is a module with `num_parameters`, how many numbers of the network it takes a row, and a `forward` from
+`[..., num_parameters]` to a distribution of batch shape `[...]` whose event is one observation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, distributions, nn
+from torch.distributions import Distribution, Independent, constraints
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+__all__ = ["Bernoulli", "Categorical", "Laplace", "Normal", "PixelCrossEntropy", "PixelCrossEntropyDistribution"]
+
+
+class _Shaped(nn.Module):
+    """A head over observations of a given shape, with one network output an element."""
+
+    def __init__(self, shape: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.num_parameters = math.prod(self.shape)
+
+    def extra_repr(self) -> str:
+        return f"shape={self.shape}"
+
+    def _independent(self, elementwise: Distribution) -> Distribution:
+        return Independent(elementwise, len(self.shape), validate_args=False)
+
+    def _elements(self, parameters: Tensor) -> Tensor:
+        return parameters.reshape(*parameters.shape[:-1], *self.shape)
+
+
+class Bernoulli(_Shaped):
+    """Independent Bernoulli distributions over binary values in {0, 1}, from logits.
+
+    Args:
+        shape: shape of one observation.
+    """
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        return self._independent(distributions.Bernoulli(logits=self._elements(parameters), validate_args=False))
+
+
+class PixelCrossEntropyDistribution(Distribution):
+    r"""What the paper trains on grey pixels: :math:`\log p(x) = x \log \pi + (1 - x) \log(1 - \pi)`, x in [0, 1].
+
+    For binary x this is the Bernoulli distribution. For grey x it is NOT a normalised density over [0, 1] (its
+    integral is at most 1), so that its values compare with one another but not with those of a true density. `sample` draws
+    binary pixels; `mean` is the grey image :math:`\pi`.
+
+    Args:
+        logits: logits of :math:`\pi`, of any shape.
+    """
+
+    arg_constraints = {"logits": constraints.real}
+    support = constraints.unit_interval
+    has_rsample = False
+
+    def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
+        self.logits = logits
+        super().__init__(logits.shape, validate_args=validate_args)
+
+    def expand(
+        self, batch_shape: torch.Size, _instance: PixelCrossEntropyDistribution | None = None
+    ) -> PixelCrossEntropyDistribution:
+        return PixelCrossEntropyDistribution(self.logits.expand(batch_shape), validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.logits.sigmoid()
+
+    @property
+    def mode(self) -> Tensor:
+        return (self.logits > 0).to(self.logits.dtype)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        with torch.no_grad():
+            return torch.bernoulli(self.mean.expand(*sample_shape, *self.batch_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        logits, value = torch.broadcast_tensors(self.logits, value)
+        return -binary_cross_entropy_with_logits(logits, value, reduction="none")
+
+
+class PixelCrossEntropy(_Shaped):
+    """The paper's cross-entropy on grey pixels in [0, 1]: `PixelCrossEntropyDistribution`, not a normalised density.
+
+    Args:
+        shape: shape of one image.
+    """
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        return self._independent(PixelCrossEntropyDistribution(self._elements(parameters), validate_args=False))
+
+
+class Categorical(nn.Module):
+    """One of `num_classes` classes, the integers from 0 on, from logits.
+
+    Args:
+        num_classes: number of classes.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.shape: tuple[int, ...] = ()
+        self.num_parameters = num_classes
+
+    def extra_repr(self) -> str:
+        return f"num_classes={self.num_parameters}"
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        return distributions.Categorical(logits=parameters, validate_args=False)
+
+
+class _LocationScale(_Shaped):
+    """A location from the network and a scale that is given, or learned: one an element, the same for every z."""
+
+    family: type[distributions.Normal] | type[distributions.Laplace]
+
+    def __init__(self, shape: Sequence[int] = (), scale: float | None = 1.0) -> None:
+        super().__init__(shape)
+        if scale is not None and not scale > 0:
+            raise ValueError(f"scale: expected a number above 0, or None to learn it, got {scale}")
+        start = torch.full(self.shape, math.log(1.0 if scale is None else scale))
+        if scale is None:
+            self.log_scale = nn.Parameter(start)
+        else:
+            self.register_buffer("log_scale", start, persistent=False)
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        location = self._elements(parameters)
+        scale = self.log_scale.exp().expand_as(location)
+        return self._independent(self.family(location, scale, validate_args=False))
+
+
+class Normal(_LocationScale):
+    """Independent normal distributions over real values.
+
+    Args:
+        shape: shape of one observation.
+        scale: the standard deviation, in the data's units; None learns one an element, the same for every z.
+
+    Raises:
+        ValueError: if `scale` is not above 0.
+    """
+
+    family = distributions.Normal
+
+
+class Laplace(_LocationScale):
+    """Independent Laplace distributions over real values.
+
+    Args:
+        shape: shape of one observation.
+        scale: the scale parameter, in the data's units; None learns one an element, the same for every z.
+
+    Raises:
+        ValueError: if `scale` is not above 0.
+    """
+
+    family = distributions.Laplace

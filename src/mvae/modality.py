@@ -1,0 +1,115 @@
+"""A modality: an encoder to a Gaussian expert, a decoder to a Distribution, and the weight of its reconstruction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+__all__ = ["Decoder", "Modality"]
+
+
+class Decoder(nn.Module):
+    """A network followed by a likelihood head: z `[..., D]` to a Distribution of batch shape `[...]`.
+
+    Args:
+        network: module from `[..., D]` to `[..., likelihood.num_parameters]`.
+        likelihood: a head of `mvae.likelihoods`.
+    """
+
+    def __init__(self, network: nn.Module, likelihood: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.likelihood = likelihood
+
+    def forward(self, z: Tensor) -> Distribution:
+        return self.likelihood(self.network(z))
+
+
+class Modality(nn.Module):
+    """One kind of data.
+
+    Args:
+        encoder: module from observations `[B, ...]` to `(mean, log_variance)`, each `[B, D]`.
+        decoder: module from z `[..., D]` to a `torch.distributions.Distribution` of batch shape `z.shape[:-1]` whose
+            event is one observation.
+        latent_dim: D.
+        weight: lambda of Eq. 2, the weight of this modality's log-likelihood in training.
+
+    Raises:
+        ValueError: if the decoder does not return such a distribution, or the weight is negative.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, latent_dim: int, weight: float = 1.0) -> None:
+        super().__init__()
+        if not weight >= 0:
+            raise ValueError(f"weight: expected a number of at least 0, got {weight}")
+        self.encoder, self.decoder, self.latent_dim, self.weight = encoder, decoder, latent_dim, weight
+        distribution = self._distribution()
+        if distribution.batch_shape != (1,):
+            raise ValueError(
+                f"the decoder must give one distribution a row: for z of shape (1, {latent_dim}) expected batch shape"
+                f" (1,), got {tuple(distribution.batch_shape)} with event shape {tuple(distribution.event_shape)}"
+            )
+        self.shape = tuple(distribution.event_shape)
+        self.is_categorical = isinstance(distribution, torch.distributions.Categorical)
+        self.num_classes = int(distribution.probs.shape[-1]) if self.is_categorical else None
+
+    def check(self, name: str, values: Tensor, rows: Tensor | None = None) -> None:
+        """Refuse values that this modality's likelihood cannot have produced.
+
+        Args:
+            name: what to call the modality in the message.
+            values: `[R, *shape]`, present values only.
+            rows: `[R]`, the row numbers to report; counted from 0 where None.
+
+        Raises:
+            ValueError: on a wrong shape or a value outside the likelihood's support, naming modality and row.
+        """
+        if tuple(values.shape[1:]) != self.shape:
+            raise ValueError(
+                f"modality '{name}': expected rows of shape {self.shape}, got rows of shape {tuple(values.shape[1:])}"
+            )
+        distribution = self._distribution()
+        base = distribution
+        while isinstance(base, torch.distributions.Independent):
+            base = base.base_dist
+        support = base.support
+        fits = support.check(values) & values.isfinite()  # type: ignore[union-attr]
+        good = fits.reshape(len(values), -1).all(1)
+        if good.all():
+            return
+        first = int((~good).nonzero()[0])
+        row = first if rows is None else int(rows[first])
+        value = values[first][~fits[first]].reshape(-1)[0].item()
+        raise ValueError(
+            f"modality '{name}', row {row}: {value:g} is outside the support of its likelihood,"
+            f" {_in_words(support)}; {int((~good).sum())} of {len(values)} rows have such values"
+        )
+
+    @torch.no_grad()
+    def _distribution(self) -> Distribution:
+        """The distribution at z = 0, for its shape and support."""
+        training = [m for m in self.decoder.modules() if m.training]
+        self.decoder.eval()
+        first = next(iter(self.decoder.parameters()), torch.zeros(()))
+        distribution = self.decoder(torch.zeros(1, self.latent_dim, device=first.device, dtype=first.dtype))
+        for module in training:
+            module.training = True
+        if not isinstance(distribution, Distribution):
+            raise ValueError(
+                f"the decoder must return a torch.distributions.Distribution, got {type(distribution).__name__}"
+            )
+        return distribution
+
+
+def _in_words(support: object) -> str:
+    constraints = torch.distributions.constraints
+    if support is constraints.boolean:
+        return "{0, 1}"
+    if support is constraints.unit_interval:
+        return "[0, 1]"
+    if support is constraints.real:
+        return "finite real numbers"
+    lower, upper = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    return f"the integers from {int(lower)} to {int(upper)}" if lower is not None and upper is not None else f"{support}"

@@ -1,0 +1,73 @@
+"""MVAE: a product-of-experts posterior, trained on sub-sampled ELBO terms (Wu & Goodman, NeurIPS 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+
+from mvae.data.batch import Batch
+from mvae.experts import kl_to_prior, product_of_experts
+from mvae.modality import Modality
+from mvae.models.base import MultimodalVAE, Objective
+from mvae.subsets import distinct_terms, draw_subsets
+
+__all__ = ["MVAE"]
+
+
+class MVAE(MultimodalVAE):
+    r"""The multimodal VAE of the paper.
+
+    For a row with modalities X, a step maximises the sum over its distinct subsets X_s among the joint, each single
+    and k random others (Eq. 5) of
+
+    .. math:: \mathbb E_{q(z \mid X_s)}\Big[\sum_{i \in R_s} \lambda_i \log p(x_i \mid z)\Big]
+              - \beta\, \mathrm{KL}\big[q(z \mid X_s), p(z)\big],
+              \qquad q(z \mid X_s) \propto p(z) \prod_{i \in s} \tilde q(z \mid x_i) .
+
+    With `reconstruct="given"`, R_s = s and this is Eq. 2 as the paper writes it. With `"present"`, R_s is everything
+    the row has: each term is then (at lambda = beta = 1) a lower bound on the joint log-likelihood, and q(z | x_1) also
+    learns to decode x_2.
+
+    Args:
+        modalities: name to `Modality`.
+        latent_dim: D.
+        subsets: k, random subsets a step beside the joint and the singles.
+        reconstruct: what a term reconstructs, `"given"` or `"present"`.
+
+    Raises:
+        ValueError: as `MultimodalVAE`, or on a negative k or an unknown `reconstruct`.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        latent_dim: int,
+        subsets: int = 0,
+        reconstruct: Literal["given", "present"] = "given",
+    ) -> None:
+        super().__init__(modalities, latent_dim)
+        if subsets < 0:
+            raise ValueError(f"subsets: expected a number of at least 0, got {subsets}")
+        if reconstruct not in ("given", "present"):
+            raise ValueError(f"reconstruct: expected 'given' or 'present', got '{reconstruct}'")
+        self.subsets, self.reconstruct = subsets, reconstruct
+
+    def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
+        given = draw_subsets(len(self.names), self.subsets)
+        reconstruct = given if self.reconstruct == "given" else torch.ones_like(given)
+        mean, log_variance, present = self.encode(batch)
+        complete = all(batch.rows(name) is None for name in self.names)
+        counts = None if complete else distinct_terms(given, present)
+        mean, log_variance = product_of_experts(mean, log_variance, given, None if complete else present)
+        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        kl = kl_to_prior(mean, log_variance)
+        terms = -beta * kl
+        modalities, log_likelihood = self.modalities, {}
+        for name, rows, values in self.log_likelihoods(batch, z, reconstruct, counts):
+            terms = terms.index_add(0, rows, modalities[name].weight * values)
+            log_likelihood[name] = values
+        if counts is not None:
+            terms = torch.where(counts, terms, 0.0)
+        return Objective(-terms.sum(0).mean(), terms, log_likelihood, kl)

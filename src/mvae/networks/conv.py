@@ -1,0 +1,117 @@
+"""Convolutional encoders and decoders of images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+__all__ = ["ConvDecoder", "ConvEncoder"]
+
+Layer = tuple[int, int, int, int]
+"""Channels, kernel size, stride, padding."""
+
+
+class ConvEncoder(nn.Module):
+    """An image to a Gaussian expert: convolutions, one hidden layer, a head; swish throughout.
+
+    FashionMNIST in the paper: `layers=((64, 4, 2, 1), (128, 4, 2, 1)), hidden=512`. Convolutions have no bias.
+
+    Args:
+        shape: `(channels, height, width)`.
+        latent_dim: D.
+        layers: `(channels, kernel, stride, padding)` of each convolution.
+        hidden: width of the hidden layer.
+        batch_norm: batch normalisation after each convolution but the first.
+        dropout: share of the hidden layer's outputs dropped in training.
+
+    Raises:
+        ValueError: if a convolution does not fit the image.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        latent_dim: int,
+        layers: Sequence[Layer] = ((64, 4, 2, 1), (128, 4, 2, 1)),
+        hidden: int = 512,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        sizes = feature_shapes(shape, layers)
+        modules: list[nn.Module] = []
+        for index, (channels, kernel, stride, padding) in enumerate(layers):
+            modules.append(nn.Conv2d(sizes[index][0], channels, kernel, stride, padding, bias=False))
+            modules += [nn.BatchNorm2d(channels)] if batch_norm and index else []
+            modules.append(nn.SiLU())
+        modules += [nn.Flatten(), nn.Linear(math.prod(sizes[-1]), hidden), nn.SiLU()]
+        modules += [nn.Dropout(dropout)] if dropout else []
+        self.layers = nn.Sequential(*modules)
+        self.head = nn.Linear(hidden, 2 * latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.head(self.layers(x)).chunk(2, -1)
+        return mean, log_variance
+
+
+class ConvDecoder(nn.Module):
+    """z to the parameters of a likelihood of images, the mirror of `ConvEncoder` with the same arguments.
+
+    Args:
+        shape: `(channels, height, width)` of the output.
+        latent_dim: D.
+        layers: as the encoder's; the decoder runs through them backwards.
+        hidden: width of a hidden layer between z and the smallest feature map; 0 for none.
+        batch_norm: batch normalisation after each transposed convolution but the last.
+
+    Raises:
+        ValueError: if a convolution does not fit the image.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        latent_dim: int,
+        layers: Sequence[Layer] = ((64, 4, 2, 1), (128, 4, 2, 1)),
+        hidden: int = 512,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        sizes = feature_shapes(shape, layers)
+        smallest = math.prod(sizes[-1])
+        modules: list[nn.Module] = [nn.Linear(latent_dim, hidden), nn.SiLU()] if hidden else []
+        modules += [nn.Linear(hidden or latent_dim, smallest), nn.SiLU(), nn.Unflatten(1, sizes[-1])]
+        for index in range(len(layers) - 1, -1, -1):
+            _, kernel, stride, padding = layers[index]
+            (channels, *small), (out, *large) = sizes[index + 1], sizes[index]
+            extra = tuple(n - ((m - 1) * stride - 2 * padding + kernel) for m, n in zip(small, large, strict=True))
+            modules.append(nn.ConvTranspose2d(channels, out, kernel, stride, padding, extra, bias=False))
+            if index:
+                modules += [nn.BatchNorm2d(out)] if batch_norm else []
+                modules.append(nn.SiLU())
+        self.layers = nn.Sequential(*modules)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:-1], -1)
+
+
+def feature_shapes(shape: Sequence[int], layers: Sequence[Layer]) -> list[tuple[int, int, int]]:
+    """Shapes `(channels, height, width)` of the image and of each convolution's output.
+
+    Raises:
+        ValueError: if the shape is not that of an image or a convolution leaves nothing.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"expected an image of shape (channels, height, width), got {tuple(shape)}")
+    shapes = [(shape[0], shape[1], shape[2])]
+    for channels, kernel, stride, padding in layers:
+        _, height, width = shapes[-1]
+        size = tuple((n + 2 * padding - kernel) // stride + 1 for n in (height, width))
+        if min(size) < 1:
+            raise ValueError(
+                f"a convolution with kernel {kernel}, stride {stride} and padding {padding} does not fit {height}x{width}"
+            )
+        shapes.append((channels, size[0], size[1]))
+    return shapes

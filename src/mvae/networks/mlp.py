@@ -1,0 +1,90 @@
+"""Fully connected encoders and decoders, and the encoder of a category."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+__all__ = ["EmbeddingEncoder", "MLPDecoder", "MLPEncoder"]
+
+
+def dense_layers(width: int, hidden: Sequence[int], batch_norm: bool = False, dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers, each followed by swish, x sigmoid(x), as everywhere in the paper."""
+    layers: list[nn.Module] = []
+    for out in hidden:
+        layers += [nn.Linear(width, out), *([nn.BatchNorm1d(out)] if batch_norm else []), nn.SiLU()]
+        layers += [nn.Dropout(dropout)] if dropout else []
+        width = out
+    return nn.Sequential(*layers)
+
+
+class MLPEncoder(nn.Module):
+    """Flattened numbers to a Gaussian expert. MNIST in the paper: `hidden=(512, 512)`.
+
+    Args:
+        shape: shape of one observation.
+        latent_dim: D.
+        hidden: widths of the hidden layers.
+        batch_norm: batch normalisation before each activation.
+        dropout: share of each hidden layer's outputs dropped in training.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        latent_dim: int,
+        hidden: Sequence[int] = (512, 512),
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        width = math.prod(shape)
+        self.layers = dense_layers(width, hidden, batch_norm, dropout)
+        self.head = nn.Linear(hidden[-1] if hidden else width, 2 * latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.head(self.layers(x.flatten(1))).chunk(2, -1)
+        return mean, log_variance
+
+
+class EmbeddingEncoder(nn.Module):
+    """A category to a Gaussian expert: an embedding, swish, then hidden layers. Labels in the paper: `(512, 512)`.
+
+    Args:
+        num_classes: number of categories.
+        latent_dim: D.
+        hidden: width of the embedding, then of the hidden layers.
+    """
+
+    def __init__(self, num_classes: int, latent_dim: int, hidden: Sequence[int] = (512, 512)) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_classes, hidden[0])
+        self.layers = nn.Sequential(nn.SiLU(), *dense_layers(hidden[0], hidden[1:]))
+        self.head = nn.Linear(hidden[-1], 2 * latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.head(self.layers(self.embedding(x))).chunk(2, -1)
+        return mean, log_variance
+
+
+class MLPDecoder(nn.Module):
+    """z to the parameters of a likelihood. In the paper: `hidden=(512, 512, 512)`.
+
+    Args:
+        latent_dim: D.
+        num_parameters: how many numbers the likelihood takes.
+        hidden: widths of the hidden layers.
+        dropout: share of each hidden layer's outputs dropped in training.
+    """
+
+    def __init__(
+        self, latent_dim: int, num_parameters: int, hidden: Sequence[int] = (512, 512, 512), dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.layers = dense_layers(latent_dim, hidden, dropout=dropout)
+        self.head = nn.Linear(hidden[-1] if hidden else latent_dim, num_parameters)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.head(self.layers(z))
