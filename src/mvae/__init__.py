@@ -1,0 +1,43 @@
+"""Multimodal variational autoencoders: one joint distribution over several kinds of data, any of them missing."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Batch": "mvae.data.batch",
+    "Dataset": "mvae.data.splits",
+    "MVAE": "mvae.models.mvae",
+    "Modality": "mvae.modality",
+    "SOURCES": "mvae.data.sources",
+    "classify": "mvae.evaluation.classification",
+    "fit": "mvae.runs",
+    "load": "mvae.storage",
+    "load_dataset": "mvae.data.sources",
+    "log_likelihood": "mvae.evaluation.likelihood",
+}
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from mvae.data.batch import Batch as Batch
+    from mvae.data.sources import SOURCES as SOURCES
+    from mvae.data.sources import load_dataset as load_dataset
+    from mvae.data.splits import Dataset as Dataset
+    from mvae.evaluation.classification import classify as classify
+    from mvae.evaluation.likelihood import log_likelihood as log_likelihood
+    from mvae.modality import Modality as Modality
+    from mvae.models.mvae import MVAE as MVAE
+    from mvae.runs import fit as fit
+    from mvae.storage import load as load
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import mvae` itself loads nothing heavy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mvae' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

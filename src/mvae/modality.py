@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -37,7 +40,7 @@ class Modality(nn.Module):
         weight: lambda of Eq. 2, the weight of this modality's log-likelihood in training.
 
     Raises:
-        ValueError: if the decoder does not return such a distribution, or the weight is negative.
+        ValueError: if the networks do not give such results (both are tried on one row), or the weight is negative.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, latent_dim: int, weight: float = 1.0) -> None:
@@ -52,6 +55,7 @@ class Modality(nn.Module):
                 f" (1,), got {tuple(distribution.batch_shape)} with event shape {tuple(distribution.event_shape)}"
             )
         self.shape = tuple(distribution.event_shape)
+        self._probe_encoder(distribution)
         self.is_categorical = isinstance(distribution, torch.distributions.Categorical)
         self.num_classes = int(distribution.probs.shape[-1]) if self.is_categorical else None
 
@@ -90,17 +94,39 @@ class Modality(nn.Module):
     @torch.no_grad()
     def _distribution(self) -> Distribution:
         """The distribution at z = 0, for its shape and support."""
-        training = [m for m in self.decoder.modules() if m.training]
-        self.decoder.eval()
         first = next(iter(self.decoder.parameters()), torch.zeros(()))
-        distribution = self.decoder(torch.zeros(1, self.latent_dim, device=first.device, dtype=first.dtype))
-        for module in training:
-            module.training = True
+        z = torch.zeros(1, self.latent_dim, device=first.device, dtype=first.dtype)
+        with _evaluating(self.decoder):
+            distribution = self.decoder(z)
         if not isinstance(distribution, Distribution):
             raise ValueError(
                 f"the decoder must return a torch.distributions.Distribution, got {type(distribution).__name__}"
             )
         return distribution
+
+
+    @torch.no_grad()
+    def _probe_encoder(self, distribution: Distribution) -> None:
+        with torch.random.fork_rng(devices=[]), _evaluating(self.encoder):
+            expert = self.encoder(distribution.sample())
+        shapes = [tuple(part.shape) for part in expert]
+        if shapes != [(1, self.latent_dim)] * 2:
+            raise ValueError(
+                f"the encoder must give (mean, log_variance), each of shape (rows, {self.latent_dim}); for one row got"
+                f" {', '.join(map(str, shapes))}"
+            )
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Run a module in evaluation mode and leave every part of it as it was."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def _in_words(support: object) -> str:

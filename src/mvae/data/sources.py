@@ -1,0 +1,106 @@
+"""The data sets by name, and how one becomes train, validation and test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from mvae.data.batch import Batch
+from mvae.data.digits import load_digits
+from mvae.data.files import Collection
+from mvae.data.mnist import FASHION_MNIST, MNIST, binarise, load_idx_pairs
+from mvae.data.splits import Dataset, hold_out, unpair
+
+__all__ = ["SOURCES", "Source", "load_dataset", "source_named"]
+
+SPLIT_SEED = 0  # the validation rows are the same whatever seed a run has
+BINARY_SEED = 1  # and so are binarised rows, where binarisation is fixed
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that `mvae` knows by name."""
+
+    summary: str
+    load: Callable[[str | Path | None], tuple[Batch, Batch]]
+    """From a data directory (or None) to training and test rows."""
+    collection: Collection | None = None
+    """The files it is read from; None where it comes with a library."""
+    binary: bool = False
+    """Whether its images are binarised."""
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source("1,797 real 8x8 digits with labels, bundled", lambda _: load_digits()),
+    "mnist": Source("70,000 28x28 digits with labels, grey", partial(load_idx_pairs, MNIST), MNIST),
+    "binary-mnist": Source("MNIST, binarised", partial(load_idx_pairs, MNIST), MNIST, binary=True),
+    "fashion-mnist": Source(
+        "70,000 28x28 pictures of clothes with labels, grey", partial(load_idx_pairs, FASHION_MNIST), FASHION_MNIST
+    ),
+}
+
+
+def source_named(name: str) -> Source:
+    """The source of that name.
+
+    Raises:
+        ValueError: on an unknown name, listing the known.
+    """
+    if name not in SOURCES:
+        raise ValueError(f"unknown source '{name}'; known are {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
+def load_dataset(
+    source: str = "digits",
+    *,
+    data_dir: str | Path | None = None,
+    validation_rows: int = 0,
+    paired_fraction: float = 1.0,
+    binarisation: Literal["dynamic", "fixed"] = "dynamic",
+    seed: int = 0,
+) -> Dataset:
+    """Read a source and split it.
+
+    Args:
+        source: a name in `SOURCES`.
+        data_dir: where to look first for its files.
+        validation_rows: how many rows to take out of the training rows, the same ones for every seed.
+        paired_fraction: share of rows that stay paired, in training and in validation (`splits.unpair`).
+        binarisation: for a binary source, draw training images anew at each use, or once. Validation and test rows
+            are drawn once, the same for every seed.
+        seed: chooses the rows that stay paired.
+
+    Raises:
+        ValueError: on an unknown source or an option out of range; `DataError` on missing or damaged files.
+
+    Example:
+        >>> load_dataset("digits", validation_rows=135).train
+        Batch(1212 rows; image: (1, 8, 8), 1212 present; label: (), 1212 present)
+    """
+    known = source_named(source)
+    if binarisation not in ("dynamic", "fixed"):
+        raise ValueError(f"binarisation: expected 'dynamic' or 'fixed', got '{binarisation}'")
+    everything, test = known.load(data_dir)
+    kept, held = hold_out(len(everything), validation_rows, SPLIT_SEED)
+    train, validation = everything[kept], everything[held]
+    description, transform = known.summary, None
+    if known.binary:
+        generator = torch.Generator().manual_seed(BINARY_SEED)
+        test, validation = binarise(test, generator), binarise(validation, generator)
+        if binarisation == "dynamic":
+            transform = binarise
+            description += ": training images anew at each use, the others once"
+        else:
+            train = binarise(train, generator)
+            description += " once"
+    if paired_fraction != 1:
+        train = unpair(train, paired_fraction, seed)
+        validation = unpair(validation, paired_fraction, seed) if len(validation) else validation
+        description += f"; {paired_fraction:.4g} of the rows paired"
+    return Dataset(source, train, validation, test, description, transform)

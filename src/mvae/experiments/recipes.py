@@ -1,0 +1,95 @@
+"""Recipes: for each source, the specs it is trained with unless told otherwise, and how options change them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mvae.specs import RunSpec, SpecError, parse
+
+__all__ = ["merge", "recipe", "resolve"]
+
+
+def recipe(source: str) -> dict[str, Any]:
+    """The recipe of a source, as plain data.
+
+    Raises:
+        SpecError: if there is none, listing those there are.
+    """
+    folder = resources.files(__package__) / "recipes"
+    known = sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+    if source not in known:
+        raise SpecError(f"no recipe for source '{source}'; there is one for {', '.join(known)}")
+    return yaml.safe_load((folder / f"{source}.yaml").read_text(encoding="utf-8"))
+
+
+def resolve(
+    source: str | None, config: str | Path | Mapping[str, Any] | None, options: Mapping[tuple[str, ...], Any]
+) -> RunSpec:
+    """What a run will do: the source's recipe, changed by a config, changed by single options.
+
+    Where `epochs` changes and `annealing_epochs` does not, annealing keeps its share of the epochs.
+
+    Args:
+        source: a source's name; None where `config` says all.
+        config: a YAML or JSON file with any part of a `RunSpec` (a run's `config.json` is one), or such a mapping.
+        options: place to value, e.g. `{("training", "epochs"): 5}`; None leaves a value as it is.
+
+    Raises:
+        SpecError: on an unreadable file or an invalid value, naming the place.
+    """
+    where = "the options"
+    content = recipe(source) if source is not None else {}
+    if config is not None:
+        changes, where = (dict(config), "config") if isinstance(config, Mapping) else (_read(config), str(config))
+        training = changes.get("training") or {}
+        if "annealing_epochs" not in training:
+            content = merge(content, _annealing(content, training.get("epochs")))
+        content = merge(content, changes)
+    options = {place: value for place, value in options.items() if value is not None}
+    if ("training", "annealing_epochs") not in options:
+        content = merge(content, _annealing(content, options.get(("training", "epochs"))))
+    for place, value in options.items():
+        if place[:2] == ("model", "modalities") and place[2] not in content.get("model", {}).get("modalities", {}):
+            known = ", ".join(content.get("model", {}).get("modalities", {}))
+            raise SpecError(f"unknown modality '{place[2]}'; there are {known}")
+        content = merge(content, reduce(lambda inner, key: {key: inner}, reversed(place), value))
+    return parse(content, where)
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, mapping by mapping. Where the kind of a part changes, the old kind's options go.
+
+    Example:
+        >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+        {'a': {'b': 1, 'c': 3}}
+    """
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and value.get("kind", old.get("kind")) == old.get("kind"):
+            value = merge(old, value)
+        merged[key] = value
+    return merged
+
+
+def _annealing(content: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
+    training = content.get("training", {})
+    if not isinstance(epochs, int) or not training.get("annealing_epochs") or not training.get("epochs"):
+        return {}
+    return {"training": {"annealing_epochs": round(epochs * training["annealing_epochs"] / training["epochs"])}}
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise SpecError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"{path}: expected a mapping with data, model or training, got {type(content).__name__}")
+    return content

@@ -1,0 +1,217 @@
+"""A run: from a source and options to a trained model in a folder. The public `fit`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mvae.data.sources import load_dataset
+from mvae.data.splits import Dataset
+from mvae.experiments.recipes import resolve
+from mvae.models import MultimodalVAE
+from mvae.specs import RunSpec, build_model
+from mvae.storage import CONFIG, METRICS, RunError, read_spec, save_weights, write_json
+
+__all__ = ["Outcome", "Run", "fit", "prepare"]
+
+
+def fit(
+    source: str | Dataset = "digits",
+    *,
+    out: str | Path | None = None,
+    method: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    latent_dim: int | None = None,
+    learning_rate: float | None = None,
+    annealing_epochs: int | None = None,
+    subsets: int | None = None,
+    paired_fraction: float | None = None,
+    binarisation: Literal["dynamic", "fixed"] | None = None,
+    weight: Mapping[str, float] | None = None,
+    reconstruct: Literal["given", "present"] | None = None,
+    patience: int | None = None,
+    seed: int | None = None,
+    data_dir: str | Path | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> MultimodalVAE:
+    """Train a model and return it, in evaluation mode on the CPU.
+
+    Every option left at None has the value of the source's recipe.
+
+    Args:
+        source: a source's name (`mvae.SOURCES`), or a `Dataset` of your own, for which `config` describes the model.
+        out: folder to write the run to; kept nowhere where None.
+        method: a name in `mvae.models.METHODS`.
+        epochs: passes over the training rows. Annealing keeps its share of them unless it is given.
+        batch_size: rows a step.
+        latent_dim: D, the dimension of z.
+        learning_rate: of Adam.
+        annealing_epochs: epochs over which beta of Eq. 1 rises from 0 to 1.
+        subsets: k of Eq. 5, random subsets a step.
+        paired_fraction: share of rows that stay paired; the others keep one modality (paper, section 5.1).
+        binarisation: of binary images, `"dynamic"` or `"fixed"`.
+        weight: lambda of Eq. 2 by modality.
+        reconstruct: what each ELBO term reconstructs: what it is `"given"` (Eq. 2), or all that is `"present"`.
+        patience: stop after so many epochs without a better validation ELBO.
+        seed: of initialisation, order, draws and the choice of paired rows.
+        data_dir: where to look first for data files.
+        config: a YAML or JSON file, or a mapping, with any part of a run's `config.json`; options given here win.
+        resume: continue the run in `out`, with the config it has.
+        progress: show a bar.
+
+    Raises:
+        ValueError: on bad options or data, naming the place; `RunError` if `out` is not usable.
+        NonFiniteLossError: if training diverges.
+        KeyboardInterrupt: on Ctrl-C, after saving the best weights so far.
+
+    Example:
+        >>> model = fit("digits", epochs=1, progress=False)
+        >>> model.generate({"label": 7}, ["image"])["image"].shape
+        torch.Size([1, 1, 1, 8, 8])
+    """
+    run = prepare(
+        source,
+        out=out,
+        data_dir=data_dir,
+        config=config,
+        resume=resume,
+        options={
+            ("model", "method"): method,
+            ("model", "latent_dim"): latent_dim,
+            ("model", "subsets"): subsets,
+            ("model", "reconstruct"): reconstruct,
+            ("data", "paired_fraction"): paired_fraction,
+            ("data", "binarisation"): binarisation,
+            ("training", "epochs"): epochs,
+            ("training", "batch_size"): batch_size,
+            ("training", "learning_rate"): learning_rate,
+            ("training", "annealing_epochs"): annealing_epochs,
+            ("training", "patience"): patience,
+            ("training", "seed"): seed,
+            **{("model", "modalities", name, "weight"): value for name, value in (weight or {}).items()},
+        },
+    )
+    outcome = run.train(progress=progress)
+    if outcome.interrupted:
+        raise KeyboardInterrupt(f"stopped after epoch {len(outcome.history)}; continue with resume=True")
+    return run.model
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    history: list[dict[str, float]]
+    """One record an epoch: means over training batches, and the validation ELBO in nats."""
+    best: dict[str, float]
+    """The record of the epoch whose weights the model has."""
+    interrupted: bool
+    """Whether Ctrl-C ended it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to train: everything has been read and checked."""
+
+    spec: RunSpec
+    dataset: Dataset
+    model: MultimodalVAE
+    folder: Path | None
+    resume: bool = False
+
+    def train(self, progress: bool = True) -> Outcome:
+        """Train, and write weights and metrics to the folder, also when Ctrl-C or a diverging loss ends it.
+
+        Raises:
+            NonFiniteLossError: if training diverges; the best weights so far are saved.
+        """
+        from mvae.training import train
+
+        if self.folder is None:
+            with tempfile.TemporaryDirectory() as temporary:
+                return _outcome(*train(self.model, self.dataset, self.spec.training, Path(temporary), progress=progress))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / CONFIG, self.spec.model_dump(mode="json"))
+        result = train(self.model, self.dataset, self.spec.training, self.folder, self.resume, progress)
+        outcome = _outcome(*result)
+        if outcome.history:
+            save_weights(self.model, self.folder)
+            write_json(self.folder / METRICS, {"best": outcome.best, "history": outcome.history})
+        return outcome
+
+
+def prepare(
+    source: str | Dataset,
+    *,
+    options: Mapping[tuple[str, ...], Any],
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    resume: bool = False,
+) -> Run:
+    """Read data, settle every option and build the model, without training it.
+
+    Args:
+        source: as for `fit`.
+        options: place in the `RunSpec` to value; None leaves the recipe's.
+        out: as for `fit`.
+        data_dir: as for `fit`.
+        config: as for `fit`.
+        resume: as for `fit`.
+
+    Raises:
+        ValueError: as `fit`. Nothing has been written then.
+    """
+    folder = None if out is None else Path(out)
+    spec = resolve(source if isinstance(source, str) else None, config, options)
+    if resume:
+        spec = _resumed(spec, folder, given={place for place, value in options.items() if value is not None})
+    elif folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "holds a run already; continue it with --resume or" if (folder / CONFIG).exists() else "is not empty;"
+        raise RunError(f"{folder} {what} choose another folder")
+    if isinstance(source, Dataset):
+        dataset = source
+    else:
+        dataset = load_dataset(
+            **spec.data.model_dump() | {"source": source}, data_dir=data_dir, seed=spec.training.seed
+        )
+    torch.manual_seed(spec.training.seed)
+    model = build_model(spec.model)
+    for part in (dataset.train, dataset.validation, dataset.test):
+        model.check(part)
+    return Run(spec, dataset, model, folder, resume)
+
+
+def _resumed(asked: RunSpec, folder: Path | None, given: set[tuple[str, ...]]) -> RunSpec:
+    """The spec a run has, once it is sure that what was asked for does not contradict it. Epochs may grow."""
+    if folder is None:
+        raise RunError("nothing to resume: name the run's folder")
+    spec = read_spec(folder)
+    if asked.data.source != spec.data.source:
+        raise RunError(f"{folder} is a run on {spec.data.source}, not on {asked.data.source}")
+    asked_content, content = asked.model_dump(), spec.model_dump()
+    for place in sorted(given - {("training", "epochs")}):
+        new, old = _at(asked_content, place), _at(content, place)
+        if new != old:
+            raise RunError(f"{folder} was started with {'.'.join(place)} = {old}; it cannot be resumed with {new}")
+    epochs = asked.training.epochs if ("training", "epochs") in given else spec.training.epochs
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": epochs})})
+
+
+def _at(content: Any, place: tuple[str, ...]) -> Any:
+    for key in place:
+        content = content[key]
+    return content
+
+
+def _outcome(history: list[dict[str, float]], interrupted: bool) -> Outcome:
+    best = max(history, key=lambda record: (record.get("validation/elbo", 0.0), record["epoch"]), default={})
+    return Outcome(history, best, interrupted)

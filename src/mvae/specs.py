@@ -1,0 +1,242 @@
+"""Specs: the data that says how to build and train a model, validated, and the building.
+
+A `RunSpec` is what a recipe, a `--config` file and a run's `config.json` hold. Nothing in it is code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ValidationError as PydanticError
+from torch import nn
+
+from mvae import likelihoods
+from mvae.modality import Decoder, Modality
+from mvae.models import METHODS, MultimodalVAE
+from mvae.networks.conv import ConvDecoder, ConvEncoder
+from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
+
+__all__ = ["FORMAT", "DataSpec", "ModalitySpec", "ModelSpec", "RunSpec", "SpecError", "TrainingSpec", "build_model", "parse"]
+
+FORMAT = 1
+"""Version of what `config.json` holds; a run of another version is refused."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Widths = Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class SpecError(ValueError):
+    """A spec is wrong; the message names the place in it and what was expected."""
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BernoulliSpec(_Spec):
+    kind: Literal["bernoulli"]
+
+
+class PixelCrossEntropySpec(_Spec):
+    kind: Literal["pixel-cross-entropy"]
+
+
+class CategoricalSpec(_Spec):
+    kind: Literal["categorical"]
+    num_classes: Annotated[int, Field(ge=2)]
+
+
+class LocationScaleSpec(_Spec):
+    kind: Literal["normal", "laplace"]
+    scale: PositiveFloat | None = Field(1.0, description="in the data's units; null learns one an element")
+
+
+class MLPEncoderSpec(_Spec):
+    kind: Literal["mlp"]
+    hidden: Widths = [512, 512]
+    batch_norm: bool = False
+    dropout: Dropout = 0.0
+
+
+class EmbeddingEncoderSpec(_Spec):
+    kind: Literal["embedding"]
+    hidden: Widths = [512, 512]
+
+
+ConvLayers = Annotated[
+    list[tuple[PositiveInt, PositiveInt, PositiveInt, NonNegativeInt]],
+    Field(min_length=1, description="channels, kernel, stride, padding of each"),
+]
+
+
+class ConvEncoderSpec(_Spec):
+    kind: Literal["conv"]
+    layers: ConvLayers = [(64, 4, 2, 1), (128, 4, 2, 1)]
+    hidden: PositiveInt = 512
+    batch_norm: bool = False
+    dropout: Dropout = 0.0
+
+
+class MLPDecoderSpec(_Spec):
+    kind: Literal["mlp"]
+    hidden: Widths = [512, 512, 512]
+    dropout: Dropout = 0.0
+
+
+class ConvDecoderSpec(_Spec):
+    kind: Literal["conv"]
+    layers: ConvLayers = [(64, 4, 2, 1), (128, 4, 2, 1)]
+    hidden: NonNegativeInt = 512
+    batch_norm: bool = False
+
+
+class ModalitySpec(_Spec):
+    """One modality: the shape of an observation, its likelihood, its networks, its weight lambda."""
+
+    shape: list[PositiveInt]
+    likelihood: Annotated[
+        BernoulliSpec | PixelCrossEntropySpec | CategoricalSpec | LocationScaleSpec, Field(discriminator="kind")
+    ]
+    encoder: Annotated[MLPEncoderSpec | EmbeddingEncoderSpec | ConvEncoderSpec, Field(discriminator="kind")]
+    decoder: Annotated[MLPDecoderSpec | ConvDecoderSpec, Field(discriminator="kind")]
+    weight: NonNegativeFloat = 1.0
+
+
+class ModelSpec(_Spec):
+    """The model: its method, latent space, ELBO terms and modalities."""
+
+    method: str = "mvae"
+    latent_dim: PositiveInt
+    subsets: NonNegativeInt = Field(0, description="k of Eq. 5")
+    reconstruct: Literal["given", "present"] = "given"
+    modalities: Annotated[dict[str, ModalitySpec], Field(min_length=1)]
+
+
+class DataSpec(_Spec):
+    """Which rows: the source and how it is split. `source` is null where the rows came from Python."""
+
+    source: str | None = None
+    validation_rows: NonNegativeInt = 0
+    paired_fraction: Share = 1.0
+    binarisation: Literal["dynamic", "fixed"] = "dynamic"
+
+
+class TrainingSpec(_Spec):
+    """How the model is trained."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt = 100
+    learning_rate: PositiveFloat = 1e-3
+    annealing_epochs: NonNegativeInt = Field(0, description="epochs over which beta rises from 0 to 1, step by step")
+    patience: PositiveInt | None = Field(None, description="stop after this many epochs without a better validation")
+    seed: NonNegativeInt = 0
+
+
+class RunSpec(_Spec):
+    """Everything that rebuilds a run."""
+
+    format: Literal[1] = FORMAT
+    data: DataSpec
+    model: ModelSpec
+    training: TrainingSpec
+
+
+def parse(content: Mapping[str, Any], where: str) -> RunSpec:
+    """Validate what a file holds.
+
+    Args:
+        content: the file's contents.
+        where: the file's name, for the message.
+
+    Raises:
+        SpecError: on unknown keys, values out of range, impossible shapes or another format version, in one line that
+            names the place and what was expected.
+    """
+    version = content.get("format", FORMAT)
+    if version != FORMAT:
+        raise SpecError(f"{where}: format {version} is not known to this version of mvae, which reads format {FORMAT}")
+    try:
+        return RunSpec.model_validate(content)
+    except PydanticError as error:
+        raise SpecError(f"{where}: " + "; ".join(_in_words(fault) for fault in error.errors())) from None
+
+
+def build_model(spec: ModelSpec) -> MultimodalVAE:
+    """The model that a spec describes, with fresh parameters from torch's global generator.
+
+    Raises:
+        SpecError: where the parts do not fit, naming the place.
+    """
+    if spec.method not in METHODS:
+        raise SpecError(f"model.method: expected one of {', '.join(METHODS)}, got '{spec.method}'")
+    modalities = {name: _build_modality(name, part, spec.latent_dim) for name, part in spec.modalities.items()}
+    options = {"subsets": spec.subsets, "reconstruct": spec.reconstruct}
+    return METHODS[spec.method](modalities, spec.latent_dim, **options)
+
+
+def _build_modality(name: str, spec: ModalitySpec, latent_dim: int) -> Modality:
+    try:
+        likelihood = _build_likelihood(spec)
+        modality = Modality(
+            _build_encoder(spec, latent_dim),
+            Decoder(_build_decoder(spec, latent_dim, likelihood.num_parameters), likelihood),
+            latent_dim,
+            spec.weight,
+        )
+        if modality.shape != tuple(spec.shape):
+            raise ValueError(f"shape {tuple(spec.shape)} does not go with observations of shape {modality.shape}")
+        return modality
+    except (ValueError, RuntimeError) as error:
+        raise SpecError(f"model.modalities.{name}: {error}") from error
+
+
+def _build_likelihood(spec: ModalitySpec) -> Any:
+    match spec.likelihood:
+        case BernoulliSpec():
+            return likelihoods.Bernoulli(spec.shape)
+        case PixelCrossEntropySpec():
+            return likelihoods.PixelCrossEntropy(spec.shape)
+        case CategoricalSpec(num_classes=num_classes):
+            return likelihoods.Categorical(num_classes)
+        case LocationScaleSpec(kind="normal", scale=scale):
+            return likelihoods.Normal(spec.shape, scale)
+        case LocationScaleSpec(scale=scale):
+            return likelihoods.Laplace(spec.shape, scale)
+
+
+def _build_encoder(spec: ModalitySpec, latent_dim: int) -> nn.Module:
+    options = spec.encoder.model_dump(exclude={"kind"})
+    match spec.encoder:
+        case MLPEncoderSpec():
+            return MLPEncoder(spec.shape, latent_dim, **options)
+        case ConvEncoderSpec():
+            return ConvEncoder(spec.shape, latent_dim, **options)
+        case EmbeddingEncoderSpec():
+            if not isinstance(spec.likelihood, CategoricalSpec):
+                raise ValueError("an embedding encoder reads categories; expected a categorical likelihood")
+            return EmbeddingEncoder(spec.likelihood.num_classes, latent_dim, **options)
+
+
+def _build_decoder(spec: ModalitySpec, latent_dim: int, num_parameters: int) -> nn.Module:
+    options = spec.decoder.model_dump(exclude={"kind"})
+    if isinstance(spec.decoder, MLPDecoderSpec):
+        return MLPDecoder(latent_dim, num_parameters, **options)
+    if math.prod(spec.shape) != num_parameters:
+        raise ValueError("a convolutional decoder gives one number a pixel; expected an image's likelihood")
+    return ConvDecoder(spec.shape, latent_dim, **options)
+
+
+def _in_words(fault: Any) -> str:
+    # A discriminated union puts its tag into the path; a reader of the file knows no such key.
+    tags = {"mlp", "conv", "embedding", "bernoulli", "categorical", "normal", "laplace", "pixel-cross-entropy"}
+    *parents, last = fault["loc"] or ("",)
+    place = ".".join(str(part) for part in (*(p for p in parents if p not in tags), last))
+    if fault["type"] == "extra_forbidden":
+        return f"{place}: unknown key"
+    if fault["type"] == "missing":
+        return f"{place}: missing"
+    return f"{place}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {fault['input']!r}"

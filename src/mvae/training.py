@@ -1,0 +1,252 @@
+"""Training: the loop's hooks (Lightning), KL annealing, checkpoints, progress."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerStatus
+from torch import Tensor
+from tqdm import tqdm
+
+from mvae.data.batch import Batch
+from mvae.data.loading import seed_of, training_loader, whole_loader
+from mvae.data.splits import Dataset
+from mvae.models import MultimodalVAE, Objective
+from mvae.specs import TrainingSpec
+
+__all__ = ["NonFiniteLossError", "Training", "annealed_beta", "train"]
+
+VALIDATION_BATCH = 1000
+BEST, LAST = "best.ckpt", "last.ckpt"
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss became infinite or NaN; the message names the modality, the step and what can be done."""
+
+
+def annealed_beta(step: int, annealing_steps: int) -> float:
+    """beta of Eq. 1 at an optimiser step: from 0, in equal steps, to 1 at `annealing_steps` and after.
+
+    Example:
+        >>> [annealed_beta(step, 4) for step in (0, 1, 4, 9)], annealed_beta(0, 0)
+        ([0.0, 0.25, 1.0, 1.0], 1.0)
+    """
+    return 1.0 if step >= annealing_steps else step / annealing_steps
+
+
+class Training(LightningModule):
+    """A model and what happens to it at each step and epoch.
+
+    All randomness of an epoch (its draws of z, of subsets, of binarised pixels) starts from a seed made of the run's
+    seed and the epoch's number, so that a run that was killed and resumed repeats what it would have done.
+
+    Args:
+        model: what is trained.
+        spec: how.
+        dataset: the rows.
+    """
+
+    def __init__(self, model: MultimodalVAE, spec: TrainingSpec, dataset: Dataset) -> None:
+        super().__init__()
+        self.model, self.spec, self.dataset = model, spec, dataset
+        self.history: list[dict[str, float]] = []
+        self.latest: Objective | None = None
+        self._sums: dict[str, Tensor] = {}
+        self._batches = 0
+        self._validation: list[Tensor] = []
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.model.parameters(), lr=self.spec.learning_rate, fused=True)
+
+    def train_dataloader(self) -> Any:
+        return training_loader(self.dataset.train, self.spec.batch_size, self.spec.seed, self.current_epoch)
+
+    def val_dataloader(self) -> Any:
+        return whole_loader(self.dataset.validation, VALIDATION_BATCH)
+
+    @property
+    def beta(self) -> float:
+        """The weight of the KL terms now."""
+        steps = -(-len(self.dataset.train) // self.spec.batch_size)
+        return annealed_beta(self.global_step, self.spec.annealing_epochs * steps)
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(seed_of(self.spec.seed, self.current_epoch))
+        self._sums, self._batches = {}, 0
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        if self.dataset.transform is not None:
+            batch = self.dataset.transform(batch)
+        objective = self.model.loss(batch, self.beta)
+        if not torch.isfinite(objective.loss):
+            raise NonFiniteLossError(self._diagnosis(objective))
+        self.latest = objective
+        parts = {"loss": objective.loss, "elbo": objective.elbo.mean(), "kl": objective.kl[0].mean()}
+        for name, part in parts.items():
+            self._sums[name] = self._sums.get(name, 0.0) + part.detach()
+        self._batches += 1
+        return objective.loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        self._validation.append(self.model.elbo(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        elbo = torch.cat(self._validation).mean()
+        self._validation = []
+        if not torch.isfinite(elbo):
+            raise NonFiniteLossError(
+                f"the validation ELBO after step {self.global_step} (epoch {self.current_epoch + 1}) is {elbo.item()}:"
+                f" a step of this epoch spoilt the parameters. {_REMEDIES}"
+            )
+        self.log("validation/elbo", elbo)
+
+    def on_train_epoch_end(self) -> None:
+        means = {f"train/{name}": (total / self._batches).item() for name, total in self._sums.items()}
+        self.log_dict(means)
+        self.log("beta", self.beta)
+        validation = self.trainer.callback_metrics.get("validation/elbo")
+        if validation is not None:
+            means["validation/elbo"] = validation.item()
+        self.history.append({"epoch": self.current_epoch + 1, "beta": self.beta, **means})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = checkpoint["history"]
+
+    def _diagnosis(self, objective: Objective) -> str:
+        culprits = [
+            f"log p({name} | z)" for name, part in objective.log_likelihood.items() if not part.isfinite().all()
+        ]
+        culprits += [] if objective.kl.isfinite().all() else ["the KL divergence"]
+        place = f"step {self.global_step} (epoch {self.current_epoch + 1})"
+        return f"the loss is {objective.loss.item()} at {place}: {' and '.join(culprits)} is not finite. {_REMEDIES}"
+
+
+_REMEDIES = "Look for extreme values in that modality, scale its numbers, or lower the learning rate"
+
+
+class Progress(Callback):
+    """One bar over the whole run: epoch, loss, joint ELBO, time left."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        total = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
+        interval = 0.1 if sys.stderr.isatty() else 10.0  # seconds; a log file wants few lines
+        self.bar = tqdm(total=total, initial=trainer.global_step, unit="step", mininterval=interval, dynamic_ncols=True)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if self.bar.update() and pl_module.latest is not None:  # true when the bar was redrawn
+            self.bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
+            elbo = pl_module.latest.elbo.mean().item()
+            self.bar.set_postfix_str(f"loss {pl_module.latest.loss.item():.4g}, ELBO {elbo:.4g}", refresh=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def train(
+    model: MultimodalVAE, dataset: Dataset, spec: TrainingSpec, folder: Path, resume: bool = False, progress: bool = True
+) -> tuple[list[dict[str, float]], bool]:
+    """Train a model in place, keeping checkpoints and a TensorBoard log in `folder`.
+
+    The model ends with the weights of the epoch with the best validation ELBO, or with the last ones where there are no
+    validation rows.
+
+    Args:
+        model: what to train.
+        dataset: the rows; checked against the model first.
+        spec: how.
+        folder: gets `checkpoints/` and `logs/`.
+        resume: continue from the last checkpoint in `folder`, if there is one.
+        progress: show a bar.
+
+    Returns:
+        One record an epoch, and whether training was interrupted by Ctrl-C.
+
+    Raises:
+        ValueError: if the rows do not fit the model.
+        NonFiniteLossError: if the loss stops being finite; the checkpoints of the epochs before stay, and the model
+            gets the best weights so far.
+    """
+    for part in (dataset.train, dataset.validation):
+        model.check(part)
+    checkpoints = folder / "checkpoints"
+    validated = len(dataset.validation) > 0
+    best = ModelCheckpoint(
+        checkpoints,
+        BEST.removesuffix(".ckpt"),
+        monitor="validation/elbo" if validated else None,
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    callbacks: list[Callback] = [best]
+    callbacks += [Progress()] if progress else []
+    if spec.patience is not None and validated:
+        callbacks.append(EarlyStopping("validation/elbo", patience=spec.patience, mode="max"))
+    module = Training(model, spec, dataset)
+    last = checkpoints / LAST
+    interrupted = False
+    with _quiet():
+        trainer = Trainer(
+            max_epochs=spec.epochs,
+            devices=1,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(folder, name="logs", version=""),
+            limit_val_batches=None if validated else 0,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, ckpt_path=last if resume and last.exists() else None, weights_only=True)
+        except SystemExit:  # how Lightning ends on Ctrl-C
+            if trainer.state.status != TrainerStatus.INTERRUPTED:
+                raise
+            interrupted = True
+        finally:
+            signal.signal(signal.SIGINT, handler)
+            if (checkpoints / BEST).exists():
+                state = torch.load(checkpoints / BEST, weights_only=True, map_location="cpu")["state_dict"]
+                module.load_state_dict(state)
+            model.cpu().eval()
+    return module.history, interrupted
+
+
+class _quiet:
+    """Silence what Lightning says of itself; what concerns the user is said by the callers."""
+
+    def __enter__(self) -> None:
+        self.loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric")]
+        self.levels = [logger.level for logger in self.loggers]
+        for logger in self.loggers:
+            logger.setLevel(logging.ERROR)
+        self.filters = warnings.catch_warnings()
+        self.filters.__enter__()
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", ".*num_workers.*")
+
+    def __exit__(self, *exception: Any) -> None:
+        self.filters.__exit__(*exception)
+        for logger, level in zip(self.loggers, self.levels, strict=True):
+            logger.setLevel(level)
