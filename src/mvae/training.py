@@ -68,7 +68,7 @@ class Training(LightningModule):
         return torch.optim.Adam(self.model.parameters(), lr=self.spec.learning_rate, fused=True)
 
     def train_dataloader(self) -> Any:
-        return training_loader(self.dataset.train, self.spec.batch_size, self.spec.seed, self.current_epoch)
+        return training_loader(self.dataset.train, self.spec.batch_size, self.spec.seed, len(self.history))
 
     def val_dataloader(self) -> Any:
         return whole_loader(self.dataset.validation, VALIDATION_BATCH)
