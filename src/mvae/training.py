@@ -46,8 +46,9 @@ def annealed_beta(step: int, annealing_steps: int) -> float:
 class Training(LightningModule):
     """A model and what happens to it at each step and epoch.
 
-    All randomness of an epoch (its draws of z, of subsets, of binarised pixels) starts from a seed made of the run's
-    seed and the epoch's number, so that a run that was killed and resumed repeats what it would have done.
+    All randomness of a step (its draws of z, of subsets, of binarised pixels) starts from a seed made of the run's seed,
+    the epoch and the step, so that a run that was killed and resumed repeats what it would have done. Validation draws
+    the same numbers at every epoch.
 
     Args:
         model: what is trained.
@@ -80,10 +81,10 @@ class Training(LightningModule):
         return annealed_beta(self.global_step, self.spec.annealing_epochs * steps)
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(seed_of(self.spec.seed, self.current_epoch))
         self._sums, self._batches = {}, 0
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        torch.manual_seed(seed_of(self.spec.seed, self.current_epoch, index))
         if self.dataset.transform is not None:
             batch = self.dataset.transform(batch)
         objective = self.model.loss(batch, self.beta)
@@ -96,7 +97,8 @@ class Training(LightningModule):
         self._batches += 1
         return objective.loss
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Batch, index: int) -> None:
+        torch.manual_seed(seed_of(self.spec.seed, index))
         self._validation.append(self.model.elbo(batch))
 
     def on_validation_epoch_end(self) -> None:
