@@ -1,0 +1,416 @@
+"""The command line: parses, calls the library, prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloat, PositiveInt
+
+from mvae import __version__
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mvae.runs import Outcome, Run
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `mvae` with these arguments; those of the process where None.
+
+    Returns:
+        The exit status: 0, 1 for what went wrong while working, 2 for wrong input, 130 after Ctrl-C.
+    """
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    options = chosen[chosen.command]
+    command: Callable[[Namespace], int] = _COMMANDS[chosen.command]
+    try:
+        return command(options)
+    except ArithmeticError as error:
+        return _fail(error, 1)
+    except (ValueError, OSError) as error:
+        return _fail(error, 2)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _fail(error: Exception, status: int) -> int:
+    if os.environ.get("MVAE_DEBUG"):
+        raise error
+    print(f"mvae: {error}", file=sys.stderr)
+    return status
+
+
+# What can be said
+
+
+class _Help(DefaultHelpFormatter):
+    """Help without the types and defaults that the library adds: most defaults are the recipe's."""
+
+    def _get_help_string(self, action: Any) -> str:
+        return action.help or ""
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="mvae",
+        formatter_class=_Help,
+        description="Learn one joint distribution over several kinds of data, with any of them missing, and answer in"
+        " any direction: classify, generate, fill in, score.",
+        epilog="Start with: mvae fit digits --paired-fraction 0.1 --out runs/first",
+        version=__version__,
+    )
+    commands = parser.add_subcommands(dest="command")
+    for name, (build, summary) in _PARSERS.items():
+        part = ArgumentParser(description=summary, formatter_class=_Help)
+        commands.add_subcommand(name, part, help=summary.split(". ")[0])
+        build(part)
+    return parser
+
+
+def _fit_arguments(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", help="a data set: digits, mnist, binary-mnist or fashion-mnist ('mvae data list')")
+    add("--out", metavar="DIR", type=str, help="folder of the run (default: runs/SOURCE)")
+    add("--resume", action="store_true", help="continue the run in --out from its last checkpoint")
+    add("--method", type=str, help="the model: mvae")
+    add("--epochs", metavar="N", type=PositiveInt, help="passes over the training rows")
+    add("--batch-size", metavar="N", type=PositiveInt, help="rows a step")
+    add("--latent-dim", metavar="D", type=PositiveInt, help="dimension of z")
+    add("--learning-rate", metavar="F", type=PositiveFloat, help="of Adam")
+    add("--annealing-epochs", metavar="N", type=NonNegativeInt, help="epochs over which the KL weight rises to 1")
+    add("--subsets", metavar="K", type=NonNegativeInt, help="random subsets a step (k of Eq. 5)")
+    add(
+        "--paired-fraction",
+        metavar="F",
+        type=ClosedUnitInterval,
+        help="share of rows that stay paired; the others keep one modality",
+    )
+    add("--binarisation", choices=["dynamic", "fixed"], help="of binary-mnist: new pixels at each use, or once")
+    add("--weight", metavar="NAME=F", type=str, nargs="+", help="weight lambda of a modality, e.g. label=50")
+    add("--reconstruct", choices=["given", "present"], help="each term decodes what it is given (Eq. 2), or all present")
+    add("--patience", metavar="N", type=PositiveInt, help="stop after N epochs without a better validation ELBO")
+    add("--seed", metavar="N", type=NonNegativeInt, help="of initialisation, order, draws and the paired rows")
+    add("--data-dir", metavar="DIR", type=str, help="where to look first for data files (then $MVAE_DATA, the cache)")
+    add("--config", metavar="FILE.yaml", type=str, help="any part of a run's config.json, networks too; flags win")
+
+
+def _evaluate_arguments(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("run", help="folder of a run")
+    add("--samples", metavar="K", type=PositiveInt, default=1000, help="importance samples a row (default: 1000)")
+    add("--split", choices=["test", "validation", "train"], default="test", help="which rows (default: test)")
+    add("--limit", metavar="N", type=PositiveInt, help="only the first N rows")
+    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
+    add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
+
+
+def _sample_arguments(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("run", help="folder of a run")
+    add(
+        "--given",
+        metavar="NAME=VALUE",
+        type=str,
+        nargs="+",
+        help="what is known, e.g. label=7 or image=digit.png; nothing draws from the prior",
+    )
+    add("--count", metavar="N", type=PositiveInt, default=64, help="how many to draw (default: 64)")
+    add("--out", metavar="FILE", type=str, help="a .png for images, a .csv or .json for labels and numbers")
+    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
+
+
+def _data_arguments(parser: ArgumentParser) -> None:
+    commands = parser.add_subcommands(dest="action")
+    commands.add_subcommand("list", ArgumentParser(description="The data sets known by name."), help="what there is")
+    for action, summary in (
+        ("check", "Read the files of a data set and say whether they are whole and as published."),
+        ("fetch", "Download the files of a data set that are not there yet."),
+    ):
+        part = ArgumentParser(description=f"{summary} Example: mvae data {action} mnist", formatter_class=_Help)
+        commands.add_subcommand(action, part, help=summary)
+        part.add_argument("name", help="a data set")
+        part.add_argument("--data-dir", metavar="DIR", type=str, help="where to look first, or to put it")
+
+
+_PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
+    "fit": (
+        _fit_arguments,
+        "Train a model. What is not said comes from the recipe of the data set."
+        " Example: mvae fit digits --paired-fraction 0.1 --out runs/first",
+    ),
+    "evaluate": (
+        _evaluate_arguments,
+        "Score a model on held-out rows. Log-likelihoods by importance sampling and accuracies, on screen and in"
+        " RUN/evaluation.json. Example: mvae evaluate runs/first --samples 1000",
+    ),
+    "sample": (
+        _sample_arguments,
+        "Draw from a model. Images go to a picture, labels and numbers to a table."
+        " Example: mvae sample runs/first --given label=7 --out sevens.png",
+    ),
+    "data": (_data_arguments, "List, check and fetch data sets. Example: mvae data check mnist"),
+}
+
+
+# What is done
+
+
+def _fit(options: Namespace) -> int:
+    from mvae.runs import prepare
+
+    out = options.out or f"runs/{options.source}"
+    run = prepare(
+        options.source,
+        out=out,
+        data_dir=options.data_dir,
+        config=options.config,
+        resume=options.resume,
+        options={
+            ("model", "method"): options.method,
+            ("model", "latent_dim"): options.latent_dim,
+            ("model", "subsets"): options.subsets,
+            ("model", "reconstruct"): options.reconstruct,
+            ("data", "paired_fraction"): options.paired_fraction,
+            ("data", "binarisation"): options.binarisation,
+            ("training", "epochs"): options.epochs,
+            ("training", "batch_size"): options.batch_size,
+            ("training", "learning_rate"): options.learning_rate,
+            ("training", "annealing_epochs"): options.annealing_epochs,
+            ("training", "patience"): options.patience,
+            ("training", "seed"): options.seed,
+            **{
+                ("model", "modalities", name, "weight"): _number(name, value)
+                for name, value in _pairs("--weight", options.weight).items()
+            },
+        },
+    )
+    _print_plan(run)
+    outcome = run.train()
+    _print_outcome(run, outcome)
+    return INTERRUPTED if outcome.interrupted else 0
+
+
+def _evaluate(options: Namespace) -> int:
+    from mvae.data.sources import load_dataset
+    from mvae.evaluation.report import evaluate
+    from mvae.storage import load, read_spec, write_json
+
+    model, spec = load(options.run), read_spec(options.run)
+    if spec.data.source is None:
+        raise ValueError(f"{options.run} was trained on rows from Python; score it there with mvae.log_likelihood")
+    dataset = load_dataset(**spec.data.model_dump(), data_dir=options.data_dir, seed=spec.training.seed)
+    rows = dataset.split(options.split)
+    if not len(rows):
+        raise ValueError(f"{options.run} has no {options.split} rows")
+    rows = rows[: options.limit] if options.limit else rows
+    report = {"split": options.split, **evaluate(model, rows, options.samples, options.seed, progress=True)}
+    write_json(Path(options.run) / "evaluation.json", report)
+    _print_report(report, dataset.name)
+    print(f"written to {Path(options.run) / 'evaluation.json'}")
+    return 0
+
+
+def _sample(options: Namespace) -> int:
+    import torch
+
+    from mvae.figures import is_image_shape
+    from mvae.sampling import draw, read_given, write_samples
+    from mvae.storage import load
+
+    model = load(options.run)
+    given = read_given(model, _pairs("--given", options.given))
+    torch.manual_seed(options.seed)
+    samples = draw(model, given, options.count)
+    out = Path(options.out) if options.out else _free_path(Path(options.run) / "samples.png")
+    pictures = any(is_image_shape(tuple(values.shape[1:])) for values in samples.values())
+    if options.out or pictures:
+        for path in write_samples(samples, out):
+            print(f"written to {path}")
+    if out.suffix == ".png":
+        _print_samples(samples)
+    return 0
+
+
+def _data(options: Namespace) -> int:
+    from mvae.data.sources import SOURCES, source_named
+
+    if options.action == "list":
+        _print_sources(SOURCES)
+        return 0
+    chosen = options[options.action]
+    source = source_named(chosen.name)
+    if source.collection is None:
+        print(f"{chosen.name}: bundled with scikit-learn, nothing to {options.action}")
+        return 0
+    if options.action == "fetch":
+        print(f"{chosen.name}: complete in {source.collection.fetch(chosen.data_dir)}")
+        return 0
+    for path, published in source.collection.check(chosen.data_dir):
+        print(f"{path}: {'as published' if published else 'readable, but not the published contents'}")
+    train, test = source.load(chosen.data_dir)
+    print(f"{chosen.name}: whole, {len(train):,} training and {len(test):,} test rows")
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[Namespace], int]] = {"fit": _fit, "evaluate": _evaluate, "sample": _sample, "data": _data}
+
+
+def _pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{option}: expected NAME=VALUE, got '{text}'")
+        if name in pairs:
+            raise ValueError(f"{option}: '{name}' is given twice")
+        pairs[name] = value
+    return pairs
+
+
+def _free_path(path: Path) -> Path:
+    """The path, or the first of path-2, path-3, ... that is not taken."""
+    taken = path
+    count = 1
+    while taken.exists():
+        count += 1
+        taken = path.with_stem(f"{path.stem}-{count}")
+    return taken
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--weight {name}: expected a number, got '{text}'") from None
+
+
+# What is shown
+
+
+def _print_plan(run: Run) -> None:
+    from rich.table import Table
+
+    spec, rows = run.spec, run.dataset
+    table = Table(title=f"{rows.name}: {rows.description}", title_justify="left", box=None, pad_edge=False)
+    for heading in ("modality", "shape", "likelihood", "weight", "present in training", "parameters"):
+        table.add_column(heading, justify="right" if heading in ("weight", "parameters") else "left")
+    for name, modality in run.model.modalities.items():
+        present, count = int(rows.train.present[name].sum()), len(rows.train)
+        table.add_row(
+            name,
+            "x".join(map(str, modality.shape)) or "one value",
+            spec.model.modalities[name].likelihood.kind,
+            f"{modality.weight:g}",
+            f"{present:,} of {count:,}",
+            f"{sum(p.numel() for p in modality.parameters()):,}",
+        )
+    _console().print(table)
+    training, model = spec.training, spec.model
+    paired = int(rows.train.presence(run.model.names).all(1).sum())
+    print(
+        f"rows: {len(rows.train):,} to train ({paired:,} paired), {len(rows.validation):,} to validate,"
+        f" {len(rows.test):,} to test\n"
+        f"model: {model.method}, {model.latent_dim} latent dimensions, each term reconstructs what is"
+        f" {model.reconstruct}\n"
+        f"training: {training.epochs} epochs of batches of {training.batch_size}, Adam at {training.learning_rate:g},"
+        f" KL annealed over {training.annealing_epochs} epochs, seed {training.seed}\n"
+        f"{'continuing' if run.resume else 'writing to'} {run.folder}",
+        flush=True,
+    )
+
+
+def _print_outcome(run: Run, outcome: Outcome) -> None:
+    if outcome.interrupted:
+        print(f"\ninterrupted after {len(outcome.history)} whole epochs; what was learned is in {run.folder}")
+        print(f"continue: mvae fit {run.spec.data.source} --out {run.folder} --resume")
+    if not outcome.history:
+        return
+    best, last = outcome.best, outcome.history[-1]
+    if "validation/elbo" in best:
+        print(
+            f"{last['epoch']} epochs; kept the weights of epoch {best['epoch']},"
+            f" the best on validation (ELBO {best['validation/elbo']:.2f} nats)"
+        )
+    image = next((name for name in run.model.names if name == "image"), None)
+    print(f"score it:    mvae evaluate {run.folder}")
+    print(f"draw from it: mvae sample {run.folder}" + (" --given label=7 --out sevens.png" if image else ""))
+    print(f"curves:      tensorboard --logdir {run.folder}/logs")
+
+
+def _print_samples(samples: dict[str, Tensor]) -> None:
+    """Numbers on screen: how often each class was drawn, or the first rows."""
+    from mvae.figures import is_image_shape
+
+    for name, values in samples.items():
+        if is_image_shape(tuple(values.shape[1:])):
+            continue
+        if values.dim() == 1 and not values.is_floating_point():
+            classes, counts = values.unique(return_counts=True)
+            shares = ", ".join(f"{c}: {n}" for c, n in zip(classes.tolist(), counts.tolist(), strict=True))
+            print(f"{name}, times drawn of {len(values)}: {shares}")
+        else:
+            print(f"{name}: " + "; ".join(f"{value:.4g}" for value in values.flatten()[:8].tolist()) + " ...")
+
+
+def _print_report(report: dict[str, Any], source: str) -> None:
+    from rich.table import Table
+
+    table = Table(
+        title=f"{source}, {report['split']} rows: log-likelihood in nats, {report['samples']} importance samples",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for heading in ("log p of", "nats", "± rows", "± samples", "log-weight variance", "effective samples", "proposal", "rows"):
+        table.add_column(heading, justify="left" if heading in ("log p of", "proposal") else "right")
+    for score in report["log_likelihood"]:
+        table.add_row(
+            ", ".join(score["targets"]),
+            f"{score['nats']:.3f}",
+            f"{score['standard_error']:.3f}",
+            f"{score['monte_carlo_error']:.3f}",
+            f"{score['log_weight_variance']:.2f}",
+            f"{score['effective_sample_size']:.0f}",
+            f"q(z | {', '.join(score['proposal'])})",
+            f"{score['rows']:,}",
+        )
+    _console().print(table)
+    for score in report["accuracy"]:
+        low, high = score["interval"]
+        print(
+            f"accuracy of {score['target']} from {', '.join(score['given'])}: {100 * score['accuracy']:.1f} %"
+            f" (95 % interval {100 * low:.1f} to {100 * high:.1f}; {score['rows']:,} rows,"
+            f" {score['estimator']} on {score['samples']} posterior draws)"
+        )
+
+
+def _print_sources(sources: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "what it is", "here"):
+        table.add_column(heading)
+    for name, source in sources.items():
+        try:
+            where = "bundled" if source.collection is None else str(next(iter(source.collection.find().values())).parent)
+        except ValueError:
+            where = f"no (mvae data fetch {name})"
+        table.add_row(name, source.summary, where)
+    _console().print(table)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)

@@ -1,0 +1,65 @@
+"""Pictures: grids of images, and images from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+__all__ = ["image_grid", "is_image_shape", "read_image"]
+
+SMALLEST_CELL = 56
+"""Images are enlarged, pixel by whole pixel, to at least this many pixels, so that an 8x8 digit can be seen."""
+GAP = 4
+
+
+def is_image_shape(shape: tuple[int, ...]) -> bool:
+    """Whether observations of this shape are pictures: `(1 or 3, height, width)`."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def image_grid(images: Tensor) -> Image.Image:
+    """Lay images out in rows and columns on white.
+
+    Args:
+        images: `[rows, columns, channels, height, width]`, values in [0, 1] (others are clipped); NaN leaves a gap.
+    """
+    images = images.detach().cpu().float()
+    num_rows, num_columns, channels, height, width = images.shape
+    scale = max(1, -(-SMALLEST_CELL // min(height, width)))
+    images = images.clamp(0, 1).nan_to_num(1.0).expand(-1, -1, 3, -1, -1) if channels == 1 else images.clamp(0, 1)
+    images = images.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+    tall, wide = height * scale + GAP, width * scale + GAP
+    canvas = torch.ones(3, num_rows * tall + GAP, num_columns * wide + GAP)
+    for row in range(num_rows):
+        for column in range(num_columns):
+            top, left = row * tall + GAP, column * wide + GAP
+            canvas[:, top : top + height * scale, left : left + width * scale] = images[row, column]
+    return Image.fromarray((canvas * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
+    """Read a picture as an observation, converted to grey or colour and resized as the shape asks.
+
+    Args:
+        path: of any format Pillow reads.
+        shape: `(1 or 3, height, width)`.
+
+    Returns:
+        float32 of that shape, in [0, 1].
+
+    Raises:
+        ValueError: if the file is missing or is no picture.
+    """
+    channels, height, width = shape
+    try:
+        with Image.open(path) as picture:
+            picture = picture.convert("L" if channels == 1 else "RGB")
+            if picture.size != (width, height):
+                picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+            pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    except (OSError, UnidentifiedImageError) as error:
+        raise ValueError(f"{path}: not readable as a picture: {error}") from error
+    return pixels.reshape(height, width, channels).permute(2, 0, 1).float() / 255
