@@ -17,7 +17,7 @@ _HOMES = {
     "load_dataset": "mvae.data.sources",
     "log_likelihood": "mvae.evaluation.likelihood",
 }
-__all__ = sorted(_HOMES)
+__all__ = sorted(_HOMES)  # noqa: PLE0605
 
 if TYPE_CHECKING:
     from mvae.data.batch import Batch as Batch

@@ -98,7 +98,9 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     )
     add("--binarisation", choices=["dynamic", "fixed"], help="of binary-mnist: new pixels at each use, or once")
     add("--weight", metavar="NAME=F", type=str, nargs="+", help="weight lambda of a modality, e.g. label=50")
-    add("--reconstruct", choices=["given", "present"], help="each term decodes what it is given (Eq. 2), or all present")
+    add(
+        "--reconstruct", choices=["given", "present"], help="each term decodes what it is given (Eq. 2), or all present"
+    )
     add("--patience", metavar="N", type=PositiveInt, help="stop after N epochs without a better validation ELBO")
     add("--seed", metavar="N", type=NonNegativeInt, help="of initialisation, order, draws and the paired rows")
     add("--data-dir", metavar="DIR", type=str, help="where to look first for data files (then $MVAE_DATA, the cache)")
@@ -263,7 +265,12 @@ def _data(options: Namespace) -> int:
     return 0
 
 
-_COMMANDS: dict[str, Callable[[Namespace], int]] = {"fit": _fit, "evaluate": _evaluate, "sample": _sample, "data": _data}
+_COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "fit": _fit,
+    "evaluate": _evaluate,
+    "sample": _sample,
+    "data": _data,
+}
 
 
 def _pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
@@ -372,7 +379,16 @@ def _print_report(report: dict[str, Any], source: str) -> None:
         box=None,
         pad_edge=False,
     )
-    for heading in ("log p of", "nats", "± rows", "± samples", "log-weight variance", "effective samples", "proposal", "rows"):
+    for heading in (
+        "log p of",
+        "nats",
+        "± rows",
+        "± samples",
+        "log-weight variance",
+        "effective samples",
+        "proposal",
+        "rows",
+    ):
         table.add_column(heading, justify="left" if heading in ("log p of", "proposal") else "right")
     for score in report["log_likelihood"]:
         table.add_row(
@@ -403,7 +419,9 @@ def _print_sources(sources: dict[str, Any]) -> None:
         table.add_column(heading)
     for name, source in sources.items():
         try:
-            where = "bundled" if source.collection is None else str(next(iter(source.collection.find().values())).parent)
+            where = (
+                "bundled" if source.collection is None else str(next(iter(source.collection.find().values())).parent)
+            )
         except ValueError:
             where = f"no (mvae data fetch {name})"
         table.add_row(name, source.summary, where)

@@ -55,8 +55,8 @@ def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
     """
     channels, height, width = shape
     try:
-        with Image.open(path) as picture:
-            picture = picture.convert("L" if channels == 1 else "RGB")
+        with Image.open(path) as file:
+            picture = file.convert("L" if channels == 1 else "RGB")
             if picture.size != (width, height):
                 picture = picture.resize((width, height), Image.Resampling.LANCZOS)
             pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, distributions, nn
@@ -50,14 +51,14 @@ class PixelCrossEntropyDistribution(Distribution):
     r"""What the paper trains on grey pixels: :math:`\log p(x) = x \log \pi + (1 - x) \log(1 - \pi)`, x in [0, 1].
 
     For binary x this is the Bernoulli distribution. For grey x it is NOT a normalised density over [0, 1] (its
-    integral is at most 1), so that its values compare with one another but not with those of a true density. `sample` draws
-    binary pixels; `mean` is the grey image :math:`\pi`.
+    integral is at most 1), so that its values compare with one another but not with those of a true density. `sample`
+    draws binary pixels; `mean` is the grey image :math:`\pi`.
 
     Args:
         logits: logits of :math:`\pi`, of any shape.
     """
 
-    arg_constraints = {"logits": constraints.real}
+    arg_constraints = {"logits": constraints.real}  # noqa: RUF012
     support = constraints.unit_interval
     has_rsample = False
 
@@ -65,9 +66,7 @@ class PixelCrossEntropyDistribution(Distribution):
         self.logits = logits
         super().__init__(logits.shape, validate_args=validate_args)
 
-    def expand(
-        self, batch_shape: torch.Size, _instance: PixelCrossEntropyDistribution | None = None
-    ) -> PixelCrossEntropyDistribution:
+    def expand(self, batch_shape: Any, _instance: Any = None) -> PixelCrossEntropyDistribution:
         return PixelCrossEntropyDistribution(self.logits.expand(batch_shape), validate_args=False)
 
     @property

@@ -56,8 +56,9 @@ class Modality(nn.Module):
             )
         self.shape = tuple(distribution.event_shape)
         self._probe_encoder(distribution)
-        self.is_categorical = isinstance(distribution, torch.distributions.Categorical)
-        self.num_classes = int(distribution.probs.shape[-1]) if self.is_categorical else None
+        self.num_classes = (
+            distribution.probs.shape[-1] if isinstance(distribution, torch.distributions.Categorical) else None
+        )
 
     def check(self, name: str, values: Tensor, rows: Tensor | None = None) -> None:
         """Refuse values that this modality's likelihood cannot have produced.
@@ -104,7 +105,6 @@ class Modality(nn.Module):
             )
         return distribution
 
-
     @torch.no_grad()
     def _probe_encoder(self, distribution: Distribution) -> None:
         with torch.random.fork_rng(devices=[]), _evaluating(self.encoder):
@@ -138,4 +138,6 @@ def _in_words(support: object) -> str:
     if support is constraints.real:
         return "finite real numbers"
     lower, upper = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
-    return f"the integers from {int(lower)} to {int(upper)}" if lower is not None and upper is not None else f"{support}"
+    return (
+        f"the integers from {int(lower)} to {int(upper)}" if lower is not None and upper is not None else f"{support}"
+    )

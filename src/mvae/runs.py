@@ -137,7 +137,9 @@ class Run:
 
         if self.folder is None:
             with tempfile.TemporaryDirectory() as temporary:
-                return _outcome(*train(self.model, self.dataset, self.spec.training, Path(temporary), progress=progress))
+                return _outcome(
+                    *train(self.model, self.dataset, self.spec.training, Path(temporary), progress=progress)
+                )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / CONFIG, self.spec.model_dump(mode="json"))
         result = train(self.model, self.dataset, self.spec.training, self.folder, self.resume, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,7 +97,12 @@ def write_samples(samples: Mapping[str, Tensor], out: Path) -> list[Path]:
             with atomic(out) as temporary:
                 pandas.DataFrame(_flat_columns(others)).to_csv(temporary, index=False)
         return [out]
-    kinds = " and ".join([*([".png for " + ", ".join(images)] if images else []), *([".csv or .json for " + ", ".join(others)] if others else [])])
+    kinds = " and ".join(
+        [
+            *([".png for " + ", ".join(images)] if images else []),
+            *([".csv or .json for " + ", ".join(others)] if others else []),
+        ]
+    )
     raise ValueError(f"{out}: what was drawn can be written as {kinds}")
 
 

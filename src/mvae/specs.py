@@ -19,7 +19,17 @@ from mvae.models import METHODS, MultimodalVAE
 from mvae.networks.conv import ConvDecoder, ConvEncoder
 from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
 
-__all__ = ["FORMAT", "DataSpec", "ModalitySpec", "ModelSpec", "RunSpec", "SpecError", "TrainingSpec", "build_model", "parse"]
+__all__ = [
+    "FORMAT",
+    "DataSpec",
+    "ModalitySpec",
+    "ModelSpec",
+    "RunSpec",
+    "SpecError",
+    "TrainingSpec",
+    "build_model",
+    "parse",
+]
 
 FORMAT = 1
 """Version of what `config.json` holds; a run of another version is refused."""
@@ -139,7 +149,7 @@ class TrainingSpec(_Spec):
 class RunSpec(_Spec):
     """Everything that rebuilds a run."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     data: DataSpec
     model: ModelSpec
     training: TrainingSpec

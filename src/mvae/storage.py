@@ -13,7 +13,18 @@ from typing import Any
 from mvae.models import MultimodalVAE
 from mvae.specs import RunSpec, SpecError, build_model, parse
 
-__all__ = ["CONFIG", "METRICS", "WEIGHTS", "RunError", "atomic", "load", "read_json", "read_spec", "save_weights", "write_json"]
+__all__ = [
+    "CONFIG",
+    "METRICS",
+    "WEIGHTS",
+    "RunError",
+    "atomic",
+    "load",
+    "read_json",
+    "read_spec",
+    "save_weights",
+    "write_json",
+]
 
 CONFIG, WEIGHTS, METRICS = "config.json", "model.safetensors", "metrics.json"
 
@@ -96,7 +107,9 @@ def read_json(path: Path) -> Any:
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, whole or not at all."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 @contextmanager

@@ -46,9 +46,9 @@ def annealed_beta(step: int, annealing_steps: int) -> float:
 class Training(LightningModule):
     """A model and what happens to it at each step and epoch.
 
-    All randomness of a step (its draws of z, of subsets, of binarised pixels) starts from a seed made of the run's seed,
-    the epoch and the step, so that a run that was killed and resumed repeats what it would have done. Validation draws
-    the same numbers at every epoch.
+    All randomness of a step (its draws of z, of subsets, of binarised pixels) starts from a seed made of the run's
+    seed, the epoch and the step, so that a run that was killed and resumed repeats what it would have done. Validation
+    draws the same numbers at every epoch.
 
     Args:
         model: what is trained.
@@ -150,10 +150,11 @@ class Progress(Callback):
         self.bar = tqdm(total=total, initial=trainer.global_step, unit="step", mininterval=interval, dynamic_ncols=True)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if self.bar.update() and pl_module.latest is not None:  # true when the bar was redrawn
+        latest = pl_module.latest
+        if self.bar.update() and isinstance(latest, Objective):  # the bar was redrawn
             self.bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
-            elbo = pl_module.latest.elbo.mean().item()
-            self.bar.set_postfix_str(f"loss {pl_module.latest.loss.item():.4g}, ELBO {elbo:.4g}", refresh=False)
+            elbo = latest.elbo.mean().item()
+            self.bar.set_postfix_str(f"loss {latest.loss.item():.4g}, ELBO {elbo:.4g}", refresh=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.bar.close()
@@ -164,7 +165,12 @@ class Progress(Callback):
 
 
 def train(
-    model: MultimodalVAE, dataset: Dataset, spec: TrainingSpec, folder: Path, resume: bool = False, progress: bool = True
+    model: MultimodalVAE,
+    dataset: Dataset,
+    spec: TrainingSpec,
+    folder: Path,
+    resume: bool = False,
+    progress: bool = True,
 ) -> tuple[list[dict[str, float]], bool]:
     """Train a model in place, keeping checkpoints and a TensorBoard log in `folder`.
 
@@ -207,7 +213,7 @@ def train(
     module = Training(model, spec, dataset)
     last = checkpoints / LAST
     interrupted = False
-    with _quiet():
+    with _Quiet():
         trainer = Trainer(
             max_epochs=spec.epochs,
             devices=1,
@@ -235,7 +241,7 @@ def train(
     return module.history, interrupted
 
 
-class _quiet:
+class _Quiet:
     """Silence what Lightning says of itself; what concerns the user is said by the callers."""
 
     def __enter__(self) -> None:

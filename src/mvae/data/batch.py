@@ -143,11 +143,11 @@ def _with_presence(name: str, rows: Any, mask: Tensor | None) -> tuple[Tensor, T
             raise ValueError(f"modality '{name}': every value is None; leave the modality out instead")
         given = torch.tensor([row is not None for row in rows])
         filled = [torch.as_tensor(some if row is None else row) for row in rows]
-        for index, row in enumerate(filled):
-            if row.shape != filled[0].shape:
+        for index, value in enumerate(filled):
+            if value.shape != filled[0].shape:
                 raise ValueError(
                     f"modality '{name}', row {index}: expected shape {tuple(filled[0].shape)} as in the first row,"
-                    f" got {tuple(row.shape)}"
+                    f" got {tuple(value.shape)}"
                 )
         dtype = reduce(torch.promote_types, (row.dtype for row in filled))
         tensor = torch.stack([row.to(dtype) for row in filled])
@@ -171,4 +171,3 @@ def _with_presence(name: str, rows: Any, mask: Tensor | None) -> tuple[Tensor, T
         if tensor.dtype == torch.float64:
             tensor = tensor.float()
     return tensor, given
-

@@ -127,7 +127,9 @@ def _download(target: Path, md5: str, mirrors: Sequence[str]) -> None:
     partial = target.with_name(f"partial-{target.name}")
     for mirror in mirrors:
         try:
-            pooch.retrieve(mirror + target.name, known_hash=None, path=target.parent, fname=partial.name, progressbar=True)
+            pooch.retrieve(
+                mirror + target.name, known_hash=None, path=target.parent, fname=partial.name, progressbar=True
+            )
             if content_md5(partial) == md5:
                 partial.rename(target)
                 return

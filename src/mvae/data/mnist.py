@@ -48,7 +48,8 @@ def load_idx_pairs(collection: Collection, data_dir: str | Path | None = None) -
     """
     paths = collection.find(data_dir)
     return tuple(  # type: ignore[return-value]
-        _pair(paths[f"{part}-images-idx3-ubyte.gz"], paths[f"{part}-labels-idx1-ubyte.gz"]) for part in ("train", "t10k")
+        _pair(paths[f"{part}-images-idx3-ubyte.gz"], paths[f"{part}-labels-idx1-ubyte.gz"])
+        for part in ("train", "t10k")
     )
 
 

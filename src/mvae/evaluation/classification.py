@@ -58,7 +58,7 @@ def classify(
     names = tuple(n for n in model.names if n != target) if given is None else tuple(given)
     modality = model.modalities.get(target)
     if modality is None or modality.num_classes is None:
-        known = ", ".join(n for n, m in model.modalities.items() if m.is_categorical) or "none"
+        known = ", ".join(n for n, m in model.modalities.items() if m.num_classes) or "none"
         raise ValueError(f"target: expected a categorical modality of this model ({known}), got '{target}'")
     if target in names:
         raise ValueError(f"'{target}' cannot be both predicted and given")

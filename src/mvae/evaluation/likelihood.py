@@ -69,9 +69,9 @@ def log_likelihood(
               \qquad w_k = \frac{p(x_T \mid z_k)\, p(z_k)}{q(z_k \mid \text{proposal})} .
 
     With `given`, this estimate of log p(targets, given) minus one of log p(given): by importance sampling from
-    q(z | given), or from the prior, :math:`\log \tfrac 1 K \sum_k p(x_G \mid z_k)`, as the paper does (section 5). Modality
-    weights play no part. The random numbers of a row depend on the seed and its place only, so that the answer is the
-    same, up to rounding, whatever the memory allows.
+    q(z | given), or from the prior, :math:`\log \tfrac 1 K \sum_k p(x_G \mid z_k)`, as the paper does (section 5).
+    Modality weights play no part. The random numbers of a row depend on the seed and its place only, so
+    that the answer is the same, up to rounding, whatever the memory allows.
 
     Args:
         model: any model.
@@ -100,13 +100,12 @@ def log_likelihood(
         raise ValueError(f"expected targets and given to name each modality at most once, got {targets} and {given}")
     if denominator not in ("importance", "prior"):
         raise ValueError(f"denominator: expected 'importance' or 'prior', got '{denominator}'")
-    options = {"memory": memory, "progress": progress}
-    joint = _marginal(model, batch, scored, proposal, num_samples, seed, **options)
+    joint = _marginal(model, batch, scored, proposal, num_samples, seed, memory, progress)
     value, error = joint.value, joint.standard_error
     if given:
         behind = given if denominator == "importance" else ()
         count = denominator_samples or num_samples
-        marginal = _marginal(model, batch, given, behind, count, seed_of(seed, 1), **options)
+        marginal = _marginal(model, batch, given, behind, count, seed_of(seed, 1), memory, progress)
         value = value - marginal.value.nan_to_num(0.0)  # nothing given: log p() = 0
         error = (error.square() + marginal.standard_error.nan_to_num(0.0).square()).sqrt()
     has_target = batch.presence(targets).any(1).cpu()
@@ -140,7 +139,8 @@ def _marginal(
         ).cpu()
     absent = ~batch.presence(scored).any(1).cpu()
     columns[:, absent] = math.nan
-    return LogLikelihood(*columns, proposal, num_samples)
+    value, error, variance, size = columns
+    return LogLikelihood(value, error, variance, size, proposal, num_samples)
 
 
 @torch.inference_mode()
@@ -188,7 +188,9 @@ def importance_draws(
             rows = slice(start, min(start + rows_at_once, len(batch)))
             some = batch[rows]
             posterior = model.posterior(some, proposal)
-            noise = torch.stack([_noise(seed, row, num_samples, model.latent_dim) for row in range(rows.start, rows.stop)], 1)
+            noise = torch.stack(
+                [_noise(seed, row, num_samples, model.latent_dim) for row in range(rows.start, rows.stop)], 1
+            )
             noise = noise.to(posterior.mean)
             z = posterior.mean + posterior.stddev * noise
             parts = []
@@ -209,7 +211,7 @@ def _noise(seed: int, row: int, num_samples: int, latent_dim: int) -> Tensor:
 
 
 def _bytes_per_draw(model: MultimodalVAE, names: tuple[str, ...]) -> int:
-    """What one draw takes while it is decoded and scored: the widest layer with its input, and the likelihood's steps."""
+    """What decoding and scoring a draw takes: the widest layer with its input, and the likelihood's steps."""
     widest, observation = model.latent_dim, 1
     for name in names:
         modality = model.modalities[name]

@@ -35,7 +35,7 @@ def evaluate(
     """
     everything = model.names if len(model.names) > 1 else ()
     targets = [(name,) for name in model.names] + ([everything] if everything else [])
-    names = [name for name, modality in model.modalities.items() if modality.is_categorical and len(model.names) > 1]
+    names = [name for name, modality in model.modalities.items() if modality.num_classes and len(model.names) > 1]
     return {
         "rows": len(rows),
         "samples": num_samples,
@@ -66,9 +66,7 @@ def _score(
 def _accuracy(model: MultimodalVAE, rows: Batch, name: str, seed: int, progress: bool) -> dict[str, Any]:
     given = [other for other in model.names if other != name]
     known = rows.present[name].cpu()
-    probabilities = classify(
-        model, rows, name, given, num_samples=CLASSIFICATION_SAMPLES, seed=seed, progress=progress
-    )
+    probabilities = classify(model, rows, name, given, num_samples=CLASSIFICATION_SAMPLES, seed=seed, progress=progress)
     right = int((probabilities.argmax(1) == rows.values[name].cpu())[known].sum())
     low, high = proportion_interval(right, int(known.sum()))
     return {

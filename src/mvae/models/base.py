@@ -175,7 +175,7 @@ class MultimodalVAE(nn.Module, ABC):
             z = self.posterior(given).sample((num_samples,))
         drawn = {}
         for name, distribution in self.decode(z, names).items():
-            centre = "mode" if self.modalities[name].is_categorical else "mean"
+            centre = "mode" if self.modalities[name].num_classes else "mean"
             drawn[name] = getattr(distribution, centre) if mean else distribution.sample()
         return drawn
 

@@ -87,7 +87,7 @@ class ConvDecoder(nn.Module):
             _, kernel, stride, padding = layers[index]
             (channels, *small), (out, *large) = sizes[index + 1], sizes[index]
             extra = tuple(n - ((m - 1) * stride - 2 * padding + kernel) for m, n in zip(small, large, strict=True))
-            modules.append(nn.ConvTranspose2d(channels, out, kernel, stride, padding, extra, bias=False))
+            modules.append(nn.ConvTranspose2d(channels, out, kernel, stride, padding, (extra[0], extra[1]), bias=False))
             if index:
                 modules += [nn.BatchNorm2d(out)] if batch_norm else []
                 modules.append(nn.SiLU())
@@ -111,7 +111,8 @@ def feature_shapes(shape: Sequence[int], layers: Sequence[Layer]) -> list[tuple[
         size = tuple((n + 2 * padding - kernel) // stride + 1 for n in (height, width))
         if min(size) < 1:
             raise ValueError(
-                f"a convolution with kernel {kernel}, stride {stride} and padding {padding} does not fit {height}x{width}"
+                f"a convolution with kernel {kernel}, stride {stride} and padding {padding} does not fit"
+                f" {height}x{width}"
             )
         shapes.append((channels, size[0], size[1]))
     return shapes
