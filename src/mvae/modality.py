@@ -75,8 +75,9 @@ class Modality(nn.Module):
             raise ValueError(
                 f"modality '{name}': expected rows of shape {self.shape}, got rows of shape {tuple(values.shape[1:])}"
             )
-        distribution = self._distribution()
-        base = distribution
+        if not len(values):
+            return
+        base = self._distribution()
         while isinstance(base, torch.distributions.Independent):
             base = base.base_dist
         support = base.support

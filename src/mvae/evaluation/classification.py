@@ -69,13 +69,16 @@ def classify(
         raise ValueError(f"the batch has none of {', '.join(names)} to predict '{target}' from")
     batch = batch.only(known_names)
     scored = names if estimator == "importance" else ()
-    probabilities = torch.empty(len(batch), modality.num_classes, dtype=torch.float64)
-    draws = importance_draws(model, batch, scored, names, num_samples, seed, memory, progress)
-    for rows, z, log_weights in draws:
-        classes = modality.decoder(z).probs.double()  # [K, b, C]
-        weights = log_weights.softmax(0) if scored else torch.full_like(log_weights, 1 / num_samples)
-        probabilities[rows] = torch.einsum("kb,kbc->bc", weights, classes).cpu()
-    return probabilities
+    mean = torch.zeros(len(batch), modality.num_classes, dtype=torch.float64)
+    total = torch.full((len(batch),), -math.inf, dtype=torch.float64)  # log of the weights so far
+    for rows, z, log_weights in importance_draws(model, batch, scored, names, num_samples, seed, memory, progress):
+        classes = modality.decoder(z).probs.double().cpu()  # [k, b, C]
+        weights = log_weights.cpu() if scored else torch.zeros(classes.shape[:2], dtype=torch.float64)
+        new = total[rows].logaddexp(weights.logsumexp(0))
+        mean[rows] *= (total[rows] - new).exp().unsqueeze(-1)
+        mean[rows] += torch.einsum("kb,kbc->bc", (weights - new).exp(), classes)
+        total[rows] = new
+    return mean
 
 
 def proportion_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:

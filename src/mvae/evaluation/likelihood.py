@@ -20,6 +20,8 @@ __all__ = ["LogLikelihood", "importance_draws", "log_likelihood"]
 GIBIBYTE = 2**30
 LARGEST_CALL = 2**15
 """Draws a decoder call at most: more are no faster, and fall out of the processor's caches."""
+NOISE_BLOCK = 1000
+"""Draws of a row that come from one seed: fixed, so that the numbers do not depend on the memory."""
 
 
 @dataclass(frozen=True)
@@ -125,18 +127,25 @@ def _marginal(
     memory: int,
     progress: bool,
 ) -> LogLikelihood:
-    columns = torch.empty(4, len(batch), dtype=torch.float64)
+    total, squares = torch.full((2, len(batch)), -math.inf, dtype=torch.float64)  # of log w and of log w^2
+    shift = torch.zeros(len(batch), dtype=torch.float64)
+    first, second = torch.zeros(2, len(batch), dtype=torch.float64)  # moments of log w - shift
     for rows, _, log_weights in importance_draws(model, batch, scored, proposal, num_samples, seed, memory, progress):
-        total, squares = log_weights.logsumexp(0), (2 * log_weights).logsumexp(0)
-        size = (2 * total - squares).exp()
-        columns[:, rows] = torch.stack(
-            [
-                total - math.log(num_samples),
-                ((1 / size - 1 / num_samples).clamp_min(0) * num_samples / (num_samples - 1)).sqrt(),
-                log_weights.var(0),
-                size,
-            ]
-        ).cpu()
+        log_weights = log_weights.cpu()
+        shift[rows] = torch.where(total[rows].isinf(), log_weights[0], shift[rows])
+        total[rows] = total[rows].logaddexp(log_weights.logsumexp(0))
+        squares[rows] = squares[rows].logaddexp((2 * log_weights).logsumexp(0))
+        first[rows] += (log_weights - shift[rows]).sum(0)
+        second[rows] += (log_weights - shift[rows]).square().sum(0)
+    size = (2 * total - squares).exp()
+    columns = torch.stack(
+        [
+            total - math.log(num_samples),
+            ((num_samples / size - 1).clamp_min(0) / (num_samples - 1)).sqrt(),
+            (second - first.square() / num_samples).clamp_min(0) / (num_samples - 1),
+            size,
+        ]
+    )
     absent = ~batch.presence(scored).any(1).cpu()
     columns[:, absent] = math.nan
     value, error, variance, size = columns
@@ -167,7 +176,7 @@ def importance_draws(
         progress: show a bar.
 
     Yields:
-        A slice of b rows, their draws `[K, b, D]`, and their log weights `[K, b]`, float64.
+        Piece by piece: a slice of b rows, some of their draws `[k, b, D]`, and their log weights `[k, b]`, float64.
 
     Raises:
         ValueError: on an unknown name, a value outside its support, or fewer than 2 samples.
@@ -181,33 +190,31 @@ def importance_draws(
     model.check(batch)
     table = torch.tensor([[name in scored for name in model.names]])
     at_once = min(LARGEST_CALL, max(1, memory // _bytes_per_draw(model, scored)))
-    rows_at_once = max(1, at_once // num_samples)
+    rows_at_once = max(1, at_once // min(num_samples, NOISE_BLOCK))
     draws_at_once = max(1, at_once // rows_at_once)
     with tqdm(total=len(batch), unit="row", disable=not progress, desc=f"log p({', '.join(scored)})") as bar:
         for start in range(0, len(batch), rows_at_once):
             rows = slice(start, min(start + rows_at_once, len(batch)))
             some = batch[rows]
             posterior = model.posterior(some, proposal)
-            noise = torch.stack(
-                [_noise(seed, row, num_samples, model.latent_dim) for row in range(rows.start, rows.stop)], 1
-            )
-            noise = noise.to(posterior.mean)
-            z = posterior.mean + posterior.stddev * noise
-            parts = []
-            for piece in z.split(draws_at_once):
-                log_weights = torch.zeros(piece.shape[:2], dtype=torch.float64, device=z.device)
-                for _, _, values in model.log_likelihoods(some, piece, table.expand(len(piece), -1)):
-                    log_weights += values
-                parts.append(log_weights)
-            # log p(z) - log q(z): the constants cancel
-            log_ratio = 0.5 * (noise.double().square() - z.double().square()) + posterior.stddev.double().log()
-            yield rows, z, torch.cat(parts) + log_ratio.sum(-1)
+            for block in range(0, num_samples, NOISE_BLOCK):
+                size = (min(NOISE_BLOCK, num_samples - block), model.latent_dim)
+                noise = torch.stack(
+                    [_noise(size, seed_of(seed, row, block)) for row in range(rows.start, rows.stop)], 1
+                )
+                for piece in noise.to(posterior.mean).split(draws_at_once):
+                    z = posterior.mean + posterior.stddev * piece
+                    # log p(z) - log q(z | .): the constants cancel
+                    ratio = 0.5 * (piece.double().square() - z.double().square()) + posterior.stddev.double().log()
+                    log_weights = ratio.sum(-1)
+                    for _, _, values in model.log_likelihoods(some, z, table.expand(len(z), -1)):
+                        log_weights += values
+                    yield rows, z, log_weights
             bar.update(len(some))
 
 
-def _noise(seed: int, row: int, num_samples: int, latent_dim: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed_of(seed, row))
-    return torch.randn(num_samples, latent_dim, generator=generator)
+def _noise(size: tuple[int, int], seed: int) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
 
 
 def _bytes_per_draw(model: MultimodalVAE, names: tuple[str, ...]) -> int:
@@ -228,4 +235,4 @@ def _bytes_per_draw(model: MultimodalVAE, names: tuple[str, ...]) -> int:
                 hook.remove()
         widest = max(widest, max(sizes, default=0) // 2)
         observation = max(observation, math.prod(modality.shape))
-    return 4 * (3 * widest + 4 * observation + 8 * model.latent_dim)
+    return 4 * (3 * widest + 4 * observation + 12 * model.latent_dim)
