@@ -122,7 +122,7 @@ class ModelSpec(_Spec):
     method: str = "mvae"
     latent_dim: PositiveInt
     subsets: NonNegativeInt = Field(0, description="k of Eq. 5")
-    reconstruct: Literal["given", "present"] = "given"
+    reconstruct: Literal["given", "present"] | list[str] = "given"
     modalities: Annotated[dict[str, ModalitySpec], Field(min_length=1)]
 
 

@@ -65,12 +65,12 @@ def test_joint_is_marginal_plus_conditional():
 
 
 def test_bound_rises_with_the_number_of_samples():
-    model, parameters = linear_gaussian(latent_dim=2, error=2.0)
-    batch = rows(parameters, 500)
-    means = [mvae.log_likelihood(model, batch, ["a", "b", "c"], num_samples=k).mean() for k in (2, 5, 25, 400)]
+    model, parameters = linear_gaussian(latent_dim=2, error=-1.0)  # too narrow, and always at 0
+    batch = rows(parameters, 1000)
+    means = [mvae.log_likelihood(model, batch, ["a", "b", "c"], num_samples=k).mean() for k in (2, 8, 32, 256)]
     truth = exact_log_likelihood(parameters, batch, ("a", "b", "c")).mean().item()
     assert means == sorted(means)
-    assert means[0] < truth - 0.05
+    assert means[0] < truth - 0.1
     assert means[-1] == pytest.approx(truth, abs=0.02)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -28,13 +28,14 @@ class MVAE(MultimodalVAE):
 
     With `reconstruct="given"`, R_s = s and this is Eq. 2 as the paper writes it. With `"present"`, R_s is everything
     the row has: each term is then (at lambda = beta = 1) a lower bound on the joint log-likelihood, and q(z | x_1) also
-    learns to decode x_2.
+    learns to decode x_2. With names, R_s is s and these, where the row has them: with `["label"]`, q(z | image) learns to
+    decode the label, while q(z | label) need not find one z for all images of a class.
 
     Args:
         modalities: name to `Modality`.
         latent_dim: D.
         subsets: k, random subsets a step beside the joint and the singles.
-        reconstruct: what a term reconstructs, `"given"` or `"present"`.
+        reconstruct: what a term reconstructs: `"given"`, `"present"`, or what it is given and these modalities.
 
     Raises:
         ValueError: as `MultimodalVAE`, or on a negative k or an unknown `reconstruct`.
@@ -45,18 +46,21 @@ class MVAE(MultimodalVAE):
         modalities: Mapping[str, Modality],
         latent_dim: int,
         subsets: int = 0,
-        reconstruct: Literal["given", "present"] = "given",
+        reconstruct: Literal["given", "present"] | Sequence[str] = "given",
     ) -> None:
         super().__init__(modalities, latent_dim)
         if subsets < 0:
             raise ValueError(f"subsets: expected a number of at least 0, got {subsets}")
-        if reconstruct not in ("given", "present"):
-            raise ValueError(f"reconstruct: expected 'given' or 'present', got '{reconstruct}'")
+        if isinstance(reconstruct, str) and reconstruct not in ("given", "present"):
+            raise ValueError(f"reconstruct: expected 'given', 'present' or a list of names, got '{reconstruct}'")
+        always = {"given": (), "present": self.names}.get(reconstruct) if isinstance(reconstruct, str) else reconstruct
+        always = self._known(always or ())
         self.subsets, self.reconstruct = subsets, reconstruct
+        self._always = torch.tensor([name in always for name in self.names])
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
         given = draw_subsets(len(self.names), self.subsets)
-        reconstruct = given if self.reconstruct == "given" else torch.ones_like(given)
+        reconstruct = given | self._always
         mean, log_variance, present = self.encode(batch)
         complete = all(batch.rows(name) is None for name in self.names)
         counts = None if complete else distinct_terms(given, present)

@@ -1,0 +1,40 @@
+# Two commands, each doing its own set-up in .venv on a machine with Python 3.11 or later:
+#   make quickstart    trains on the bundled digits with most labels missing, scores, draws, explains
+#   make test          everything that is checked before a change lands
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := runs/quickstart
+# One thread a process: several small processes share the cores, and threads that spin on a busy core are slow.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint docs clean
+
+help:
+	@sed -n 's/^#   \(make\)/\1/p' Makefile
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mvae needs Python 3.11 or later; this is $$($(PYTHON) --version). Set PYTHON=..."; exit 1; }
+	@echo "Installing mvae and what it needs into .venv (once; a minute or two) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+quickstart: .venv/installed
+	@$(ONE_THREAD) $(BIN)/python -m mvae.experiments.quickstart --out $(RUN)
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q
+
+docs: .venv/installed
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+clean:
+	rm -rf .venv build docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
