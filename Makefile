@@ -21,8 +21,13 @@ help:
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# Each command is shown as a user would type it, with mvae from .venv.
 quickstart: .venv/installed
-	@$(ONE_THREAD) $(BIN)/python -m mvae.experiments.quickstart --out $(RUN)
+	@rm -rf $(RUN)
+	@for command in "fit digits --paired-fraction 0.1 --out $(RUN)" "evaluate $(RUN)"; do \
+	  printf '\n$$ mvae %s\n' "$$command"; $(ONE_THREAD) $(BIN)/mvae $$command || exit; \
+	done
+	@$(ONE_THREAD) $(BIN)/python -m mvae.experiments.quickstart $(RUN)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

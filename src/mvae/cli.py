@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mvae.runs import Outcome, Run
+    from mvae.specs import ModelSpec
 
 __all__ = ["main"]
 
@@ -182,7 +183,7 @@ def _fit(options: Namespace) -> int:
             ("model", "method"): options.method,
             ("model", "latent_dim"): options.latent_dim,
             ("model", "subsets"): options.subsets,
-            ("model", "reconstruct"): options.reconstruct,
+            ("model", "reconstruct"): _reconstruct(options.reconstruct),
             ("data", "paired_fraction"): options.paired_fraction,
             ("data", "binarisation"): options.binarisation,
             ("training", "epochs"): options.epochs,
@@ -285,6 +286,10 @@ def _pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
     return pairs
 
 
+def _reconstruct(text: str | None) -> str | list[str] | None:
+    return text if text in (None, "given", "present") else text.split(",")
+
+
 def _free_path(path: Path) -> Path:
     """The path, or the first of path-2, path-3, ... that is not taken."""
     taken = path
@@ -328,13 +333,18 @@ def _print_plan(run: Run) -> None:
     print(
         f"rows: {len(rows.train):,} to train ({paired:,} paired), {len(rows.validation):,} to validate,"
         f" {len(rows.test):,} to test\n"
-        f"model: {model.method}, {model.latent_dim} latent dimensions, each term reconstructs what is"
-        f" {model.reconstruct}\n"
+        f"model: {model.method}, {model.latent_dim} latent dimensions, each term reconstructs {_in_words(model)}\n"
         f"training: {training.epochs} epochs of batches of {training.batch_size}, Adam at {training.learning_rate:g},"
         f" KL annealed over {training.annealing_epochs} epochs, seed {training.seed}\n"
         f"{'continuing' if run.resume else 'writing to'} {run.folder}",
         flush=True,
     )
+
+
+def _in_words(model: ModelSpec) -> str:
+    if isinstance(model.reconstruct, str):
+        return f"what is {model.reconstruct}"
+    return f"what is given and {', '.join(model.reconstruct)}"
 
 
 def _print_outcome(run: Run, outcome: Outcome) -> None:

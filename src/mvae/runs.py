@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +34,7 @@ def fit(
     paired_fraction: float | None = None,
     binarisation: Literal["dynamic", "fixed"] | None = None,
     weight: Mapping[str, float] | None = None,
-    reconstruct: Literal["given", "present"] | None = None,
+    reconstruct: Literal["given", "present"] | Sequence[str] | None = None,
     patience: int | None = None,
     seed: int | None = None,
     data_dir: str | Path | None = None,
@@ -59,7 +59,8 @@ def fit(
         paired_fraction: share of rows that stay paired; the others keep one modality (paper, section 5.1).
         binarisation: of binary images, `"dynamic"` or `"fixed"`.
         weight: lambda of Eq. 2 by modality.
-        reconstruct: what each ELBO term reconstructs: what it is `"given"` (Eq. 2), or all that is `"present"`.
+        reconstruct: what each ELBO term reconstructs: what it is `"given"` (Eq. 2), all that is `"present"`, or what it
+            is given and the modalities named.
         patience: stop after so many epochs without a better validation ELBO.
         seed: of initialisation, order, draws and the choice of paired rows.
         data_dir: where to look first for data files.

@@ -130,8 +130,8 @@ def _marginal(
     total, squares = torch.full((2, len(batch)), -math.inf, dtype=torch.float64)  # of log w and of log w^2
     shift = torch.zeros(len(batch), dtype=torch.float64)
     first, second = torch.zeros(2, len(batch), dtype=torch.float64)  # moments of log w - shift
-    for rows, _, log_weights in importance_draws(model, batch, scored, proposal, num_samples, seed, memory, progress):
-        log_weights = log_weights.cpu()
+    for rows, _, weights in importance_draws(model, batch, scored, proposal, num_samples, seed, memory, progress):
+        log_weights = weights.cpu()
         shift[rows] = torch.where(total[rows].isinf(), log_weights[0], shift[rows])
         total[rows] = total[rows].logaddexp(log_weights.logsumexp(0))
         squares[rows] = squares[rows].logaddexp((2 * log_weights).logsumexp(0))

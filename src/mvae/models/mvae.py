@@ -28,8 +28,8 @@ class MVAE(MultimodalVAE):
 
     With `reconstruct="given"`, R_s = s and this is Eq. 2 as the paper writes it. With `"present"`, R_s is everything
     the row has: each term is then (at lambda = beta = 1) a lower bound on the joint log-likelihood, and q(z | x_1) also
-    learns to decode x_2. With names, R_s is s and these, where the row has them: with `["label"]`, q(z | image) learns to
-    decode the label, while q(z | label) need not find one z for all images of a class.
+    learns to decode x_2. With names, R_s is s and these, where the row has them: with `["label"]`, q(z | image) learns
+    to decode the label, while q(z | label) need not find one z for all images of a class.
 
     Args:
         modalities: name to `Modality`.

@@ -1,0 +1,259 @@
+"""Products of experts against numerical integration and float64 formulas."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch.distributions import Normal, kl_divergence
+
+from mvae.experts import kl_to_prior, product_of_experts
+
+
+def reference(mean, log_variance, subsets, present):
+    """Eq. 4 as it is written, in float64; `subsets` is [S, B, N]."""
+    member = (subsets & present).unsqueeze(-1)
+    precision = torch.where(member, (-log_variance.double()).exp().transpose(0, 1), 0.0)
+    weighted = torch.where(member, precision * mean.double().transpose(0, 1), 0.0)
+    total = 1 + precision.sum(2)
+    return weighted.sum(2) / total, -total.log()
+
+
+def random_experts(num_modalities, rows, dim, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.randn(num_modalities, rows, dim, generator=generator, dtype=dtype)
+    return mean, 2 * torch.randn(num_modalities, rows, dim, generator=generator, dtype=dtype)
+
+
+def all_subsets(num_modalities):
+    return torch.tensor(list(itertools.product([False, True], repeat=num_modalities)))
+
+
+@st.composite
+def experts_and_tables(draw):
+    n, b, d, s = (draw(st.integers(1, top)) for top in (5, 3, 2, 4))
+    mean = draw(arrays(np.float32, (n, b, d), elements=st.floats(-1000, 1000, width=32)))
+    log_variance = draw(arrays(np.float32, (n, b, d), elements=st.floats(-30, 30, width=32)))
+    subsets = draw(arrays(np.bool_, (s, b, n) if draw(st.booleans()) else (s, n)))
+    present = draw(arrays(np.bool_, (b, n)))
+    return tuple(map(torch.from_numpy, (mean, log_variance, subsets, present)))
+
+
+@pytest.mark.parametrize(
+    "experts",
+    [
+        [],
+        [(1.5, 0.3)],
+        [(2.0, 0.0), (-1.0, 0.0)],
+        [(-2.0, -3.0), (1.0, 1.0), (0.5, 2.0)],
+        [(1.0, -1.0), (1.2, -2.0), (-0.7, 0.5), (3.0, 4.0)],
+    ],
+)
+def test_product_has_the_moments_of_the_multiplied_densities(experts):
+    z = np.linspace(-12, 12, 200_001)
+    log_density = -0.5 * z**2  # the prior, once
+    for mu, log_variance in experts:
+        log_density = log_density - 0.5 * (z - mu) ** 2 / math.exp(log_variance)
+    weight = np.exp(log_density - log_density.max())
+    weight /= weight.sum()
+    expected_mean = (weight * z).sum()
+    expected_variance = (weight * (z - expected_mean) ** 2).sum()
+
+    # One unused expert more, so that the list may be empty.
+    table = torch.tensor([[True] * len(experts) + [False]])
+    mu, log_variance = torch.tensor([*experts, (9.0, -9.0)], dtype=torch.float64).T
+    mean, log_variance = product_of_experts(mu[:, None, None], log_variance[:, None, None], table)
+
+    assert mean.item() == pytest.approx(expected_mean, abs=1e-9)
+    assert log_variance.exp().item() == pytest.approx(expected_variance, rel=1e-7)
+
+
+@given(experts_and_tables())
+@settings(max_examples=150, deadline=None)
+def test_float32_agrees_with_a_float64_reference(drawn):
+    mean, log_variance, subsets, present = drawn
+    table = subsets if subsets.dim() == 3 else subsets[:, None].expand(-1, len(present), -1)
+    expected_mean, expected_log_variance = reference(mean, log_variance, table, present)
+    sizes = torch.where((table & present).unsqueeze(-1), mean.abs().transpose(0, 1), 0.0).amax(2).double()
+
+    got_mean, got_log_variance = product_of_experts(mean, log_variance, subsets, present)
+
+    assert got_mean.dtype == got_log_variance.dtype == torch.float32
+    assert ((got_log_variance - expected_log_variance).abs() <= 1e-5).all()
+    assert ((got_mean - expected_mean).abs() <= 1e-5 * sizes + 1e-30).all()
+
+
+@given(experts_and_tables())
+@settings(max_examples=50, deadline=None)
+def test_one_table_for_all_rows_with_presence_equals_a_table_a_row(drawn):
+    mean, log_variance, subsets, present = drawn
+    subsets = subsets if subsets.dim() == 2 else subsets[:, 0]
+    mean, log_variance = mean.double(), log_variance.double()
+    for got, expected in zip(
+        product_of_experts(mean, log_variance, subsets, present),
+        product_of_experts(mean, log_variance, subsets[:, None] & present),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_gradients_are_those_of_the_function():
+    mean, log_variance = random_experts(3, 4, 2, torch.float64)
+    present = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 0, 1], [0, 0, 0]]).bool()
+
+    def product(mean, log_variance):
+        return product_of_experts(mean, log_variance, all_subsets(3), present)
+
+    assert torch.autograd.gradcheck(product, (mean.requires_grad_(), log_variance.requires_grad_()))
+
+
+@pytest.mark.parametrize("placeholder", [math.nan, math.inf, -math.inf, 1e38])
+@pytest.mark.parametrize("table_a_row", [False, True])
+def test_absent_experts_change_neither_values_nor_gradients(placeholder, table_a_row):
+    present = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]]).bool()
+    subsets = all_subsets(3)
+    subsets = subsets[:, None].expand(-1, 4, -1) if table_a_row else subsets
+
+    def value_and_gradients(filler):
+        experts = [torch.where(present.T[..., None], x, filler) for x in random_experts(3, 4, 2)]
+        experts = [x.requires_grad_() for x in experts]
+        product = product_of_experts(*experts, subsets, present)
+        return [*product, *torch.autograd.grad(sum(x.square().sum() for x in product), experts)]
+
+    for got, expected in zip(value_and_gradients(placeholder), value_and_gradients(0.0), strict=True):
+        assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("num_modalities", [1, 2, 3, 10, 100])
+def test_the_prior_is_in_the_product_exactly_once(num_modalities):
+    # N unit experts at 1 and one prior at 0: precision N + 1, mean N / (N + 1).
+    ones = torch.ones(num_modalities, 1, 1, dtype=torch.float64)
+    everything = torch.ones(1, num_modalities, dtype=torch.bool)
+    mean, log_variance = product_of_experts(ones, torch.zeros_like(ones), everything)
+    assert mean.item() == pytest.approx(num_modalities / (num_modalities + 1), rel=1e-12)
+    assert log_variance.item() == pytest.approx(-math.log(num_modalities + 1), rel=1e-12)
+
+
+@pytest.mark.parametrize("num_modalities", [1, 5, 50])
+def test_experts_that_say_nothing_leave_the_prior(num_modalities):
+    mean = torch.full((num_modalities, 2, 3), 5.0)
+    everything = torch.ones(1, num_modalities, dtype=torch.bool)
+    mean, log_variance = product_of_experts(mean, torch.full_like(mean, 60.0), everything)
+    torch.testing.assert_close(mean, torch.zeros(1, 2, 3), rtol=0, atol=1e-20)
+    torch.testing.assert_close(log_variance, torch.zeros(1, 2, 3), rtol=0, atol=1e-20)
+
+
+def test_the_empty_subset_is_the_prior():
+    mean, log_variance = product_of_experts(*random_experts(3, 4, 2), torch.zeros(1, 3, dtype=torch.bool))
+    assert torch.equal(mean, torch.zeros(1, 4, 2))
+    assert torch.equal(log_variance, torch.zeros(1, 4, 2))
+
+
+def test_a_row_with_nothing_present_gets_the_prior_in_each_subset():
+    present = torch.tensor([[False, False], [True, True]])
+    mean, log_variance = product_of_experts(*random_experts(2, 2, 3), all_subsets(2), present)
+    assert torch.equal(mean[:, 0], torch.zeros(4, 3))
+    assert torch.equal(log_variance[:, 0], torch.zeros(4, 3))
+
+
+@given(st.permutations(range(4)))
+@settings(max_examples=24, deadline=None)
+def test_the_order_of_experts_does_not_matter(order):
+    mean, log_variance = random_experts(4, 2, 3, torch.float64)
+    subsets = all_subsets(4)
+    for got, expected in zip(
+        product_of_experts(mean[order], log_variance[order], subsets[:, order]),
+        product_of_experts(mean, log_variance, subsets),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected)
+
+
+@given(st.permutations(range(8)))
+@settings(max_examples=20, deadline=None)
+def test_each_subset_keeps_its_place(order):
+    # Subsets of one modality take a path of their own; the results must come back in the table's order.
+    experts = random_experts(3, 2, 2, torch.float64)
+    for got, expected in zip(
+        product_of_experts(*experts, all_subsets(3)[order]), product_of_experts(*experts, all_subsets(3)), strict=True
+    ):
+        torch.testing.assert_close(got, expected[order])
+
+
+@pytest.mark.parametrize("table_a_row", [False, True])
+def test_extreme_log_variances_stay_finite(table_a_row):
+    extremes = list(itertools.product([-100.0, -90.0, 0.0, 90.0, 100.0], repeat=3))
+    log_variance = torch.tensor(extremes).T.unsqueeze(-1).requires_grad_()
+    mean = torch.tensor([3.0, -2.0, 1.0])[:, None, None].expand_as(log_variance).clone().requires_grad_()
+    subsets = all_subsets(3)
+    subsets = subsets[:, None].expand(-1, len(extremes), -1) if table_a_row else subsets
+
+    product = product_of_experts(mean, log_variance, subsets)
+    gradients = torch.autograd.grad(sum(x.sum() for x in product), (mean, log_variance))
+
+    assert all(x.isfinite().all() for x in (*product, *gradients))
+    assert (product[0].abs() <= 3 + 1e-5).all()
+
+
+@pytest.mark.parametrize("log_variance", [-100.0, 100.0])
+def test_an_extreme_expert_alone_is_exact(log_variance):
+    mean, got = product_of_experts(
+        torch.full((1, 1, 1), 3.0), torch.full((1, 1, 1), log_variance), torch.ones(1, 1, dtype=torch.bool)
+    )
+    assert got.item() == pytest.approx(min(log_variance, 0.0), abs=1e-5)
+    assert mean.item() == pytest.approx(3.0 if log_variance < 0 else 0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("table_a_row", [False, True])
+def test_autocast_does_not_change_the_result(table_a_row):
+    experts = random_experts(3, 4, 5)
+    subsets = all_subsets(3)
+    subsets = subsets[:, None].expand(-1, 4, -1) if table_a_row else subsets
+    expected = product_of_experts(*experts, subsets)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = product_of_experts(*experts, subsets)
+    for a, b in zip(got, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_floats_are_computed_in_float32(dtype):
+    experts = [x.to(dtype) for x in random_experts(2, 4, 5)]
+    got = product_of_experts(*experts, all_subsets(2))
+    expected = product_of_experts(*(x.float() for x in experts), all_subsets(2))
+    for a, b in zip(got, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@given(
+    arrays(np.float64, (3, 2), elements=st.floats(-100, 100)), arrays(np.float64, (3, 2), elements=st.floats(-30, 30))
+)
+@settings(max_examples=100, deadline=None)
+def test_kl_to_prior_is_torch_s_kl_and_not_negative(mean, log_variance):
+    mean, log_variance = torch.from_numpy(mean), torch.from_numpy(log_variance)
+    posterior = Normal(mean, (0.5 * log_variance).exp())
+    expected = kl_divergence(posterior, Normal(torch.zeros_like(mean), torch.ones_like(mean))).sum(-1)
+    got = kl_to_prior(mean, log_variance)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    assert (got >= -1e-15).all()
+    assert (kl_to_prior(mean.float(), log_variance.float()) >= -1e-7).all()
+
+
+def test_kl_to_prior_is_zero_and_flat_at_the_prior():
+    mean, log_variance = (torch.zeros(4, 3).requires_grad_() for _ in range(2))
+    kl = kl_to_prior(mean, log_variance)
+    kl.sum().backward()
+    assert torch.equal(kl, torch.zeros(4))
+    assert torch.equal(mean.grad, torch.zeros(4, 3))
+    assert torch.equal(log_variance.grad, torch.zeros(4, 3))
+
+
+def test_kl_to_prior_keeps_small_divergences_in_float32():
+    # exp(v) - 1 - v by subtraction would leave only rounding error here.
+    log_variance = torch.tensor([[1e-3]])
+    expected = 0.5 * (math.expm1(1e-3) - 1e-3)
+    assert kl_to_prior(torch.zeros(1, 1), log_variance).item() == pytest.approx(expected, rel=1e-3)

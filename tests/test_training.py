@@ -1,0 +1,143 @@
+import pytest
+import torch
+from linear_gaussian import exact_log_likelihood, linear_gaussian, rows
+
+import mvae
+from mvae.data.batch import Batch
+from mvae.data.splits import Dataset
+from mvae.models import MVAE, Objective
+from mvae.runs import prepare
+from mvae.training import Training, annealed_beta, train
+
+SIZES = {"a": 3, "b": 2, "c": 4}
+CONFIG = {
+    "data": {},
+    "model": {
+        "latent_dim": 2,
+        "subsets": 1,
+        "modalities": {
+            name: {
+                "shape": [size],
+                "likelihood": {"kind": "normal", "scale": None},
+                "encoder": {"kind": "mlp", "hidden": [32]},
+                "decoder": {"kind": "mlp", "hidden": [32]},
+            }
+            for name, size in SIZES.items()
+        },
+    },
+    "training": {"epochs": 30, "learning_rate": 5e-3, "annealing_epochs": 5},
+}
+
+
+def linear_gaussian_rows(count: int = 4000) -> tuple[Dataset, dict[str, torch.Tensor]]:
+    _, parameters = linear_gaussian()
+    everything = rows(parameters, count + 1000)
+    parts = everything[: count - 500], everything[count - 500 : count], everything[count:]
+    return Dataset("linear-gaussian", *parts), parameters
+
+
+def test_trained_model_comes_within_2_percent_of_the_exact_log_likelihood():
+    dataset, parameters = linear_gaussian_rows()
+    model = mvae.fit(dataset, config=CONFIG, progress=False)
+    for names in [("a",), ("b",), ("c",), ("a", "b"), ("a", "b", "c")]:
+        estimate = mvae.log_likelihood(model, dataset.test, names, num_samples=200).mean()
+        truth = exact_log_likelihood(parameters, dataset.test, names).mean().item()
+        assert estimate == pytest.approx(truth, rel=0.02)
+
+
+def test_trained_model_predicts_an_absent_modality_as_well_as_can_be():
+    # E[c | a] is linear and known; the error of the model's mean must come near that of the exact one.
+    dataset, parameters = linear_gaussian_rows()
+    model = mvae.fit(dataset, config=CONFIG, progress=False)
+    torch.manual_seed(0)
+    predicted = model.generate(dataset.test.only(["a"]), ["c"], num_samples=50, mean=True)["c"].mean(0)
+    weight = {name: parameters[f"{name}.weight"] for name in SIZES}
+    bias = {name: parameters[f"{name}.bias"] for name in SIZES}
+    gain = weight["c"] @ weight["a"].T @ torch.linalg.inv(weight["a"] @ weight["a"].T + torch.eye(3))  # scale of a: 1
+    best = bias["c"] + (dataset.test.values["a"].double() - bias["a"]) @ gain.T
+    errors = [(dataset.test.values["c"] - mean).square().mean().item() for mean in (predicted, best)]
+    assert errors[0] < 1.02 * errors[1]
+
+
+@pytest.mark.parametrize("steps", [1, 7, 500])
+def test_beta_rises_in_equal_steps_from_0_to_1_and_stays(steps):
+    betas = torch.tensor([annealed_beta(step, steps) for step in range(2 * steps)], dtype=torch.float64)
+    assert betas[0] == 0
+    assert (betas[steps:] == 1).all()
+    torch.testing.assert_close(betas[: steps + 1].diff(), torch.full((min(steps, len(betas) - 1),), 1 / steps).double())
+
+
+class Recorder(MVAE):
+    """Keeps the beta of each step."""
+
+    def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
+        self.betas = [*getattr(self, "betas", []), beta]
+        return super().loss(batch, beta)
+
+
+def test_training_passes_the_annealed_beta_of_each_optimiser_step(tmp_path):
+    dataset, _ = linear_gaussian_rows(1500)  # 1000 training rows: 10 steps an epoch
+    run = prepare(dataset, config=CONFIG, options={("training", "epochs"): 4, ("training", "annealing_epochs"): 2})
+    model = Recorder(run.model.modalities, 2)
+    train(model, dataset, run.spec.training, tmp_path, progress=False)
+    assert model.betas == pytest.approx([min(1.0, step / 20) for step in range(40)])
+
+
+def test_validation_is_the_true_elbo_whatever_the_weights(tmp_path):
+    # With beta and lambda at 1, and the weights of the modalities at 7 and 0, the validation number is the same.
+    dataset, _ = linear_gaussian_rows(1500)
+    run = prepare(dataset, config=CONFIG, options={})
+    elbos = []
+    for weight in (1.0, 7.0, 0.0):
+        for modality in run.model.modalities.values():
+            modality.weight = weight
+        module = Training(run.model, run.spec.training, dataset)
+        module.validation_step(dataset.validation, 0)
+        elbos.append(module._validation[0])
+    assert torch.equal(elbos[0], elbos[1])
+    assert torch.equal(elbos[0], elbos[2])
+
+
+def test_every_row_is_seen_once_an_epoch_and_transforms_run_on_training_rows_only(tmp_path):
+    dataset, _ = linear_gaussian_rows(1500)
+    seen = []
+
+    def record(batch: Batch) -> Batch:
+        seen.append(batch.values["a"][:, 0])
+        return batch
+
+    dataset = Dataset("recorded", dataset.train, dataset.validation, dataset.test, transform=record)
+    run = prepare(dataset, config=CONFIG, options={("training", "epochs"): 2})
+    train(run.model, dataset, run.spec.training, tmp_path, progress=False)
+    epochs = torch.cat(seen).split(len(dataset.train))
+    for epoch in epochs:
+        assert torch.equal(epoch.sort().values, dataset.train.values["a"][:, 0].sort().values)
+    assert len(epochs) == 2
+    assert not torch.equal(*epochs)
+
+
+def test_best_weights_are_kept(tmp_path):
+    dataset, _ = linear_gaussian_rows(1500)
+    run = prepare(dataset, config=CONFIG, options={("training", "epochs"): 6, ("training", "learning_rate"): 0.05})
+    history, _ = train(run.model, dataset, run.spec.training, tmp_path, progress=False)
+    module = Training(run.model, run.spec.training, dataset)
+    module.validation_step(dataset.validation, 0)
+    best = max(record["validation/elbo"] for record in history)
+    assert module._validation[0].mean().item() == pytest.approx(best, rel=1e-5)
+
+
+def test_patience_stops_early(tmp_path):
+    dataset, _ = linear_gaussian_rows(1500)
+    options = {("training", "epochs"): 200, ("training", "patience"): 2, ("training", "learning_rate"): 0.05}
+    run = prepare(dataset, config=CONFIG, options=options)
+    history, interrupted = train(run.model, dataset, run.spec.training, tmp_path, progress=False)
+    assert len(history) < 200
+    assert not interrupted
+
+
+def test_rows_that_do_not_fit_are_refused_before_training(tmp_path):
+    dataset, _ = linear_gaussian_rows(1500)
+    dataset.validation.values["b"][3, 1] = float("inf")
+    with pytest.raises(ValueError, match="modality 'b', row 3: inf"):
+        mvae.fit(dataset, config=CONFIG, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
