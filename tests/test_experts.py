@@ -150,7 +150,7 @@ def test_experts_that_say_nothing_leave_the_prior(num_modalities):
 def test_the_empty_subset_is_the_prior():
     mean, log_variance = product_of_experts(*random_experts(3, 4, 2), torch.zeros(1, 3, dtype=torch.bool))
     assert torch.equal(mean, torch.zeros(1, 4, 2))
-    assert torch.equal(log_variance, torch.zeros(1, 4, 2))
+    torch.testing.assert_close(log_variance, torch.zeros(1, 4, 2), rtol=0, atol=1e-6)
 
 
 def test_a_row_with_nothing_present_gets_the_prior_in_each_subset():
@@ -197,6 +197,15 @@ def test_extreme_log_variances_stay_finite(table_a_row):
 
     assert all(x.isfinite().all() for x in (*product, *gradients))
     assert (product[0].abs() <= 3 + 1e-5).all()
+
+
+def test_exact_down_to_the_bound_that_the_docstring_states():
+    log_variance = torch.tensor(list(itertools.product([-79.0, -40.0, 0.0, 79.0], repeat=3))).T.unsqueeze(-1)
+    mean = torch.tensor([3.0, -2.0, 1.0])[:, None, None].expand_as(log_variance)
+    table = all_subsets(3)[:, None].expand(-1, log_variance.shape[1], -1)
+    expected = reference(mean, log_variance, table, torch.ones_like(table[0]))
+    for got, value in zip(product_of_experts(mean, log_variance, all_subsets(3)), expected, strict=True):
+        torch.testing.assert_close(got.double(), value, rtol=1e-5, atol=3e-5)
 
 
 @pytest.mark.parametrize("log_variance", [-100.0, 100.0])

@@ -141,7 +141,7 @@ class MultimodalVAE(nn.Module, ABC):
             names: all modalities where None.
 
         Returns:
-            Name to a Distribution of batch shape `z.shape[:-1]`.
+            Name to a Distribution whose batch shape is that of z without its last dimension.
         """
         modalities = self.modalities
         return {name: modalities[name].decoder(z) for name in self._known(self.names if names is None else names)}

@@ -1,0 +1,91 @@
+"""The last step of `make quickstart`: one picture of what a digits run has learned, and words for it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mvae.data.batch import Batch
+from mvae.data.sources import load_dataset
+from mvae.evaluation.classification import classify
+from mvae.figures import image_grid
+from mvae.models import MultimodalVAE
+from mvae.storage import atomic, load, read_spec
+
+__all__ = ["draw_picture", "main"]
+
+COLUMNS = 8
+ANSWERED = 24
+
+
+def main(run: str) -> None:
+    """Draw `RUN/picture.png` and explain it."""
+    spec = read_spec(run)
+    dataset = load_dataset(**spec.data.model_dump(), seed=spec.training.seed)
+    path = Path(run) / "picture.png"
+    draw_picture(load(run), dataset.test, path)
+    labelled = int(dataset.train.presence(["image", "label"]).all(1).sum())
+    print(
+        f"\nOf {len(dataset.train):,} training rows only {labelled} had both an image and its label; the others had one"
+        " of the two.\nOne model now answers in every direction. See"
+        f" {path}:\n"
+        "  left          given a label, images are drawn: one row a digit\n"
+        "  right, above  given an image it has never seen, the label is told, with its probability; red where wrong\n"
+        "  right, below  given nothing, image and label are drawn together\n\n"
+        "Go on:\n"
+        f"  . .venv/bin/activate\n  mvae sample {run} --given label=7 --out sevens.png\n"
+        "  mvae fit --help"
+    )
+
+
+@torch.no_grad()
+def draw_picture(model: MultimodalVAE, test: Batch, path: Path, seed: int = 0) -> None:
+    """Draw images given labels, labels given images, and both given nothing.
+
+    Args:
+        model: over `image` and `label`.
+        test: complete rows; the first of them are classified.
+        path: the `.png` to write.
+        seed: of the draws.
+    """
+    from matplotlib.figure import Figure
+
+    torch.manual_seed(seed)
+    classes = list(range(model.modalities["label"].num_classes or 0))
+    given_label = model.generate({"label": classes}, ["image"], COLUMNS, mean=True)["image"].transpose(0, 1)
+    some = test[:ANSWERED]
+    probabilities = classify(model, some, "label", seed=seed)
+    z = torch.randn(ANSWERED, model.latent_dim)
+    drawn = model.decode(z)
+
+    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
+    axes = left.subplots()
+    axes.imshow(image_grid(given_label))
+    axes.set_title("given a label: images", fontsize=11)
+    axes.set_axis_off()
+    above, below = right.subfigures(2, 1)
+    told = [f"{label} ({100 * p:.0f} %)" for p, label in zip(*(t.tolist() for t in probabilities.max(1)), strict=True)]
+    right_or_wrong = probabilities.argmax(1) == some.values["label"]
+    colours = ["black" if right else "crimson" for right in right_or_wrong.tolist()]
+    _captioned(above, "given an unseen image: its label", some.values["image"], told, colours)
+    labels = [str(label) for label in drawn["label"].sample().tolist()]
+    _captioned(below, "given nothing: image and label", drawn["image"].mean, labels, ["black"] * ANSWERED)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _captioned(figure: object, title: str, images: Tensor, captions: list[str], colours: list[str]) -> None:
+    figure.suptitle(title, fontsize=11)  # type: ignore[attr-defined]
+    grid = figure.subplots(3, len(images) // 3)  # type: ignore[attr-defined]
+    for axes, image, caption, colour in zip(grid.flat, images, captions, colours, strict=True):
+        axes.imshow(image[0].clamp(0, 1), cmap="gray", vmin=0, vmax=1)
+        axes.set_title(caption, fontsize=8, color=colour, pad=2)
+        axes.set_axis_off()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

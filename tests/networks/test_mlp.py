@@ -1,0 +1,113 @@
+"""Fully connected networks: Table 1's counts, the formula of a layer, shapes and options."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import one_hot
+
+from mvae.experiments.recipes import resolve
+from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
+from mvae.specs import build_model
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def swish(x):
+    return x / (1 + (-x).exp())
+
+
+def linear(layer, x):
+    return x @ layer.weight.T + layer.bias
+
+
+def random(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_table_1_counts_of_the_mnist_recipe():
+    modalities = build_model(resolve("mnist", None, {}).model).modalities
+    counts = {name: count(modality.encoder) for name, modality in modalities.items()}
+    assert counts == {"image": 730_240, "label": 333_440}
+    assert sum(counts.values()) == 1_063_680
+
+
+def test_encoder_is_linear_layers_and_swish():
+    encoder = MLPEncoder((2, 3), 4, (5, 7))
+    x = random(10, 2, 3)
+    first, second = (module for module in encoder.layers if isinstance(module, nn.Linear))
+    expected = linear(encoder.head, swish(linear(second, swish(linear(first, x.reshape(10, 6))))))
+    mean, log_variance = encoder(x)
+    torch.testing.assert_close(mean, expected[:, :4])
+    torch.testing.assert_close(log_variance, expected[:, 4:])
+
+
+def test_decoder_is_linear_layers_and_swish():
+    decoder = MLPDecoder(4, 6, (5,))
+    z = random(10, 4)
+    torch.testing.assert_close(decoder(z), linear(decoder.head, swish(linear(decoder.layers[0], z))))
+
+
+def test_an_embedding_is_a_linear_layer_on_one_hot_vectors():
+    encoder = EmbeddingEncoder(6, 4, (5, 7))
+    labels = torch.tensor([0, 5, 3, 3])
+    embedded = one_hot(labels, 6).float() @ encoder.embedding.weight
+    hidden = next(module for module in encoder.layers if isinstance(module, nn.Linear))
+    expected = linear(encoder.head, swish(linear(hidden, swish(embedded))))
+    torch.testing.assert_close(torch.cat(encoder(labels), -1), expected)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1, 2, 3)])
+@pytest.mark.parametrize("hidden", [(), (5,), (5, 6, 7)])
+def test_encoders_give_two_tensors_of_the_latent_size(shape, hidden):
+    mean, log_variance = MLPEncoder(shape, 4, hidden)(random(10, *(shape or (1,))).reshape(10, *shape or ()))
+    assert mean.shape == log_variance.shape == (10, 4)
+
+
+@pytest.mark.parametrize("hidden", [(5,), (5, 6, 7)])
+def test_embedding_encoders_give_two_tensors_of_the_latent_size(hidden):
+    mean, log_variance = EmbeddingEncoder(3, 4, hidden)(torch.tensor([0, 1, 2, 2]))
+    assert mean.shape == log_variance.shape == (4, 4)
+
+
+@pytest.mark.parametrize("leading", [(), (1,), (6,), (2, 3), (2, 1, 3), (0,)])
+@pytest.mark.parametrize("hidden", [(), (5, 5)])
+def test_decoder_keeps_any_leading_dimensions(leading, hidden):
+    decoder = MLPDecoder(4, 7, hidden)
+    z = random(*leading, 4)
+    parameters = decoder(z)
+    assert parameters.shape == (*leading, 7)
+    torch.testing.assert_close(parameters.reshape(-1, 7), decoder(z.reshape(-1, 4)))
+
+
+def test_batch_normalisation_stands_before_each_activation():
+    encoder = MLPEncoder((3,), 2, (4, 5), batch_norm=True)
+    kinds = [type(module) for module in encoder.layers]
+    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.SiLU] * 2
+    assert count(encoder) == count(MLPEncoder((3,), 2, (4, 5))) + 2 * 4 + 2 * 5
+
+
+def test_without_options_there_is_neither_batch_normalisation_nor_dropout():
+    kinds = {type(module) for module in (*MLPEncoder((3,), 2).modules(), *MLPDecoder(2, 3).modules())}
+    assert kinds == {MLPEncoder, MLPDecoder, nn.Sequential, nn.Linear, nn.SiLU}
+
+
+@pytest.mark.parametrize(
+    "build", [lambda p: MLPEncoder((9,), 3, (50,), dropout=p), lambda p: MLPDecoder(9, 3, (50,), p)]
+)
+def test_dropout_acts_in_training_only(build):
+    network, x = build(0.5), random(8, 9)
+
+    def output():
+        result = network(x)
+        return result if isinstance(result, torch.Tensor) else torch.cat(result, -1)
+
+    assert not torch.equal(output(), output())
+    network.eval()
+    assert torch.equal(output(), output())
+
+
+def test_a_category_out_of_range_is_refused():
+    with pytest.raises(IndexError):
+        EmbeddingEncoder(3, 2, (4,))(torch.tensor([3]))

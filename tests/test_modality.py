@@ -1,0 +1,259 @@
+"""Modalities: what they refuse, and that trying their networks leaves no trace."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Independent, MultivariateNormal, OneHotCategorical, Poisson
+
+from mvae import likelihoods
+from mvae.modality import Decoder, Modality
+from mvae.networks.conv import ConvDecoder, ConvEncoder
+from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
+
+LATENT = 2
+
+
+class Function(nn.Module):
+    """A module that calls a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def encoder(shape=(3,)):
+    return MLPEncoder(shape, LATENT, (4,))
+
+
+def decoder(likelihood):
+    return Decoder(MLPDecoder(LATENT, likelihood.num_parameters, (4,)), likelihood)
+
+
+def modality(likelihood):
+    return Modality(encoder(likelihood.shape), decoder(likelihood), LATENT)
+
+
+def label_modality(num_classes=5):
+    return Modality(EmbeddingEncoder(num_classes, LATENT, (4,)), decoder(likelihoods.Categorical(num_classes)), LATENT)
+
+
+GOOD = [
+    (likelihoods.Bernoulli((3,)), [[0.0, 1.0, 1.0], [0.0, 0.0, 0.0]]),
+    (likelihoods.PixelCrossEntropy((3,)), [[0.0, 1.0, 0.3], [0.5, 0.0, 1e-9]]),
+    (likelihoods.Normal((3,)), [[-1e30, 0.0, 1e30]]),
+    (likelihoods.Laplace((3,), None), [[-1e30, 0.0, 1e30]]),
+    (likelihoods.Normal(()), [0.3, -7.0]),
+]
+
+
+@pytest.mark.parametrize(("likelihood", "values"), GOOD)
+def test_values_in_the_support_pass(likelihood, values):
+    modality(likelihood).check("x", torch.tensor(values))
+
+
+@pytest.mark.parametrize("dtype", [torch.long, torch.int32, torch.uint8, torch.float32])
+def test_all_labels_pass(dtype):
+    label_modality(5).check("label", torch.arange(5).to(dtype))
+
+
+@pytest.mark.parametrize(("likelihood", "values"), GOOD)
+def test_no_rows_pass(likelihood, values):
+    # A batch in which a modality is absent everywhere.
+    modality(likelihood).check("x", torch.tensor(values)[:0])
+
+
+OUTSIDE = [
+    (likelihoods.Bernoulli, [0.5, 2.0, -1.0, math.inf, math.nan], r"\{0, 1\}"),
+    (likelihoods.PixelCrossEntropy, [1.5, -0.25, math.inf, -math.inf, math.nan], r"\[0, 1\]"),
+    (likelihoods.Normal, [math.inf, -math.inf, math.nan], "finite real numbers"),
+    (likelihoods.Laplace, [math.inf, -math.inf, math.nan], "finite real numbers"),
+]
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "value", "support"),
+    [(likelihood, value, support) for likelihood, values, support in OUTSIDE for value in values],
+)
+def test_a_value_outside_the_support_is_named_with_modality_row_and_support(likelihood, value, support):
+    values = torch.ones(4, 2, 3)
+    values[2, 1, 0] = value
+    with pytest.raises(ValueError, match=rf"modality 'photo', row 2: {value:g} is outside .*{support}; 1 of 4 rows"):
+        modality(likelihood((2, 3))).check("photo", values)
+
+
+@pytest.mark.parametrize("value", [5, 1000, -1])
+def test_a_label_that_is_none_of_the_classes_is_refused(value):
+    with pytest.raises(ValueError, match=rf"modality 'label', row 1: {value} is outside .*integers from 0 to 4"):
+        label_modality(5).check("label", torch.tensor([4, value, 0]))
+
+
+def test_a_label_between_two_classes_is_refused():
+    with pytest.raises(ValueError, match=r"modality 'label', row 0: 2\.5 "):
+        label_modality(5).check("label", torch.tensor([2.5]))
+
+
+def test_the_first_wrong_row_is_reported_and_all_are_counted():
+    values = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, math.inf], [math.inf, math.inf, 0.0], [0.0, 1.0, 2.0]])
+    with pytest.raises(ValueError, match=r"row 1: inf .*; 2 of 4 rows"):
+        modality(likelihoods.Normal((3,))).check("x", values)
+
+
+@pytest.mark.parametrize("likelihood", [likelihoods.Normal((3,)), likelihoods.Normal(())])
+def test_the_row_numbers_given_are_the_ones_reported(likelihood):
+    values = torch.zeros(3, *likelihood.shape)
+    values[1] = math.inf
+    with pytest.raises(ValueError, match="row 17:"):
+        modality(likelihood).check("x", values, torch.tensor([4, 17, 40]))
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (3, 1), (1, 3)])
+def test_rows_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"modality 'x': expected rows of shape \(3,\), got rows of shape"):
+        modality(likelihoods.Normal((3,))).check("x", torch.zeros(5, *shape))
+
+
+def test_labels_with_a_dimension_too_many_are_refused():
+    with pytest.raises(ValueError, match=r"modality 'label': expected rows of shape \(\), got rows of shape \(1,\)"):
+        label_modality().check("label", torch.zeros(5, 1, dtype=torch.long))
+
+
+def test_counts_have_a_support_of_their_own():
+    counts = Modality(encoder(), Function(lambda z: Independent(Poisson(z.repeat(1, 2)[:, :3].exp()), 1)), LATENT)
+    counts.check("words", torch.tensor([[0.0, 3.0, 100.0]]))
+    with pytest.raises(ValueError, match="modality 'words', row 0: -1 is outside"):
+        counts.check("words", torch.tensor([[0.0, -1.0, 2.0]]))
+
+
+def vector_normal(z):
+    return MultivariateNormal(z.repeat(1, 2)[:, :3], torch.eye(3))
+
+
+@pytest.mark.parametrize("rows", [3, 5])
+def test_a_distribution_whose_support_is_one_of_vectors_can_be_checked(rows):
+    vectors = Modality(encoder(), Function(vector_normal), LATENT)
+    values = torch.zeros(rows, 3)
+    vectors.check("vector", values)
+    values[1] = math.nan
+    with pytest.raises(ValueError, match="modality 'vector', row 1: nan"):
+        vectors.check("vector", values)
+
+
+def test_a_one_hot_vector_is_checked_as_a_whole():
+    one_hot = Modality(encoder(), Function(lambda z: OneHotCategorical(logits=z.repeat(1, 2)[:, :3])), LATENT)
+    one_hot.check("choice", torch.eye(3)[[0, 2, 1, 1]])
+    with pytest.raises(ValueError, match="modality 'choice', row 1"):
+        one_hot.check("choice", torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]]))
+
+
+def test_shape_and_classes_are_the_decoder_s():
+    assert modality(likelihoods.Normal((2, 3))).shape == (2, 3)
+    assert modality(likelihoods.Normal((2, 3))).num_classes is None
+    assert label_modality(7).shape == ()
+    assert label_modality(7).num_classes == 7
+
+
+def test_a_decoder_is_its_network_then_its_likelihood():
+    head = likelihoods.Normal((2, 3), 0.5)
+    network = nn.Linear(LATENT, 6)
+    z = torch.randn(4, 5, LATENT, generator=torch.Generator().manual_seed(0))
+    distribution = Decoder(network, head)(z)
+    assert distribution.batch_shape == (4, 5)
+    torch.testing.assert_close(distribution.mean, network(z).reshape(4, 5, 2, 3))
+
+
+def test_a_decoder_that_returns_a_tensor_is_refused():
+    with pytest.raises(ValueError, match=r"must return a torch\.distributions\.Distribution, got Tensor"):
+        Modality(encoder(), nn.Linear(LATENT, 3), LATENT)
+
+
+def test_a_decoder_whose_event_is_not_one_observation_is_refused():
+    # The elements of a row left in the batch shape: the likeliest mistake.
+    with pytest.raises(ValueError, match=r"expected batch shape \(1,\), got \(1, 3\) with event shape \(\)"):
+        Modality(encoder(), Function(lambda z: torch.distributions.Normal(z.repeat(1, 2)[:, :3], 1.0)), LATENT)
+
+
+def test_a_decoder_that_sums_over_rows_is_refused():
+    with pytest.raises(ValueError, match=r"expected batch shape \(1,\), got \(\)"):
+        Modality(encoder(), Function(lambda z: Independent(torch.distributions.Normal(z, 1.0), 2)), LATENT)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        MLPEncoder((3,), LATENT + 1, (4,)),
+        nn.Linear(3, 2 * LATENT),
+        Function(lambda x: (x[:, :LATENT], x[:, :1])),
+        Function(lambda x: (x[:, :LATENT],) * 3),
+        Function(lambda x: (x[0, :LATENT],) * 2),
+    ],
+)
+def test_an_encoder_that_gives_something_else_than_two_tensors_of_the_latent_size_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"encoder must give \(mean, log_variance\), each of shape \(rows, 2\)"):
+        Modality(wrong, decoder(likelihoods.Normal((3,))), LATENT)
+
+
+def test_an_encoder_that_gives_a_distribution_is_refused():
+    # Decoders return distributions, so that somebody will write an encoder that does.
+    wrong = Function(lambda x: torch.distributions.Normal(x[:, :LATENT], 1.0))
+    with pytest.raises(ValueError, match=r"encoder must give \(mean, log_variance\)"):
+        Modality(wrong, decoder(likelihoods.Normal((3,))), LATENT)
+
+
+@pytest.mark.parametrize("weight", [-1.0, -1e-9, math.nan])
+def test_a_negative_weight_is_refused(weight):
+    with pytest.raises(ValueError, match="^weight: expected a number of at least 0"):
+        Modality(encoder(), decoder(likelihoods.Normal((3,))), LATENT, weight)
+
+
+def test_a_weight_of_zero_is_allowed():
+    assert Modality(encoder(), decoder(likelihoods.Normal((3,))), LATENT, 0).weight == 0
+
+
+def image_networks():
+    layers = ((2, 3, 1, 1), (3, 3, 1, 1))
+    head = likelihoods.Bernoulli((1, 4, 4))
+    return (
+        ConvEncoder((1, 4, 4), LATENT, layers, 5, batch_norm=True, dropout=0.5),
+        Decoder(ConvDecoder((1, 4, 4), LATENT, layers, 5, batch_norm=True), head),
+    )
+
+
+def test_trying_the_networks_changes_no_parameter_and_no_statistic():
+    parts = image_networks()
+    before = [copy.deepcopy(part.state_dict()) for part in parts]
+    tried = Modality(*parts, LATENT)
+    tried.check("image", torch.zeros(3, 1, 4, 4))
+    for part, state in zip(parts, before, strict=True):
+        assert all(torch.equal(value, state[name]) for name, value in part.state_dict().items())
+    assert all(parameter.grad is None for parameter in tried.parameters())
+
+
+def test_trying_the_networks_leaves_each_part_in_its_mode():
+    parts = image_networks()
+    frozen = next(module for module in parts[0].modules() if isinstance(module, nn.BatchNorm2d))
+    frozen.eval()
+    parts[1].eval()
+    Modality(*parts, LATENT).check("image", torch.zeros(3, 1, 4, 4))
+    assert parts[0].training
+    assert [module for module in parts[0].modules() if not module.training] == [frozen]
+    assert not any(module.training for module in parts[1].modules())
+
+
+def test_trying_the_networks_draws_nothing_from_the_global_generator():
+    parts = image_networks()
+    before = torch.get_rng_state()
+    Modality(*parts, LATENT).check("image", torch.zeros(3, 1, 4, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_networks_that_fail_leave_their_mode_too():
+    broken = Function(lambda x: x @ torch.zeros(7, 7))
+    with pytest.raises(RuntimeError):
+        Modality(broken, decoder(likelihoods.Normal((3,))), LATENT)
+    assert broken.training
