@@ -70,17 +70,20 @@ def start(environment):
     command = [found] if found else [sys.executable, "-c", "import sys; from mvae.cli import main; sys.exit(main())"]
 
     def start(*arguments, cwd, **variables):
-        return subprocess.Popen(
-            [*command, *map(str, arguments)],
-            cwd=cwd,
-            env=environment | variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A shell that runs the tests in its background has SIGINT ignored, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        # A shell that runs the tests in its background has SIGINT ignored, and children would inherit that.
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(
+                [*command, *map(str, arguments)],
+                cwd=cwd,
+                env=environment | variables,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, handler)
 
     return start
 

@@ -207,7 +207,7 @@ def test_an_encoder_that_gives_a_distribution_is_refused():
 
 @pytest.mark.parametrize("weight", [-1.0, -1e-9, math.nan])
 def test_a_negative_weight_is_refused(weight):
-    with pytest.raises(ValueError, match="^weight: expected a number of at least 0"):
+    with pytest.raises(ValueError, match=r"^weight: expected a number of at least 0"):
         Modality(encoder(), decoder(likelihoods.Normal((3,))), LATENT, weight)
 
 

@@ -146,6 +146,26 @@ def _data_arguments(parser: ArgumentParser) -> None:
         part.add_argument("--data-dir", metavar="DIR", type=str, help="where to look first, or to put it")
 
 
+def _reproduce_arguments(parser: ArgumentParser) -> None:
+    commands = parser.add_subcommands(dest="experiment")
+    for name, summary in (
+        ("digits", "Labels of digits from few pairs, beside logistic regression on the same pairs."),
+        ("reconstruct", "What each ELBO term reconstructs, compared on validation rows."),
+    ):
+        part = ArgumentParser(description=f"{summary} Example: mvae reproduce {name}", formatter_class=_Help)
+        commands.add_subcommand(name, part, help=summary)
+        add = part.add_argument
+        if name == "digits":
+            add("--seeds", metavar="N", type=PositiveInt, default=10, help="seeds, each other pairs (default: 10)")
+        else:
+            add("--dataset", type=str, default="mnist", help="a data set with image and label (default: mnist)")
+            add("--epochs", metavar="N", type=PositiveInt, default=5, help="for each choice (default: 5)")
+            add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
+        add("--out", metavar="DIR", type=str, default="results", help="folder of the JSON file (default: results)")
+        add("--docs", metavar="DIR", type=str, default=None, help="folder to write the page for the docs into")
+        add("--resume", action="store_true", help="keep the cells that are finished")
+
+
 _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
     "fit": (
         _fit_arguments,
@@ -161,6 +181,10 @@ _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
         _sample_arguments,
         "Draw from a model. Images go to a picture, labels and numbers to a table."
         " Example: mvae sample runs/first --given label=7 --out sevens.png",
+    ),
+    "reproduce": (
+        _reproduce_arguments,
+        "Run an experiment whose results the docs show. Each finished cell is kept. Example: mvae reproduce digits",
     ),
     "data": (_data_arguments, "List, check and fetch data sets. Example: mvae data check mnist"),
 }
@@ -245,6 +269,26 @@ def _sample(options: Namespace) -> int:
     return 0
 
 
+def _reproduce(options: Namespace) -> int:
+    from mvae.experiments import digits, reconstruct
+    from mvae.storage import read_json, write_text
+
+    chosen = options[options.experiment]
+    folder = Path(chosen.out)
+    if options.experiment == "digits":
+        lines, name, page = digits.reproduce(folder, chosen.seeds, chosen.resume), "digits", digits.page
+    else:
+        lines = reconstruct.reproduce(folder, chosen.dataset, chosen.epochs, chosen.data_dir, chosen.resume)
+        name, page = f"reconstruct-{chosen.dataset}", reconstruct.page
+    for line in lines:
+        print(line, flush=True)
+    text = page(read_json(folder / f"{name}.json"))
+    print(f"\n{text}")
+    if chosen.docs:
+        write_text(Path(chosen.docs) / f"{name}.md", text)
+    return 0
+
+
 def _data(options: Namespace) -> int:
     from mvae.data.sources import SOURCES, source_named
 
@@ -267,6 +311,7 @@ def _data(options: Namespace) -> int:
 
 
 _COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "reproduce": _reproduce,
     "fit": _fit,
     "evaluate": _evaluate,
     "sample": _sample,

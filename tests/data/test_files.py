@@ -35,7 +35,7 @@ def serve(monkeypatch):
     def serve(folder):
         handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}/"
 

@@ -62,7 +62,7 @@ def test_unpacked_files_load_alike(mnist):
 
 
 def test_the_folder_of_mnist_is_not_taken_for_fashion_mnist(mnist, monkeypatch):
-    # Both have files of the same names: whoever points MVAE_DATA at the folder itself must not train on digits unawares.
+    # Both have files of the same names: with MVAE_DATA at the folder itself, one must not pass for the other.
     monkeypatch.setenv("MVAE_DATA", str(mnist / "mnist"))
     assert len(load_dataset("mnist").train) == 40
     with pytest.raises(DataError, match="fashion-mnist"):

@@ -61,7 +61,7 @@ def test_an_embedding_is_a_linear_layer_on_one_hot_vectors():
 @pytest.mark.parametrize("shape", [(), (3,), (1, 2, 3)])
 @pytest.mark.parametrize("hidden", [(), (5,), (5, 6, 7)])
 def test_encoders_give_two_tensors_of_the_latent_size(shape, hidden):
-    mean, log_variance = MLPEncoder(shape, 4, hidden)(random(10, *(shape or (1,))).reshape(10, *shape or ()))
+    mean, log_variance = MLPEncoder(shape, 4, hidden)(random(10, *shape))
     assert mean.shape == log_variance.shape == (10, 4)
 
 

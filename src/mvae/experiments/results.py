@@ -1,0 +1,92 @@
+"""Results on disk: one JSON file an experiment, cell by cell, with what made them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mvae import __version__
+from mvae.storage import RunError, read_json, write_json
+
+__all__ = ["Results", "provenance"]
+
+
+class Results:
+    """The cells of a table, each kept as soon as it is finished, so that an interruption costs one cell at most.
+
+    Args:
+        path: the JSON file.
+        settings: what all cells share and a reader needs in order to repeat them.
+        resume: keep the finished cells of a file that is there, if its settings are the same.
+
+    Raises:
+        RunError: if the file is there and `resume` is false, or its settings are others.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], resume: bool = False) -> None:
+        self.path = path
+        self.content: dict[str, Any] = {"settings": settings, "provenance": provenance(), "cells": []}
+        if path.exists():
+            if not resume:
+                raise RunError(f"{path} is already there; move it away, or keep its finished cells with --resume")
+            old = read_json(path)
+            if old.get("settings") != settings:
+                raise RunError(f"{path} was made with other settings; move it away")
+            self.content["cells"] = old["cells"]
+
+    @property
+    def cells(self) -> list[dict[str, Any]]:
+        """The finished cells."""
+        return self.content["cells"]
+
+    def has(self, **key: Any) -> bool:
+        """Whether a cell with these values is finished."""
+        return any(all(cell.get(name) == value for name, value in key.items()) for cell in self.cells)
+
+    def add(self, cell: dict[str, Any]) -> None:
+        """Keep a finished cell."""
+        self.cells.append(cell)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, self.content)
+
+
+def provenance() -> dict[str, Any]:
+    """The command, commit, versions and machine of this process."""
+    return {
+        "command": " ".join(["mvae", *sys.argv[1:]]),
+        "commit": _commit(),
+        "mvae": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return f"not in a git checkout; mvae {__version__}"
+    return described.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,262 @@
+"""Specs: what is refused and in which words, and that what is accepted builds the model it describes."""
+
+import copy
+import json
+import math
+from importlib import resources
+
+import pytest
+import torch
+
+from mvae.experiments.recipes import merge, recipe
+from mvae.specs import FORMAT, SpecError, build_model, parse
+
+RECIPES = sorted(
+    file.name.removesuffix(".yaml")
+    for file in (resources.files("mvae.experiments") / "recipes").iterdir()
+    if file.name.endswith(".yaml")
+)
+
+
+def changed(config, path, value):
+    """A copy of the config with one value set; a path's last key may be new."""
+    config = copy.deepcopy(config)
+    inner = config
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return config
+
+
+def refused(config):
+    with pytest.raises(SpecError) as error:
+        build_model(parse(config, "my.yaml").model)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("colour",),
+        ("model", "latent_dims"),
+        ("training", "epoch"),
+        ("data", "sauce"),
+        ("model", "modalities", "a", "x"),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_place(tiny_config, path):
+    tiny_config["model"]["modalities"] = {"a": tiny_config["model"]["modalities"]["point"]}
+    assert f"my.yaml: {'.'.join(path)}: unknown key" in refused(changed(tiny_config, path, 1))
+
+
+def test_an_unknown_key_of_a_network_is_named_without_inner_tags(tiny_config):
+    config = changed(tiny_config, ("model", "modalities", "point", "encoder", "widths"), [3])
+    assert "model.modalities.point.encoder.widths: unknown key" in refused(config)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (
+            ("model", "modalities", "point", "encoder", "hidden"),
+            [8, -3],
+            ["encoder.hidden.1: ", "greater than 0", "-3"],
+        ),
+        (("model", "modalities", "point", "encoder", "hidden"), [], ["encoder.hidden: ", "at least 1 item"]),
+        (("model", "modalities", "point", "decoder", "dropout"), 1.0, ["decoder.dropout: ", "less than 1", "1.0"]),
+        (("model", "modalities", "point", "weight"), -1.0, ["point.weight: ", "greater than or equal to 0", "-1.0"]),
+        (("model", "modalities", "point", "weight"), math.nan, ["point.weight: ", "nan"]),
+        (("model", "modalities", "point", "shape"), [0], ["point.shape.0: ", "greater than 0", "0"]),
+        (("model", "modalities", "point", "likelihood", "scale"), 0, ["likelihood.scale: ", "greater than 0"]),
+        (("model", "modalities", "class", "likelihood", "num_classes"), 1, ["num_classes: ", "equal to 2", "1"]),
+        (("model", "latent_dim"), 0, ["model.latent_dim: ", "greater than 0"]),
+        (("model", "latent_dim"), "many", ["model.latent_dim: ", "integer", "'many'"]),
+        (("model", "subsets"), -1, ["model.subsets: ", "greater than or equal to 0"]),
+        (("model", "reconstruct"), "all", ["model.reconstruct: ", "'given' or 'present'", "'all'"]),
+        (("model", "modalities"), {}, ["model.modalities: ", "at least 1 item"]),
+        (("data", "paired_fraction"), 1.2, ["data.paired_fraction: ", "less than or equal to 1", "1.2"]),
+        (("data", "binarisation"), "soft", ["data.binarisation: ", "'dynamic' or 'fixed'", "'soft'"]),
+        (("training", "epochs"), 0, ["training.epochs: ", "greater than 0"]),
+        (("training", "epochs"), 2.5, ["training.epochs: ", "integer", "2.5"]),
+        (("training", "learning_rate"), math.nan, ["training.learning_rate: ", "nan"]),
+        (("training", "seed"), -1, ["training.seed: ", "greater than or equal to 0"]),
+        (("training",), None, ["training: ", "None"]),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_what_was_expected(tiny_config, path, value, words):
+    message = refused(changed(tiny_config, path, value))
+    assert message.startswith("my.yaml: ")
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    "path", [("model", "modalities", "point", "weight"), ("training", "learning_rate"), ("training", "epochs")]
+)
+def test_infinity_is_refused(tiny_config, path):
+    assert ".".join(path) in refused(changed(tiny_config, path, math.inf))
+
+
+def test_an_unknown_kind_lists_the_known(tiny_config):
+    message = refused(changed(tiny_config, ("model", "modalities", "point", "encoder", "kind"), "lstm"))
+    assert all(word in message for word in ("model.modalities.point.encoder", "lstm", "mlp", "conv", "embedding"))
+
+
+def test_a_missing_kind_is_named(tiny_config):
+    message = refused(changed(tiny_config, ("model", "modalities", "point", "decoder"), {"hidden": [3]}))
+    assert "model.modalities.point.decoder" in message
+    assert "kind" in message
+
+
+@pytest.mark.parametrize(
+    "path", [("model",), ("training", "epochs"), ("model", "latent_dim"), ("model", "modalities", "point", "decoder")]
+)
+def test_what_is_missing_is_named(tiny_config, path):
+    config = copy.deepcopy(tiny_config)
+    inner = config
+    for key in path[:-1]:
+        inner = inner[key]
+    del inner[path[-1]]
+    assert f"my.yaml: {'.'.join(path)}: missing" in refused(config)
+
+
+def test_every_fault_is_named_at_once(tiny_config):
+    config = changed(changed(tiny_config, ("training", "epochs"), 0), ("model", "latent_dim"), -1)
+    message = refused(config)
+    assert "training.epochs" in message
+    assert "model.latent_dim" in message
+
+
+@pytest.mark.parametrize("name", ["normal", "conv", "categorical"])
+def test_a_modality_called_like_a_kind_is_named_in_the_place(tiny_config, name):
+    config = changed(tiny_config, ("model", "modalities", name), {"shape": [2]})
+    assert f"model.modalities.{name}.encoder: missing" in refused(config)
+
+
+@pytest.mark.parametrize("version", [0, 2, "2", None])
+def test_another_format_version_is_refused(tiny_config, version):
+    message = refused(tiny_config | {"format": version})
+    assert f"format {version}" in message
+    assert f"reads format {FORMAT}" in message
+
+
+# What is accepted
+
+
+def test_a_spec_survives_json(tiny_config):
+    spec = parse(tiny_config, "my.yaml")
+    assert parse(json.loads(json.dumps(spec.model_dump(mode="json"))), "config.json") == spec
+
+
+def test_defaults_are_written_out(tiny_config):
+    content = parse(tiny_config, "my.yaml").model_dump(mode="json")
+    assert content["format"] == FORMAT
+    assert content["training"]["learning_rate"] == 1e-3
+    assert content["model"]["modalities"]["point"]["likelihood"] == {"kind": "normal", "scale": 1.0}
+
+
+def test_a_spec_cannot_be_changed(tiny_config):
+    spec = parse(tiny_config, "my.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        spec.training.epochs = 3
+
+
+def test_a_model_that_was_built_is_what_the_spec_says(tiny_config):
+    config = changed(tiny_config, ("model", "modalities", "point", "weight"), 2.5)
+    config = changed(config, ("model", "subsets"), 1)
+    model = build_model(parse(config, "my.yaml").model)
+    assert model.names == ("point", "picture", "class")
+    assert (model.latent_dim, model.subsets, model.reconstruct) == (2, 1, "given")
+    assert {name: modality.shape for name, modality in model.modalities.items()} == {
+        "point": (3,),
+        "picture": (1, 4, 4),
+        "class": (),
+    }
+    assert [modality.weight for modality in model.modalities.values()] == [2.5, 1.0, 1.0]
+    assert model.modalities["class"].num_classes == 4
+
+
+def test_the_same_seed_builds_the_same_parameters(tiny_config):
+    spec = parse(tiny_config, "my.yaml").model
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        states.append(torch.cat([p.flatten() for p in build_model(spec).parameters()]))
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize("kind", ["normal", "laplace"])
+@pytest.mark.parametrize("scale", [0.5, None])
+def test_a_single_number_is_a_modality(tiny_config, kind, scale):
+    number = tiny_config["model"]["modalities"]["point"] | {"shape": [], "likelihood": {"kind": kind, "scale": scale}}
+    model = build_model(parse(changed(tiny_config, ("model", "modalities", "age"), number), "my.yaml").model)
+    assert model.modalities["age"].shape == ()
+    assert model.posterior({"age": 31.0}).mean.shape == (1, 2)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_parses_and_builds(name):
+    spec = parse(recipe(name), name)
+    assert spec.data.source == name
+    model = build_model(spec.model)
+    drawn = model.generate(None, num_samples=2)
+    assert {part: tuple(values.shape) for part, values in drawn.items()} == {
+        part: (2, 1, *modality.shape) for part, modality in spec.model.modalities.items()
+    }
+
+
+# Parts that do not fit
+
+
+def test_an_unknown_method_lists_the_known(tiny_config):
+    assert refused(changed(tiny_config, ("model", "method"), "gan")) == "model.method: expected one of mvae, got 'gan'"
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_convolution_that_does_not_fit_names_the_modality(tiny_config, part):
+    network = {"kind": "conv", "layers": [[8, 9, 2, 1]]}
+    message = refused(changed(tiny_config, ("model", "modalities", "picture", part), network))
+    assert message.startswith("model.modalities.picture: ")
+    assert "kernel 9" in message
+    assert "4x4" in message
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_convolution_of_a_vector_names_the_modality(tiny_config, part):
+    message = refused(changed(tiny_config, ("model", "modalities", "point", part), {"kind": "conv"}))
+    assert message.startswith("model.modalities.point: ")
+    assert "image" in message
+
+
+def test_a_convolutional_decoder_of_a_category_names_the_modality(tiny_config):
+    message = refused(changed(tiny_config, ("model", "modalities", "class", "decoder"), {"kind": "conv"}))
+    assert message.startswith("model.modalities.class: ")
+
+
+def test_an_embedding_of_an_image_names_the_modality(tiny_config):
+    message = refused(changed(tiny_config, ("model", "modalities", "picture", "encoder"), {"kind": "embedding"}))
+    assert message.startswith("model.modalities.picture: ")
+    assert "categorical" in message
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_a_category_read_as_numbers_names_the_modality(tiny_config, kind):
+    message = refused(changed(tiny_config, ("model", "modalities", "class", "encoder"), {"kind": kind}))
+    assert message.startswith("model.modalities.class: ")
+
+
+def test_a_shape_that_disagrees_with_the_likelihood_names_the_modality(tiny_config):
+    message = refused(changed(tiny_config, ("model", "modalities", "class", "shape"), [3]))
+    assert message == "model.modalities.class: shape (3,) does not go with observations of shape ()"
+
+
+def test_merging_with_a_recipe_builds_another_network():
+    conv = {"kind": "conv", "layers": [[4, 4, 2, 1]], "hidden": 8}
+    content = merge(recipe("digits"), {"model": {"modalities": {"image": {"encoder": conv, "decoder": conv}}}})
+    model = build_model(parse(content, "merged").model)
+    assert type(model.modalities["image"].encoder).__name__ == "ConvEncoder"
+    assert model.generate({"label": 3}, ["image"])["image"].shape == (1, 1, 1, 8, 8)
