@@ -56,7 +56,7 @@ class Modality(nn.Module):
             )
         self.shape = tuple(distribution.event_shape)
         self._probe_encoder(distribution)
-        self.num_classes = (
+        self.num_classes: int | None = (
             distribution.probs.shape[-1] if isinstance(distribution, torch.distributions.Categorical) else None
         )
 

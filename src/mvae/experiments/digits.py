@@ -48,7 +48,7 @@ def reproduce(folder: Path, num_seeds: int = 10, resume: bool = False) -> Iterat
         for seed in range(num_seeds):
             if results.has(fraction=fraction, seed=seed):
                 continue
-            options = {("data", "paired_fraction"): fraction, ("training", "seed"): seed}
+            options: dict[tuple[str, ...], Any] = {("data", "paired_fraction"): fraction, ("training", "seed"): seed}
             run = prepare("digits", options=options)
             outcome = run.train(progress=False)
             cell = {
@@ -102,14 +102,15 @@ PAGE = """# Digits: labels from few pairs
 1,797 real 8x8 digits. A share of the rows keeps image and label; of the others half keep the image and half the label.
 The MVAE is trained on all rows with the recipe of `mvae fit digits`; logistic regression on pixels is trained on the
 paired rows, those that the MVAE sets aside for validation included, its regularisation chosen by cross-validation on
-them. Accuracy of the label given the image on the 450 test rows, in percent: mean over {seeds} seeds, each another choice
-of pairs, ± the standard deviation over seeds (differences: ± the standard error of the mean).
+them. Accuracy of the label given the image on the 450 test rows, in percent: mean over {seeds} seeds, each another
+choice of pairs, ± the standard deviation over seeds (differences: ± the standard error of the mean).
 
 {table}
 
-Both predictions of the MVAE use {samples} posterior draws; [what they are](../guide/evaluate.md#which-classifier-is-meant).
-`mvae evaluate` uses the decoder. The log-likelihood is of complete test rows, with proposal q(z | image, label); its image
-part is the [pixel cross-entropy](../method.md#grey-pixels).
+Both predictions of the MVAE use {samples} posterior draws;
+[what they are](../guide/evaluate.md#which-classifier-is-meant). `mvae evaluate` uses the decoder. The log-likelihood is
+of complete test rows, with proposal q(z | image, label); its image part is the
+[pixel cross-entropy](../method.md#grey-pixels).
 
 Made by `{command}` at commit {commit} on {machine}; every cell is in `results/digits.json`.
 """

@@ -18,7 +18,7 @@ from mvae.runs import prepare
 
 __all__ = ["page", "reproduce"]
 
-CHOICES: dict[str, str | list[str]] = {"given": "given", "present": "present", "label": ["label"]}
+CHOICES: dict[str, Any] = {"given": "given", "present": "present", "label": ["label"]}
 SAMPLES = 200
 SCORED_ROWS = 1000
 DRAWN = 100
@@ -46,7 +46,7 @@ def reproduce(
     for name, reconstruct in CHOICES.items():
         if results.has(reconstruct=name):
             continue
-        options = {("model", "reconstruct"): reconstruct, ("training", "epochs"): epochs}
+        options: dict[tuple[str, ...], Any] = {("model", "reconstruct"): reconstruct, ("training", "epochs"): epochs}
         run = prepare(dataset, options=options, data_dir=data_dir)
         judge = judge or PixelLogisticRegression().fit(run.dataset.train[:10_000])
         outcome = run.train()
@@ -89,10 +89,10 @@ def page(content: dict[str, Any]) -> str:
 PAGE = """# What each term reconstructs: {source}
 
 The recipe of `mvae fit {source}`, all pairs kept, {epochs} epochs, one seed; only `--reconstruct` differs
-([the method](../method.md#two-tables) says what it is). In nats, on at most {rows} validation rows, {samples} importance
-samples with proposal q(z | what is scored). *Label from image* is the accuracy of the decoder on posterior draws; *image
-from label* is the share of {drawn} images drawn for each label that logistic regression on pixels takes for that label:
-it says whether they are right, and nothing of how alike they are.
+([the method](../method.md#two-tables) says what it is). In nats, on at most {rows} validation rows, {samples}
+importance samples with proposal q(z | what is scored). *Label from image* is the accuracy of the decoder on posterior
+draws; *image from label* is the share of {drawn} images drawn for each label that logistic regression on pixels takes
+for that label: it says whether they are right, and nothing of how alike they are.
 
 {table}
 
@@ -112,7 +112,7 @@ def _score(model: MultimodalVAE, validation: Batch) -> dict[str, float]:
 
 def _coherence(model: MultimodalVAE, judge: PixelLogisticRegression) -> float:
     torch.manual_seed(0)
-    labels = torch.arange(model.modalities["label"].num_classes or 0)
+    labels = torch.arange(int(model.modalities["label"].num_classes or 0))
     images = model.generate(Batch({"label": labels}), ["image"], DRAWN, mean=True)["image"].flatten(0, 1)
     predicted = judge.predict(Batch({"image": images}))
     return float((predicted == labels.repeat(DRAWN).numpy()).mean())
