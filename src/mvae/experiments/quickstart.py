@@ -67,7 +67,7 @@ def draw_picture(model: MultimodalVAE, test: Batch, path: Path, seed: int = 0) -
     axes.imshow(image_grid(given_label))
     axes.set_title("given a label: images", fontsize=11)
     axes.set_axis_off()
-    above, below = right.subfigures(2, 1).flat
+    above, below = list(right.subfigures(2, 1))  # type: ignore[call-overload]
     told = [f"{label} ({100 * p:.0f} %)" for p, label in zip(*(t.tolist() for t in probabilities.max(1)), strict=True)]
     right_or_wrong = probabilities.argmax(1) == some.values["label"]
     colours = ["black" if right else "crimson" for right in right_or_wrong.tolist()]

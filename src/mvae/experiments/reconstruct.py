@@ -115,4 +115,4 @@ def _coherence(model: MultimodalVAE, judge: PixelLogisticRegression) -> float:
     labels = torch.arange(int(model.modalities["label"].num_classes or 0))
     images = model.generate(Batch({"label": labels}), ["image"], DRAWN, mean=True)["image"].flatten(0, 1)
     predicted = judge.predict(Batch({"image": images}))
-    return float((predicted == labels.repeat(DRAWN).numpy()).mean())
+    return (torch.from_numpy(predicted) == labels.repeat(DRAWN)).double().mean().item()
