@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +68,8 @@ def draw_picture(model: MultimodalVAE, test: Batch, path: Path, seed: int = 0) -
     axes.imshow(image_grid(given_label))
     axes.set_title("given a label: images", fontsize=11)
     axes.set_axis_off()
-    above, below = list(right.subfigures(2, 1))  # type: ignore[call-overload]
+    parts: Any = right.subfigures(2, 1)
+    above, below = parts
     told = [f"{label} ({100 * p:.0f} %)" for p, label in zip(*(t.tolist() for t in probabilities.max(1)), strict=True)]
     right_or_wrong = probabilities.argmax(1) == some.values["label"]
     colours = ["black" if right else "crimson" for right in right_or_wrong.tolist()]
