@@ -208,13 +208,18 @@ def test_atomic_replaces_the_file_when_the_block_ends_well(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def write_half(path, exception):
+    with atomic(path) as temporary:
+        temporary.write_text("half of the n")
+        raise exception
+
+
 @pytest.mark.parametrize("exception", [RuntimeError, KeyboardInterrupt])
 def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, exception):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(exception), atomic(path) as temporary:
-        temporary.write_text("half of the n")
-        raise exception
+    with pytest.raises(exception):
+        write_half(path, exception)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

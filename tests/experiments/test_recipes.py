@@ -203,8 +203,8 @@ def test_a_file_without_a_mapping_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize("part", ["training", "model", "data"])
-@pytest.mark.parametrize("value", [None, 5, "word", [1]])
-@pytest.mark.parametrize("options", [{}, {EPOCHS: 3}, {weight("label"): 3.0}])
+@pytest.mark.parametrize("value", [None, 5])
+@pytest.mark.parametrize("options", [{EPOCHS: 3}, {weight("label"): 3.0}])
 def test_a_part_that_is_no_mapping_is_named(part, value, options):
     # `training:` with nothing below it is null in YAML, and easily left behind when a line is commented out
     assert part in refused("digits", {part: value}, options)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,8 +68,7 @@ def draw_picture(model: MultimodalVAE, test: Batch, path: Path, seed: int = 0) -
     axes.imshow(image_grid(given_label))
     axes.set_title("given a label: images", fontsize=11)
     axes.set_axis_off()
-    parts: Any = right.subfigures(2, 1)
-    above, below = parts
+    above, below = np.ravel(right.subfigures(2, 1))
     told = [f"{label} ({100 * p:.0f} %)" for p, label in zip(*(t.tolist() for t in probabilities.max(1)), strict=True)]
     right_or_wrong = probabilities.argmax(1) == some.values["label"]
     colours = ["black" if right else "crimson" for right in right_or_wrong.tolist()]

@@ -50,7 +50,7 @@ def reproduce(
         run = prepare(dataset, options=options, data_dir=data_dir)
         judge = judge or PixelLogisticRegression().fit(run.dataset.train[:10_000])
         outcome = run.train()
-        cell = {
+        cell: dict[str, Any] = {
             "reconstruct": name,
             "elbo": outcome.best["validation/elbo"],
             **_score(run.model, run.dataset.validation),
