@@ -63,7 +63,7 @@ def draw_picture(model: MultimodalVAE, test: Batch, path: Path, seed: int = 0) -
     drawn = model.decode(z)
 
     figure = Figure(figsize=(11, 6.4), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
+    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(1, 1.25)))
     axes = left.subplots()
     axes.imshow(image_grid(given_label))
     axes.set_title("given a label: images", fontsize=11)
