@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,12 +63,13 @@ def draw_picture(model: MultimodalVAE, test: Batch, path: Path, seed: int = 0) -
     drawn = model.decode(z)
 
     figure = Figure(figsize=(11, 6.4), layout="constrained")
-    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(1, 1.25)))
+    parts: Any = figure.subfigures(1, 2, width_ratios=(1, 1.25))
+    left, right = parts
     axes = left.subplots()
     axes.imshow(image_grid(given_label))
     axes.set_title("given a label: images", fontsize=11)
     axes.set_axis_off()
-    above, below = np.ravel(right.subfigures(2, 1))
+    above, below = right.subfigures(2, 1)
     told = [f"{label} ({100 * p:.0f} %)" for p, label in zip(*(t.tolist() for t in probabilities.max(1)), strict=True)]
     right_or_wrong = probabilities.argmax(1) == some.values["label"]
     colours = ["black" if right else "crimson" for right in right_or_wrong.tolist()]
