@@ -36,7 +36,8 @@ def classify(
     - `"decoder"`, the decoder on posterior draws: :math:`p(y \mid x) \approx \tfrac 1 K \sum_k p(y \mid z_k)`;
     - `"importance"`, the importance-weighted joint over the marginal:
       :math:`p(y \mid x) \approx \sum_k w_k\, p(y \mid z_k) / \sum_k w_k` with
-      :math:`w_k = p(x \mid z_k)\, p(z_k) / q(z_k \mid x)`, exact as K grows.
+      :math:`w_k = p(x \mid z_k)^{\lambda}\, p(z_k) / q(z_k \mid x)`. At lambda = 1 this is the model's own p(y | x) as K
+      grows; another weight lambda enters as it does in training (Eq. 2), where q(z | x) is fitted to that product.
 
     Args:
         model: any model.
@@ -71,7 +72,8 @@ def classify(
     scored = names if estimator == "importance" else ()
     mean = torch.zeros(len(batch), modality.num_classes, dtype=torch.float64)
     total = torch.full((len(batch),), -math.inf, dtype=torch.float64)  # log of the weights so far
-    for rows, z, log_weights in importance_draws(model, batch, scored, names, num_samples, seed, memory, progress):
+    draws = importance_draws(model, batch, scored, names, num_samples, seed, memory, progress, tempered=True)
+    for rows, z, log_weights in draws:
         classes = modality.decoder(z).probs.double().cpu()  # [k, b, C]
         weights = log_weights.cpu() if scored else torch.zeros(classes.shape[:2], dtype=torch.float64)
         new = total[rows].logaddexp(weights.logsumexp(0))

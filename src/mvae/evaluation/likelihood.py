@@ -162,6 +162,7 @@ def importance_draws(
     seed: int = 0,
     memory: int = GIBIBYTE,
     progress: bool = False,
+    tempered: bool = False,
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Draw z from q(z | proposal) for each row and weigh it: p(scored, z) / q(z | proposal).
 
@@ -174,6 +175,7 @@ def importance_draws(
         seed: of the draws.
         memory: what the samples may take, in bytes.
         progress: show a bar.
+        tempered: raise each modality's likelihood to its weight lambda, as training does (Eq. 2).
 
     Yields:
         Piece by piece: a slice of b rows, some of their draws `[k, b, D]`, and their log weights `[k, b]`, float64.
@@ -186,7 +188,7 @@ def importance_draws(
     for name in (*scored, *proposal):
         if name not in model.names:
             raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.names)}")
-    batch = batch.to(model.device)
+    batch, modalities = batch.to(model.device), model.modalities
     model.check(batch)
     table = torch.tensor([[name in scored for name in model.names]])
     at_once = min(LARGEST_CALL, max(1, memory // _bytes_per_draw(model, scored)))
@@ -207,8 +209,8 @@ def importance_draws(
                     # log p(z) - log q(z | .): the constants cancel
                     ratio = 0.5 * (piece.double().square() - z.double().square()) + posterior.stddev.double().log()
                     log_weights = ratio.sum(-1)
-                    for _, _, values in model.log_likelihoods(some, z, table.expand(len(z), -1)):
-                        log_weights += values
+                    for name, _, values in model.log_likelihoods(some, z, table.expand(len(z), -1)):
+                        log_weights += values * (modalities[name].weight if tempered else 1.0)
                     yield rows, z, log_weights
             bar.update(len(some))
 
