@@ -75,9 +75,9 @@ def test_a_random_subset_is_uniform_by_size_then_within_its_size(num_modalities)
     probability = {s: 1 / (num_modalities - 2) / math.comb(num_modalities, len(s)) for s in others(num_modalities)}
 
     assert set(drawn) == set(probability)
-    assert chisquare([drawn[s] for s in probability], [draws * p for p in probability.values()]).pvalue > 0.01
+    assert chisquare([drawn[s] for s in probability], [draws * p for p in probability.values()]).pvalue > 0.001
     by_size = Counter(len(s) for s in drawn.elements())
-    assert chisquare([by_size[size] for size in range(2, num_modalities)]).pvalue > 0.01
+    assert chisquare([by_size[size] for size in range(2, num_modalities)]).pvalue > 0.001
 
 
 def test_two_random_subsets_are_two_draws_without_replacement():
@@ -89,7 +89,7 @@ def test_two_random_subsets_are_two_draws_without_replacement():
         p, q = (probability[s] for s in pair)
         expected.append(draws * (p * q / (1 - p) + q * p / (1 - q)))
     drawn = Counter(frozenset(as_sets(draw_subsets(4, 2, generator))[-2:]) for _ in range(draws))
-    assert chisquare([drawn[pair] for pair in pairs], expected).pvalue > 0.01
+    assert chisquare([drawn[pair] for pair in pairs], expected).pvalue > 0.001
 
 
 @pytest.mark.parametrize("num_modalities", [2, 3, 4])

@@ -1,0 +1,129 @@
+"""Held-out rows and the weak supervision of section 5.1."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvae.data.batch import Batch
+from mvae.data.splits import Dataset, hold_out, unpair
+
+
+def complete(rows, num_modalities=2):
+    """Row numbers as values, so that a row that moved would show."""
+    numbers = torch.arange(rows)
+    kinds = [numbers.float()[:, None].expand(-1, 3).clone(), numbers.clone(), numbers.to(torch.float64), numbers.int()]
+    return Batch({f"m{index}": kinds[index] for index in range(num_modalities)})
+
+
+def presence(batch):
+    return batch.presence(list(batch.values))
+
+
+@given(st.integers(1, 50).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1))), st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_held_out_rows_and_the_others_are_all_rows(sizes, seed):
+    num_rows, num_held = sizes
+    kept, held = hold_out(num_rows, num_held, seed)
+    assert len(held) == num_held
+    assert sorted(kept.tolist() + held.tolist()) == list(range(num_rows))
+    assert kept.tolist() == sorted(kept.tolist())
+    assert held.tolist() == sorted(held.tolist())
+
+
+def test_each_row_is_held_out_equally_often():
+    counts = torch.zeros(10)
+    for seed in range(2000):
+        counts[hold_out(10, 3, seed)[1]] += 1
+    # Binomial(2000, 0.3): five standard deviations are 102.
+    assert (counts - 600).abs().max() < 102
+
+
+def test_a_seed_repeats_the_held_out_rows_and_seeds_differ():
+    assert torch.equal(hold_out(100, 30, 1)[1], hold_out(100, 30, 1)[1])
+    assert not torch.equal(hold_out(100, 30, 1)[1], hold_out(100, 30, 2)[1])
+
+
+@pytest.mark.parametrize(("num_rows", "num_held"), [(10, 10), (10, 11), (10, -1), (0, 0)])
+def test_more_rows_than_there_are_cannot_be_held_out(num_rows, num_held):
+    with pytest.raises(ValueError, match=f"cannot hold out {num_held} of {num_rows} rows"):
+        hold_out(num_rows, num_held, 0)
+
+
+@given(st.integers(1, 40), st.integers(2, 4), st.floats(0, 1), st.integers(0, 1000))
+@settings(max_examples=100, deadline=None)
+def test_paired_rows_keep_all_and_the_others_one_in_groups_as_even_as_can_be(rows, num_modalities, fraction, seed):
+    batch = unpair(complete(rows, num_modalities), fraction, seed)
+    table = presence(batch)
+    paired = table.all(1)
+    assert len(batch) == rows
+    assert int(paired.sum()) == round(fraction * rows)
+    assert (table[~paired].sum(1) == 1).all()
+    groups = table[~paired].sum(0)
+    assert int(groups.max() - groups.min()) <= 1
+
+
+@pytest.mark.parametrize("num_modalities", [2, 3, 4])
+def test_what_is_kept_keeps_its_place_and_what_is_lost_is_erased(num_modalities):
+    before, batch = complete(30, num_modalities), unpair(complete(30, num_modalities), 0.2, 0)
+    for name, value in batch.values.items():
+        present = batch.present[name]
+        assert torch.equal(value[present], before.values[name][present])
+        assert value.dtype == before.values[name].dtype
+        lost = value[~present]
+        assert lost.isnan().all() if value.is_floating_point() else (lost == -1).all()
+
+
+def test_with_fraction_1_everything_stays():
+    batch = unpair(complete(9, 3), 1.0, 0)
+    assert batch.complete
+    assert all(torch.equal(value, complete(9, 3).values[name]) for name, value in batch.values.items())
+
+
+def test_with_fraction_0_no_row_is_paired():
+    assert presence(unpair(complete(9, 3), 0.0, 0)).int().sum(0).tolist() == [3, 3, 3]
+
+
+def test_the_given_batch_is_left_as_it_is():
+    batch = complete(10)
+    unpair(batch, 0.0, 0)
+    assert batch.complete
+    assert all(torch.equal(value, complete(10).values[name]) for name, value in batch.values.items())
+
+
+def test_rows_are_chosen_at_random_and_a_seed_repeats_them():
+    first, again, other = (presence(unpair(complete(50), 0.5, seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_each_row_gets_each_modality_equally_often():
+    counts = torch.zeros(6, 3)
+    for seed in range(1500):
+        counts += presence(unpair(complete(6, 3), 0.0, seed))
+    # Binomial(1500, 1/3): five standard deviations are 92.
+    assert (counts - 500).abs().max() < 92
+
+
+def test_a_batch_that_is_unpaired_already_is_refused():
+    with pytest.raises(ValueError, match="only complete rows can be unpaired"):
+        unpair(unpair(complete(10), 0.5, 0), 0.5, 0)
+
+
+@pytest.mark.parametrize("fraction", [-0.01, 1.01, math.nan])
+def test_a_fraction_outside_0_to_1_is_refused(fraction):
+    with pytest.raises(ValueError, match=f"paired fraction: expected a number from 0 to 1, got {fraction}"):
+        unpair(complete(10), fraction, 0)
+
+
+def test_a_split_is_found_by_its_name():
+    dataset = Dataset("rows", complete(5), complete(3), complete(2))
+    assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [5, 3, 2]
+
+
+@pytest.mark.parametrize("name", ["valid", "", "name", "Train"])
+def test_another_split_is_refused(name):
+    with pytest.raises(ValueError, match=f"split: expected train, validation or test, got '{name}'"):
+        Dataset("rows", complete(5), complete(3), complete(2)).split(name)
