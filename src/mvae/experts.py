@@ -10,6 +10,9 @@ from torch.nn.functional import logsigmoid
 
 __all__ = ["Experts", "kl_to_prior", "product_of_experts"]
 
+SMALLEST_LOG_VARIANCE = -120.0
+"""Of an expert: below it float32 has no numbers for the product's sums."""
+
 
 class Experts(NamedTuple):
     """What the encoders say of a batch: one diagonal Gaussian q~(z | x_i) a modality and row.
@@ -43,7 +46,7 @@ def product_of_experts(
     Args:
         mean: `[N, B, D]`, the experts' means.
         log_variance: `[N, B, D]`, the logarithms of their variances. Results are exact to rounding while these stay
-            above -80 and finite at any value.
+            above -120; a smaller one counts as -120.
         subsets: boolean, `[S, N]` (the same subsets for each row) or `[S, B, N]`.
         present: boolean `[B, N]`: which modalities each row has. An absent expert is in no product, whatever
             `subsets` says, and its numbers are not read (they may be NaN).
@@ -57,7 +60,7 @@ def product_of_experts(
         >>> [x.item() for x in product_of_experts(mean, log_variance, both)]  # doctest: +ELLIPSIS
         [0.333..., -1.098...]
     """
-    mean, log_precision = _at_least_float32(mean), -_at_least_float32(log_variance)
+    mean, log_precision = _at_least_float32(mean), -_at_least_float32(log_variance).clamp_min(SMALLEST_LOG_VARIANCE)
     if present is not None:
         here = present.T.unsqueeze(-1)
         mean = torch.where(here, mean, 0.0)
@@ -97,12 +100,13 @@ def _product_of_one(mean: Tensor, log_precision: Tensor) -> tuple[Tensor, Tensor
 
 
 def _dense_product(mean: Tensor, log_precision: Tensor, subsets: Tensor) -> tuple[Tensor, Tensor]:
-    largest = log_precision.detach().amax(0).clamp_min(0.0)  # the prior's log precision is 0
+    # At most 40: exp(-40), the prior's, is no denormal, nor is exp(80), that of the sharpest expert, infinite.
+    largest = log_precision.detach().amax(0).clamp(0.0, 40.0)  # the prior's log precision is 0
     precision = (log_precision - largest).exp()
     table = subsets.to(precision.dtype)
     spec = "sn,nbd->sbd" if subsets.dim() == 2 else "sbn,nbd->sbd"
     prior = (-largest).exp()
-    total = (torch.einsum(spec, table, precision) + prior).clamp_min(torch.finfo(precision.dtype).tiny)
+    total = torch.einsum(spec, table, precision) + prior
     return torch.einsum(spec, table, precision * mean) / total, -(total.log() + largest)
 
 

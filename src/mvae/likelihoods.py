@@ -33,7 +33,7 @@ class _Shaped(nn.Module):
         return Independent(elementwise, len(self.shape), validate_args=False)
 
     def _elements(self, parameters: Tensor) -> Tensor:
-        return parameters.reshape(*parameters.shape[:-1], *self.shape)
+        return parameters.reshape(parameters.shape[:-1] + self.shape)
 
 
 class Bernoulli(_Shaped):
@@ -79,7 +79,7 @@ class PixelCrossEntropyDistribution(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
-            return torch.bernoulli(self.mean.expand(*sample_shape, *self.batch_shape))
+            return torch.bernoulli(self.mean.expand(torch.Size(sample_shape) + self.batch_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

@@ -26,7 +26,8 @@ class Decoder(nn.Module):
         self.likelihood = likelihood
 
     def forward(self, z: Tensor) -> Distribution:
-        return self.likelihood(self.network(z))
+        parameters = self.network(z)  # perhaps bfloat16, in which a sum over pixels would mean little
+        return self.likelihood(parameters if parameters.dtype == torch.float64 else parameters.float())
 
 
 class Modality(nn.Module):
@@ -81,7 +82,8 @@ class Modality(nn.Module):
         while isinstance(base, torch.distributions.Independent):
             base = base.base_dist
         support = base.support
-        fits = support.check(values) & values.isfinite()  # type: ignore[union-attr]
+        inside = support.check(values)  # type: ignore[union-attr]  # one an element, or one a row
+        fits = inside.reshape(inside.shape + (1,) * (values.dim() - inside.dim())) & values.isfinite()
         good = fits.reshape(len(values), -1).all(1)
         if good.all():
             return
@@ -92,6 +94,12 @@ class Modality(nn.Module):
             f"modality '{name}', row {row}: {value:g} is outside the support of its likelihood,"
             f" {_in_words(support)}; {int((~good).sum())} of {len(values)} rows have such values"
         )
+
+    def as_read(self, values: Tensor) -> Tensor:
+        """Values in the type that the networks read: whole numbers of classes, floating point for all else."""
+        if self.num_classes is not None:
+            return values.long()
+        return values.to(next((p.dtype for p in self.parameters() if p.is_floating_point()), values.dtype))
 
     @torch.no_grad()
     def _distribution(self) -> Distribution:
@@ -110,7 +118,7 @@ class Modality(nn.Module):
     def _probe_encoder(self, distribution: Distribution) -> None:
         with torch.random.fork_rng(devices=[]), _evaluating(self.encoder):
             expert = self.encoder(distribution.sample())
-        shapes = [tuple(part.shape) for part in expert]
+        shapes = [tuple(part.shape) for part in expert] if isinstance(expert, tuple | list | Tensor) else [type(expert)]
         if shapes != [(1, self.latent_dim)] * 2:
             raise ValueError(
                 f"the encoder must give (mean, log_variance), each of shape (rows, {self.latent_dim}); for one row got"

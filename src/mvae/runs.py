@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -188,8 +188,12 @@ def prepare(
         )
     torch.manual_seed(spec.training.seed)
     model = build_model(spec.model)
-    for part in (dataset.train, dataset.validation, dataset.test):
-        model.check(part)
+    dataset = replace(
+        dataset,
+        train=model.checked(dataset.train),
+        validation=model.checked(dataset.validation),
+        test=model.checked(dataset.test),
+    )
     return Run(spec, dataset, model, folder, resume)
 
 

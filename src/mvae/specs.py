@@ -44,7 +44,7 @@ class SpecError(ValueError):
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class BernoulliSpec(_Spec):
@@ -185,7 +185,10 @@ def build_model(spec: ModelSpec) -> MultimodalVAE:
         raise SpecError(f"model.method: expected one of {', '.join(METHODS)}, got '{spec.method}'")
     modalities = {name: _build_modality(name, part, spec.latent_dim) for name, part in spec.modalities.items()}
     options = {"subsets": spec.subsets, "reconstruct": spec.reconstruct}
-    return METHODS[spec.method](modalities, spec.latent_dim, **options)
+    try:
+        return METHODS[spec.method](modalities, spec.latent_dim, **options)
+    except ValueError as error:
+        raise SpecError(f"model: {error}") from error
 
 
 def _build_modality(name: str, spec: ModalitySpec, latent_dim: int) -> Modality:

@@ -179,7 +179,7 @@ def train(
 
     Args:
         model: what to train.
-        dataset: the rows; checked against the model first.
+        dataset: the rows, such as `model.checked` returns.
         spec: how.
         folder: gets `checkpoints/` and `logs/`.
         resume: continue from the last checkpoint in `folder`, if there is one.
@@ -189,12 +189,9 @@ def train(
         One record an epoch, and whether training was interrupted by Ctrl-C.
 
     Raises:
-        ValueError: if the rows do not fit the model.
         NonFiniteLossError: if the loss stops being finite; the checkpoints of the epochs before stay, and the model
             gets the best weights so far.
     """
-    for part in (dataset.train, dataset.validation):
-        model.check(part)
     checkpoints = folder / "checkpoints"
     validated = len(dataset.validation) > 0
     best = ModelCheckpoint(

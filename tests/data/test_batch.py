@@ -225,7 +225,7 @@ def test_rows_of_different_shapes_are_refused():
 @pytest.mark.parametrize("rows", [[None, None], [None]])
 def test_a_modality_of_nothing_but_none_is_refused(rows):
     # Its shape is unknown.
-    with pytest.raises(ValueError, match="modality 'x': every value is None"):
+    with pytest.raises(ValueError, match="modality 'x': no row has a value"):
         Batch.of({"x": rows})
 
 

@@ -38,6 +38,9 @@ class Batch:
         for name in present:
             if name not in values:
                 raise ValueError(f"present: unknown modality '{name}'; values has {', '.join(values)}")
+        for name, value in values.items():
+            if not value.dim():
+                raise ValueError(f"modality '{name}': expected a value a row, got one value; put it into a list")
         length = len(next(iter(values.values())))
         self.values = dict(values)
         self.present = {
@@ -45,6 +48,10 @@ class Batch:
             for name, value in values.items()
         }
         for name, value in self.values.items():
+            if self.present[name].dtype != torch.bool:
+                raise ValueError(
+                    f"modality '{name}': expected presence of dtype torch.bool, got {self.present[name].dtype}"
+                )
             if len(value) != length or self.present[name].shape != (length,):
                 raise ValueError(
                     f"modality '{name}': expected {length} rows of values and presence as in the first modality, got"
@@ -137,37 +144,45 @@ class Batch:
 
 
 def _with_presence(name: str, rows: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    if isinstance(rows, list | tuple):
-        some = next((row for row in rows if row is not None), None)
-        if some is None:
-            raise ValueError(f"modality '{name}': every value is None; leave the modality out instead")
-        given = torch.tensor([row is not None for row in rows])
-        filled = [torch.as_tensor(some if row is None else row) for row in rows]
-        for index, value in enumerate(filled):
-            if value.shape != filled[0].shape:
-                raise ValueError(
-                    f"modality '{name}', row {index}: expected shape {tuple(filled[0].shape)} as in the first row,"
-                    f" got {tuple(value.shape)}"
-                )
-        dtype = reduce(torch.promote_types, (row.dtype for row in filled))
-        tensor = torch.stack([row.to(dtype) for row in filled])
-    else:
-        tensor = torch.as_tensor(rows)
-        given = torch.ones(len(tensor), dtype=torch.bool)
+    tensor, given = _stacked(name, rows)
     if mask is not None:
         if mask.shape != given.shape:
             raise ValueError(f"present['{name}']: expected {len(given)} booleans, got shape {tuple(mask.shape)}")
-        given = given & mask
-    if tensor.is_floating_point():
-        holes = tensor.isnan().reshape(len(tensor), -1)
-        given = given & ~(holes.all(1) if holes.shape[1] else holes.any(1))
-        partly = holes.any(1) & given
-        if partly.any():
-            row = int(partly.nonzero()[0])
+        given = given & mask.to(given.device)
+    if not tensor.is_floating_point():
+        return tensor, given
+    holes = tensor.isnan().reshape(len(tensor), -1)
+    given = given & ~(holes.all(1) if holes.shape[1] else holes.any(1))
+    partly = holes.any(1) & given
+    if partly.any():
+        row = int(partly.nonzero()[0])
+        raise ValueError(
+            f"modality '{name}', row {row}, element {int(holes[row].nonzero()[0])}: NaN among other values; a row"
+            " is either all there or absent (all NaN, None, or masked by `present`)"
+        )
+    return tensor.float() if tensor.dtype == torch.float64 else tensor, given
+
+
+def _stacked(name: str, rows: Any) -> tuple[Tensor, Tensor]:
+    """All rows in one tensor, and which of them are not None."""
+    if hasattr(rows, "to_numpy"):  # a pandas or Arrow column
+        rows = rows.to_numpy()
+    if getattr(rows, "dtype", None) == "object":
+        rows = rows.tolist()
+    if not isinstance(rows, list | tuple):
+        tensor = torch.as_tensor(rows)
+        if not tensor.dim():
+            raise ValueError(f"modality '{name}': expected a value a row, got one value; put it into a list")
+        return tensor, torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
+    some = next((row for row in rows if row is not None), None)
+    if some is None:
+        raise ValueError(f"modality '{name}': no row has a value; leave the modality out instead")
+    filled = [torch.as_tensor(some if row is None else row) for row in rows]
+    for index, value in enumerate(filled):
+        if value.shape != filled[0].shape:
             raise ValueError(
-                f"modality '{name}', row {row}, element {int(holes[row].nonzero()[0])}: NaN among other values; a row"
-                " is either all there or absent (all NaN, None, or masked by `present`)"
+                f"modality '{name}', row {index}: expected shape {tuple(filled[0].shape)} as in the first row,"
+                f" got {tuple(value.shape)}"
             )
-        if tensor.dtype == torch.float64:
-            tensor = tensor.float()
-    return tensor, given
+    dtype = reduce(torch.promote_types, (value.dtype for value in filled))
+    return torch.stack([value.to(dtype) for value in filled]), torch.tensor([row is not None for row in rows])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mvae.data.batch import Batch
 from mvae.evaluation.likelihood import GIBIBYTE, importance_draws
-from mvae.models import MultimodalVAE
+from mvae.models import MultimodalVAE, as_names
 
 __all__ = ["classify", "proportion_interval"]
 
@@ -21,7 +21,7 @@ def classify(
     model: MultimodalVAE,
     batch: Batch,
     target: str,
-    given: Iterable[str] | None = None,
+    given: str | Iterable[str] | None = None,
     *,
     estimator: Literal["decoder", "importance"] = "decoder",
     num_samples: int = 100,
@@ -36,8 +36,8 @@ def classify(
     - `"decoder"`, the decoder on posterior draws: :math:`p(y \mid x) \approx \tfrac 1 K \sum_k p(y \mid z_k)`;
     - `"importance"`, the importance-weighted joint over the marginal:
       :math:`p(y \mid x) \approx \sum_k w_k\, p(y \mid z_k) / \sum_k w_k` with
-      :math:`w_k = p(x \mid z_k)^{\lambda}\, p(z_k) / q(z_k \mid x)`. At lambda = 1 this is the model's own p(y | x) as K
-      grows; another weight lambda enters as it does in training (Eq. 2), where q(z | x) is fitted to that product.
+      :math:`w_k = p(x \mid z_k)^{\lambda}\, p(z_k) / q(z_k \mid x)`. At lambda = 1 this is the model's own p(y | x) as
+      K grows; another weight lambda enters as it does in training (Eq. 2), where q(z | x) is fitted to that product.
 
     Args:
         model: any model.
@@ -56,7 +56,7 @@ def classify(
     Raises:
         ValueError: if the target is not categorical or among `given`, on unknown names, or as `importance_draws` does.
     """
-    names = tuple(n for n in model.names if n != target) if given is None else tuple(given)
+    names = tuple(n for n in model.names if n != target) if given is None else as_names(given)
     modality = model.modalities.get(target)
     if modality is None or modality.num_classes is None:
         known = ", ".join(n for n, m in model.modalities.items() if m.num_classes) or "none"

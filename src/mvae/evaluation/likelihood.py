@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mvae.data.batch import Batch
 from mvae.data.loading import seed_of
-from mvae.models import MultimodalVAE
+from mvae.models import MultimodalVAE, as_names
 
 __all__ = ["LogLikelihood", "importance_draws", "log_likelihood"]
 
@@ -52,10 +52,10 @@ class LogLikelihood:
 def log_likelihood(
     model: MultimodalVAE,
     batch: Batch,
-    targets: Iterable[str],
-    given: Iterable[str] = (),
+    targets: str | Iterable[str],
+    given: str | Iterable[str] = (),
     *,
-    proposal: Iterable[str] | None = None,
+    proposal: str | Iterable[str] | None = None,
     num_samples: int = 1000,
     denominator: Literal["importance", "prior"] = "importance",
     denominator_samples: int | None = None,
@@ -95,9 +95,9 @@ def log_likelihood(
     Raises:
         ValueError: on unknown or repeated names, no target, a value outside its support, or fewer than 2 samples.
     """
-    targets, given = tuple(targets), tuple(given)
+    targets, given = as_names(targets), as_names(given)
     scored = targets + given
-    proposal = scored if proposal is None else tuple(proposal)
+    proposal = scored if proposal is None else as_names(proposal)
     if not targets or len(set(scored)) < len(scored):
         raise ValueError(f"expected targets and given to name each modality at most once, got {targets} and {given}")
     if denominator not in ("importance", "prior"):
@@ -188,8 +188,7 @@ def importance_draws(
     for name in (*scored, *proposal):
         if name not in model.names:
             raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.names)}")
-    batch, modalities = batch.to(model.device), model.modalities
-    model.check(batch)
+    batch, modalities = model.checked(batch), model.modalities
     table = torch.tensor([[name in scored for name in model.names]])
     at_once = min(LARGEST_CALL, max(1, memory // _bytes_per_draw(model, scored)))
     rows_at_once = max(1, at_once // min(num_samples, NOISE_BLOCK))

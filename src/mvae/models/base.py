@@ -15,7 +15,7 @@ from mvae.data.batch import Batch
 from mvae.experts import Experts, kl_to_prior, product_of_experts
 from mvae.modality import Modality
 
-__all__ = ["MultimodalVAE", "Objective"]
+__all__ = ["MultimodalVAE", "Objective", "as_names"]
 
 
 class Objective(NamedTuple):
@@ -34,7 +34,7 @@ class Objective(NamedTuple):
     @property
     def elbo(self) -> Tensor:
         """`[B]`: the joint term with beta = 1 and every lambda = 1, a lower bound on log p(everything present)."""
-        return torch.stack([values[0] for values in self.log_likelihood.values()]).sum(0) - self.kl[0]
+        return sum((values[0] for values in self.log_likelihood.values()), start=-self.kl[0])
 
 
 class MultimodalVAE(nn.Module, ABC):
@@ -83,7 +83,7 @@ class MultimodalVAE(nn.Module, ABC):
 
     # Inference
 
-    def encode(self, batch: Batch, names: Iterable[str] | None = None) -> Experts:
+    def encode(self, batch: Batch, names: str | Iterable[str] | None = None) -> Experts:
         """One expert a modality: every encoder runs once, on the rows that have its modality.
 
         Args:
@@ -112,7 +112,7 @@ class MultimodalVAE(nn.Module, ABC):
         table = batch.presence(self.names) & torch.tensor(present, device=batch.device)
         return Experts(torch.stack(means), torch.stack(log_variances), table)
 
-    def posterior(self, batch: Batch | Mapping[str, object], given: Iterable[str] | None = None) -> Normal:
+    def posterior(self, batch: Batch | Mapping[str, object], given: str | Iterable[str] | None = None) -> Normal:
         """q(z | what is given and present): the product of these experts and the prior (paper, Eq. 4).
 
         Args:
@@ -125,7 +125,7 @@ class MultimodalVAE(nn.Module, ABC):
         Raises:
             ValueError: on an unknown name, or a value outside its likelihood's support.
         """
-        batch = self._checked(batch)
+        batch = self.checked(batch)
         mean, log_variance, present = self.encode(batch, given)
         everything = torch.ones(1, len(self.names), dtype=torch.bool)
         (mean,), (log_variance,) = product_of_experts(mean, log_variance, everything, present)
@@ -133,7 +133,7 @@ class MultimodalVAE(nn.Module, ABC):
 
     # Generation
 
-    def decode(self, z: Tensor, names: Iterable[str] | None = None) -> dict[str, Distribution]:
+    def decode(self, z: Tensor, names: str | Iterable[str] | None = None) -> dict[str, Distribution]:
         """p(x_i | z) of each named modality.
 
         Args:
@@ -150,7 +150,7 @@ class MultimodalVAE(nn.Module, ABC):
     def generate(
         self,
         given: Batch | Mapping[str, object] | None = None,
-        names: Iterable[str] | None = None,
+        names: str | Iterable[str] | None = None,
         num_samples: int = 1,
         mean: bool = False,
     ) -> dict[str, Tensor]:
@@ -238,13 +238,22 @@ class MultimodalVAE(nn.Module, ABC):
             rows = batch.rows(name)
             self.modalities[name].check(name, values if rows is None else values[rows], rows)
 
-    def _checked(self, given: Batch | Mapping[str, object]) -> Batch:
+    def checked(self, given: Batch | Mapping[str, object]) -> Batch:
+        """The door: a batch that this model can read, on its device and in the types its networks take.
+
+        Args:
+            given: a batch, or a mapping of values as `generate` takes it.
+
+        Raises:
+            ValueError: as `check`.
+        """
         if not isinstance(given, Batch):
             self._known(given)
             given = Batch.of({name: self._rows_of(name, value) for name, value in given.items()})
         given = given.to(self.device)
         self.check(given)
-        return given
+        modalities = self.modalities
+        return Batch({name: modalities[name].as_read(value) for name, value in given.values.items()}, given.present)
 
     def _rows_of(self, name: str, value: object) -> object:
         """One observation becomes a batch of one; a sequence of observations stays."""
@@ -254,12 +263,22 @@ class MultimodalVAE(nn.Module, ABC):
         tensor = torch.as_tensor(value)
         return tensor.unsqueeze(0) if tuple(tensor.shape) == shape else tensor
 
-    def _known(self, names: Iterable[str]) -> tuple[str, ...]:
-        names = tuple(names)
+    def _known(self, names: str | Iterable[str]) -> tuple[str, ...]:
+        names = as_names(names)
         for name in names:
             if name not in self.names:
                 raise ValueError(f"unknown modality '{name}'; this model has {', '.join(self.names)}")
         return names
+
+
+def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Names as a tuple; a single one may be given as it is.
+
+    Example:
+        >>> as_names("label"), as_names(["image", "label"])
+        (('label',), ('image', 'label'))
+    """
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 _NO_ROWS = torch.zeros(0, dtype=torch.long)
@@ -268,4 +287,4 @@ _NO_ROWS = torch.zeros(0, dtype=torch.long)
 def _module_name(name: str) -> str:
     """A modality's name as torch allows a module to be called: any name works, and no two collide."""
     escaped = quote(name, safe=" ").replace(".", "%2E")
-    return escaped + "%" if hasattr(nn.ModuleDict, escaped) or not escaped else escaped
+    return escaped + "%" if hasattr(nn.ModuleDict(), escaped) or not escaped else escaped

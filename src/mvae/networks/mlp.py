@@ -45,7 +45,7 @@ class MLPEncoder(nn.Module):
         self.head = nn.Linear(hidden[-1] if hidden else width, 2 * latent_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = self.head(self.layers(x.flatten(1))).chunk(2, -1)
+        mean, log_variance = self.head(self.layers(x.unsqueeze(-1).flatten(1))).chunk(2, -1)
         return mean, log_variance
 
 
