@@ -270,6 +270,19 @@ def test_the_other_rows_are_scored_on_request(run_copy):
     assert (report["split"], report["rows"]) == ("validation", 5)
 
 
+def test_training_rows_that_are_drawn_anew_can_be_scored(tmp_path, nowhere, write_mnist, monkeypatch):
+    write_mnist(tmp_path / "mnist")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text("data: {validation_rows: 5}\ntraining: {epochs: 1}\n")
+    arguments = ["--data-dir", ".", "--config", "small.yaml", "--binarisation", "dynamic", "--out", "run"]
+    assert main(["fit", "binary-mnist", *arguments]) == 0
+    written = []
+    for _ in range(2):
+        assert main(["evaluate", "run", "--data-dir", ".", "--split", "train", "--limit", "3", "--samples", "5"]) == 0
+        written.append((tmp_path / "run" / "evaluation.json").read_bytes())
+    assert written[0] == written[1]
+
+
 # Sample
 
 

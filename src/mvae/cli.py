@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mvae import __version__
 
@@ -101,6 +101,18 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     add("--weight", metavar="NAME=F", type=str, nargs="+", help="weight lambda of a modality, e.g. label=50")
     add(
         "--reconstruct", choices=["given", "present"], help="each term decodes what it is given (Eq. 2), or all present"
+    )
+    add(
+        "--paired-share",
+        metavar="F",
+        type=ClosedUnitInterval,
+        help="fill this share of each batch with complete rows, however few",
+    )
+    add(
+        "--completion",
+        metavar="F",
+        type=NonNegativeFloat,
+        help="weight of rows lacking a category, completed with the model's own guess; 0 is the paper's method",
     )
     add("--patience", metavar="N", type=PositiveInt, help="stop after N epochs without a better validation ELBO")
     add("--seed", metavar="N", type=NonNegativeInt, help="of initialisation, order, draws and the paired rows")
@@ -214,6 +226,8 @@ def _fit(options: Namespace) -> int:
             ("training", "batch_size"): options.batch_size,
             ("training", "learning_rate"): options.learning_rate,
             ("training", "annealing_epochs"): options.annealing_epochs,
+            ("training", "paired_share"): options.paired_share,
+            ("training", "completion"): options.completion,
             ("training", "patience"): options.patience,
             ("training", "seed"): options.seed,
             **{

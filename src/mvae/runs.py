@@ -35,6 +35,8 @@ def fit(
     binarisation: Literal["dynamic", "fixed"] | None = None,
     weight: Mapping[str, float] | None = None,
     reconstruct: Literal["given", "present"] | Sequence[str] | None = None,
+    paired_share: float | None = None,
+    completion: float | None = None,
     patience: int | None = None,
     seed: int | None = None,
     data_dir: str | Path | None = None,
@@ -61,6 +63,9 @@ def fit(
         weight: lambda of Eq. 2 by modality.
         reconstruct: what each ELBO term reconstructs: what it is `"given"` (Eq. 2), all that is `"present"`, or what it
             is given and the modalities named.
+        paired_share: fill this share of each batch with complete rows, however few there are; as they come where None.
+        completion: weight of rows that lack a category, completed with the model's own guess (`mvae.completion`; not in
+            the paper); 0 for none.
         patience: stop after so many epochs without a better validation ELBO.
         seed: of initialisation, order, draws and the choice of paired rows.
         data_dir: where to look first for data files.
@@ -95,6 +100,8 @@ def fit(
             ("training", "batch_size"): batch_size,
             ("training", "learning_rate"): learning_rate,
             ("training", "annealing_epochs"): annealing_epochs,
+            ("training", "paired_share"): paired_share,
+            ("training", "completion"): completion,
             ("training", "patience"): patience,
             ("training", "seed"): seed,
             **{("model", "modalities", name, "weight"): value for name, value in (weight or {}).items()},

@@ -17,8 +17,9 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor
 from tqdm import tqdm
 
+from mvae.completion import complete
 from mvae.data.batch import Batch
-from mvae.data.loading import seed_of, training_loader, whole_loader
+from mvae.data.loading import ShuffledBatches, seed_of, training_loader, whole_loader
 from mvae.data.splits import Dataset
 from mvae.models import MultimodalVAE, Objective
 from mvae.specs import TrainingSpec
@@ -64,12 +65,17 @@ class Training(LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
         self._validation: list[Tensor] = []
+        self._annealing_steps = spec.annealing_epochs * len(self._order(0))
+
+    def _order(self, epoch: int) -> ShuffledBatches:
+        complete = self.dataset.train.presence(self.model.names).all(1)
+        return ShuffledBatches(complete, self.spec.batch_size, self.spec.seed, epoch, self.spec.paired_share)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.model.parameters(), lr=self.spec.learning_rate, fused=True)
 
     def train_dataloader(self) -> Any:
-        return training_loader(self.dataset.train, self.spec.batch_size, self.spec.seed, len(self.history))
+        return training_loader(self._order(len(self.history)), self.dataset.train)
 
     def val_dataloader(self) -> Any:
         return whole_loader(self.dataset.validation, VALIDATION_BATCH)
@@ -77,8 +83,7 @@ class Training(LightningModule):
     @property
     def beta(self) -> float:
         """The weight of the KL terms now."""
-        steps = -(-len(self.dataset.train) // self.spec.batch_size)
-        return annealed_beta(self.global_step, self.spec.annealing_epochs * steps)
+        return annealed_beta(self.global_step, self._annealing_steps)
 
     def on_train_epoch_start(self) -> None:
         self._sums, self._batches = {}, 0
@@ -87,15 +92,31 @@ class Training(LightningModule):
         torch.manual_seed(seed_of(self.spec.seed, self.current_epoch, index))
         if self.dataset.transform is not None:
             batch = self.dataset.transform(batch)
-        objective = self.model.loss(batch, self.beta)
-        if not torch.isfinite(objective.loss):
-            raise NonFiniteLossError(self._diagnosis(objective))
+        objective = self._finite(self.model.loss(batch, self.beta))
         self.latest = objective
         parts = {"loss": objective.loss, "elbo": objective.elbo.mean(), "kl": objective.kl[0].mean()}
         for name, part in parts.items():
             self._sums[name] = self._sums.get(name, 0.0) + part.detach()
         self._batches += 1
-        return objective.loss
+        completed = (
+            complete(self.model, batch, self.spec.sharpness) if self.spec.completion and self.beta >= 1 else None
+        )
+        if completed is None:
+            return objective.loss
+        share = self.spec.completion * len(completed) / len(batch)
+        return objective.loss + share * self._finite(self.model.loss(completed, self.beta)).loss
+
+    def _finite(self, objective: Objective) -> Objective:
+        if torch.isfinite(objective.loss):
+            return objective
+        culprits = [
+            f"log p({name} | z)" for name, part in objective.log_likelihood.items() if not part.isfinite().all()
+        ]
+        culprits += [] if objective.kl.isfinite().all() else ["the KL divergence"]
+        place = f"step {self.global_step} (epoch {self.current_epoch + 1})"
+        raise NonFiniteLossError(
+            f"the loss is {objective.loss.item()} at {place}: {' and '.join(culprits)} is not finite. {_REMEDIES}"
+        )
 
     def validation_step(self, batch: Batch, index: int) -> None:
         torch.manual_seed(seed_of(self.spec.seed, index))
@@ -125,14 +146,6 @@ class Training(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
-
-    def _diagnosis(self, objective: Objective) -> str:
-        culprits = [
-            f"log p({name} | z)" for name, part in objective.log_likelihood.items() if not part.isfinite().all()
-        ]
-        culprits += [] if objective.kl.isfinite().all() else ["the KL divergence"]
-        place = f"step {self.global_step} (epoch {self.current_epoch + 1})"
-        return f"the loss is {objective.loss.item()} at {place}: {' and '.join(culprits)} is not finite. {_REMEDIES}"
 
 
 _REMEDIES = "Look for extreme values in that modality, scale its numbers, or lower the learning rate"

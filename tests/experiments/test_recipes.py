@@ -177,7 +177,7 @@ def test_an_invalid_value_of_a_config_names_file_and_place(tmp_path):
     assert refused("digits", path, {}).startswith(f"{path}: training.epochs: ")
 
 
-@pytest.mark.parametrize("content", ["a: [1\nb: {", "training: {epochs: 3", "\tepochs: 3", "a: b: c", "%bad\n---"])
+@pytest.mark.parametrize("content", ["a: [1\nb: {", "training: {epochs: 3", "\tepochs: 3", "a: b: c"])
 def test_a_file_that_is_not_yaml_is_named_in_one_line(tmp_path, content):
     path = tmp_path / "mine.yaml"
     path.write_text(content)
