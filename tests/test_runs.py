@@ -253,10 +253,11 @@ def test_an_empty_folder_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize("shift", [0.0, -8.0])
-def test_a_finished_run_made_longer_equals_one_long_run(tmp_path, shift):
-    fit(own_dataset(shift), out=tmp_path / "a", epochs=3)
+@pytest.mark.parametrize("options", [{}, {"paired_share": 0.5, "completion": 0.5}])
+def test_a_finished_run_made_longer_equals_one_long_run(tmp_path, shift, options):
+    fit(own_dataset(shift), out=tmp_path / "a", epochs=3, **options)
     fit(own_dataset(shift), out=tmp_path / "a", epochs=6, resume=True)
-    fit(own_dataset(shift), out=tmp_path / "b", epochs=6, annealing_epochs=2)
+    fit(own_dataset(shift), out=tmp_path / "b", epochs=6, annealing_epochs=2, **options)
     assert same_runs(tmp_path / "a", tmp_path / "b")
     assert read_spec(tmp_path / "a") == read_spec(tmp_path / "b")
 

@@ -207,16 +207,8 @@ def train(
     """
     checkpoints = folder / "checkpoints"
     validated = len(dataset.validation) > 0
-    best = ModelCheckpoint(
-        checkpoints,
-        BEST.removesuffix(".ckpt"),
-        monitor="validation/elbo" if validated else None,
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
-    callbacks: list[Callback] = [best]
+    callbacks: list[Callback] = [_checkpoint(checkpoints, BEST, monitor="validation/elbo")] if validated else []
+    callbacks.append(_checkpoint(checkpoints, LAST, monitor=None))
     callbacks += [Progress()] if progress else []
     if spec.patience is not None and validated:
         callbacks.append(EarlyStopping("validation/elbo", patience=spec.patience, mode="max"))
@@ -249,6 +241,18 @@ def train(
                 module.load_state_dict(state)
             model.cpu().eval()
     return module.history, interrupted
+
+
+def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:
+    """Keep one file: of the epoch with the highest `monitor`, or of each epoch anew."""
+    return ModelCheckpoint(
+        folder,
+        name.removesuffix(".ckpt"),
+        monitor=monitor,
+        mode="max",
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
 
 
 class _Quiet:

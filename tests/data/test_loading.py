@@ -12,17 +12,24 @@ from mvae.data.loading import ShuffledBatches, seed_of, training_loader, whole_l
 
 sizes = some.integers(1, 200)
 seeds = some.integers(0, 2**63 - 1)
+tables = some.lists(some.booleans(), min_size=1, max_size=200).map(torch.tensor)
+shares = some.floats(0, 1)
+
+
+def whole(num_rows):
+    """A table in which every row is complete."""
+    return torch.ones(num_rows, dtype=torch.bool)
 
 
 def order(num_rows=100, batch_size=7, seed=0, epoch=0):
-    return torch.cat(list(ShuffledBatches(num_rows, batch_size, seed, epoch))).tolist()
+    return torch.cat(list(ShuffledBatches(whole(num_rows), batch_size, seed, epoch))).tolist()
 
 
-@given(num_rows=sizes, batch_size=sizes, seed=seeds, epoch=some.integers(0, 1000))
-def test_every_row_once_an_epoch(num_rows, batch_size, seed, epoch):
-    batches = list(ShuffledBatches(num_rows, batch_size, seed, epoch))
-    assert sorted(torch.cat(batches).tolist()) == list(range(num_rows))
-    assert len(batches) == len(ShuffledBatches(num_rows, batch_size, seed))
+@given(complete=tables, batch_size=sizes, seed=seeds, epoch=some.integers(0, 1000))
+def test_every_row_once_an_epoch(complete, batch_size, seed, epoch):
+    batches = list(ShuffledBatches(complete, batch_size, seed, epoch))
+    assert sorted(torch.cat(batches).tolist()) == list(range(len(complete)))
+    assert len(batches) == len(ShuffledBatches(complete, batch_size, seed))
     assert all(len(batch) == batch_size for batch in batches[:-1])
     assert 1 <= len(batches[-1]) <= batch_size
 
@@ -30,7 +37,7 @@ def test_every_row_once_an_epoch(num_rows, batch_size, seed, epoch):
 def test_the_order_depends_on_seed_and_epoch_alone():
     expected = order(seed=3, epoch=5)
     torch.manual_seed(99)  # the global generator plays no part
-    sampler = ShuffledBatches(100, 7, 3)
+    sampler = ShuffledBatches(whole(100), 7, 3)
     for epoch in (2, 5):  # nor what was drawn before
         sampler.set_epoch(epoch)
         rows = torch.cat(list(sampler)).tolist()
@@ -61,6 +68,34 @@ def test_the_order_is_a_uniform_shuffle():
     assert ((counts - 200).square() / 200).sum() < 33.7
 
 
+@given(complete=tables, batch_size=some.integers(2, 50), seed=seeds, share=shares)
+def test_a_paired_share_fills_that_part_of_every_batch_with_complete_rows(complete, batch_size, seed, share):
+    sampler = ShuffledBatches(complete, batch_size, seed, 0, share)
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    paired = min(round(share * batch_size), batch_size - 1)
+    if not paired or complete.all() or not complete.any():
+        plain = list(ShuffledBatches(complete, batch_size, seed))
+        assert all(torch.equal(batch, other) for batch, other in zip(batches, plain, strict=True))
+        return
+    assert all(int(complete[batch].sum()) == paired for batch in batches)
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    visited = torch.cat(batches).bincount(minlength=len(complete))
+    assert (visited[~complete] == 1).all()
+    assert visited[complete].max() - visited[complete].min() <= 1  # in turn
+
+
+def test_complete_rows_come_in_another_order_each_epoch():
+    complete = torch.arange(40) < 10
+    sampler = ShuffledBatches(complete, 8, seed=0, paired_share=0.5)
+    orders = []
+    for epoch in range(10):
+        sampler.set_epoch(epoch)
+        rows = torch.cat(list(sampler))
+        orders.append(tuple(rows[complete[rows]].tolist()))
+    assert len(set(orders)) == 10
+
+
 def test_seeds_are_distinct_on_a_grid_of_small_numbers():
     grid = list(product(range(-2, 40), repeat=2)) + list(product(range(6), repeat=3)) + [(n,) for n in range(40)]
     drawn = [seed_of(*numbers) for numbers in grid]
@@ -88,7 +123,7 @@ def test_neighbours_share_no_bits_beyond_chance():
 
 def test_training_batches_hold_the_rows_of_the_order():
     rows = Batch({"n": torch.arange(20)}, {"n": torch.arange(20) % 3 > 0})
-    loader = training_loader(rows, 6, seed=1, epoch=4)
+    loader = training_loader(ShuffledBatches(whole(20), 6, seed=1, epoch=4), rows)
     batches = list(loader)
     assert torch.cat([batch.values["n"] for batch in batches]).tolist() == order(20, 6, 1, 4)
     assert all(torch.equal(batch.present["n"], batch.values["n"] % 3 > 0) for batch in batches)
