@@ -1,8 +1,8 @@
 import pytest
 import torch
-from linear_gaussian import exact_log_likelihood, linear_gaussian, rows
 
 import mvae
+from linear_gaussian import exact_log_likelihood, linear_gaussian, rows
 from mvae.data.batch import Batch
 from mvae.data.splits import Dataset
 from mvae.models import MVAE, Objective
@@ -108,6 +108,7 @@ def test_every_row_is_seen_once_an_epoch_and_transforms_run_on_training_rows_onl
 
     dataset = Dataset("recorded", dataset.train, dataset.validation, dataset.test, transform=record)
     run = prepare(dataset, config=CONFIG, options={("training", "epochs"): 2})
+    seen.clear()  # of the check
     train(run.model, dataset, run.spec.training, tmp_path, progress=False)
     epochs = torch.cat(seen).split(len(dataset.train))
     for epoch in epochs:

@@ -100,7 +100,10 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     add("--binarisation", choices=["dynamic", "fixed"], help="of binary-mnist: new pixels at each use, or once")
     add("--weight", metavar="NAME=F", type=str, nargs="+", help="weight lambda of a modality, e.g. label=50")
     add(
-        "--reconstruct", choices=["given", "present"], help="each term decodes what it is given (Eq. 2), or all present"
+        "--reconstruct",
+        metavar="WHAT",
+        type=str,
+        help="what each term decodes: 'given' (Eq. 2), all that is 'present', or what is given and NAME,NAME,...",
     )
     add(
         "--paired-share",
@@ -243,6 +246,8 @@ def _fit(options: Namespace) -> int:
 
 
 def _evaluate(options: Namespace) -> int:
+    import torch
+
     from mvae.data.sources import load_dataset
     from mvae.evaluation.report import evaluate
     from mvae.storage import load, read_spec, write_json
@@ -255,6 +260,9 @@ def _evaluate(options: Namespace) -> int:
     if not len(rows):
         raise ValueError(f"{options.run} has no {options.split} rows")
     rows = rows[: options.limit] if options.limit else rows
+    if options.split == "train" and dataset.transform is not None:
+        torch.manual_seed(options.seed)
+        rows = dataset.transform(rows)
     report = {"split": options.split, **evaluate(model, rows, options.samples, options.seed, progress=True)}
     write_json(Path(options.run) / "evaluation.json", report)
     _print_report(report, dataset.name)
@@ -418,9 +426,8 @@ def _print_outcome(run: Run, outcome: Outcome) -> None:
             f"{last['epoch']} epochs; kept the weights of epoch {best['epoch']},"
             f" the best on validation (ELBO {best['validation/elbo']:.2f} nats)"
         )
-    image = next((name for name in run.model.names if name == "image"), None)
     print(f"score it:    mvae evaluate {run.folder}")
-    print(f"draw from it: mvae sample {run.folder}" + (" --given label=7 --out sevens.png" if image else ""))
+    print(f"draw from it: mvae sample {run.folder}" + (" --given label=7" if "label" in run.model.names else ""))
     print(f"curves:      tensorboard --logdir {run.folder}/logs")
 
 
@@ -459,14 +466,18 @@ def _print_report(report: dict[str, Any], source: str) -> None:
         "rows",
     ):
         table.add_column(heading, justify="left" if heading in ("log p of", "proposal") else "right")
+
+    def shown(score: dict[str, Any], name: str, digits: int) -> str:
+        return "-" if score.get(name) is None else f"{score[name]:.{digits}f}"
+
     for score in report["log_likelihood"]:
         table.add_row(
             ", ".join(score["targets"]),
-            f"{score['nats']:.3f}",
-            f"{score['standard_error']:.3f}",
-            f"{score['monte_carlo_error']:.3f}",
-            f"{score['log_weight_variance']:.2f}",
-            f"{score['effective_sample_size']:.0f}",
+            shown(score, "nats", 3),
+            shown(score, "standard_error", 3),
+            shown(score, "monte_carlo_error", 3),
+            shown(score, "log_weight_variance", 2),
+            shown(score, "effective_sample_size", 0),
             f"q(z | {', '.join(score['proposal'])})",
             f"{score['rows']:,}",
         )
@@ -476,7 +487,7 @@ def _print_report(report: dict[str, Any], source: str) -> None:
         print(
             f"accuracy of {score['target']} from {', '.join(score['given'])}: {100 * score['accuracy']:.1f} %"
             f" (95 % interval {100 * low:.1f} to {100 * high:.1f}; {score['rows']:,} rows,"
-            f" {score['estimator']} on {score['samples']} posterior draws)"
+            f" {score['estimator']}, {score['samples']} posterior draws)"
         )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 __all__ = ["image_grid", "is_image_shape", "read_image"]
@@ -29,7 +30,8 @@ def image_grid(images: Tensor) -> Image.Image:
     images = images.detach().cpu().float()
     num_rows, num_columns, channels, height, width = images.shape
     scale = max(1, -(-SMALLEST_CELL // min(height, width)))
-    images = images.clamp(0, 1).nan_to_num(1.0).expand(-1, -1, 3, -1, -1) if channels == 1 else images.clamp(0, 1)
+    images = images.clamp(0, 1).nan_to_num(1.0)
+    images = images.expand(-1, -1, 3, -1, -1) if channels == 1 else images
     images = images.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
     tall, wide = height * scale + GAP, width * scale + GAP
     canvas = torch.ones(3, num_rows * tall + GAP, num_columns * wide + GAP)
@@ -56,10 +58,17 @@ def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
     channels, height, width = shape
     try:
         with Image.open(path) as file:
-            picture = file.convert("L" if channels == 1 else "RGB")
+            picture = _eight_bits(file).convert("L" if channels == 1 else "RGB")
             if picture.size != (width, height):
                 picture = picture.resize((width, height), Image.Resampling.LANCZOS)
             pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises on damage
         raise ValueError(f"{path}: not readable as a picture: {error}") from error
     return pixels.reshape(height, width, channels).permute(2, 0, 1).float() / 255
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Pillow's own conversion cuts 16 bits a pixel off at 255."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture) / 257).round().clip(0, 255).astype(np.uint8))

@@ -10,14 +10,17 @@ from typing import Any, Literal
 
 import torch
 
+from mvae.data.batch import Batch
 from mvae.data.sources import load_dataset
 from mvae.data.splits import Dataset
-from mvae.experiments.recipes import resolve
+from mvae.experiments.recipes import merge, read_config, resolve
 from mvae.models import MultimodalVAE
 from mvae.specs import RunSpec, build_model
 from mvae.storage import CONFIG, METRICS, RunError, read_spec, save_weights, write_json
 
 __all__ = ["Outcome", "Run", "fit", "prepare"]
+
+EPOCHS, ANNEALING = ("training", "epochs"), ("training", "annealing_epochs")
 
 
 def fit(
@@ -141,7 +144,7 @@ class Run:
         Raises:
             NonFiniteLossError: if training diverges; the best weights so far are saved.
         """
-        from mvae.training import train
+        from mvae.training import NonFiniteLossError, train
 
         if self.folder is None:
             with tempfile.TemporaryDirectory() as temporary:
@@ -150,12 +153,18 @@ class Run:
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / CONFIG, self.spec.model_dump(mode="json"))
-        result = train(self.model, self.dataset, self.spec.training, self.folder, self.resume, progress)
-        outcome = _outcome(*result)
-        if outcome.history:
+        try:
+            outcome = _outcome(*train(self.model, self.dataset, self.spec.training, self.folder, self.resume, progress))
+        except NonFiniteLossError as error:
+            self._keep(_outcome(error.history, interrupted=False))
+            raise
+        self._keep(outcome)
+        return outcome
+
+    def _keep(self, outcome: Outcome) -> None:
+        if self.folder is not None and outcome.history:
             save_weights(self.model, self.folder)
             write_json(self.folder / METRICS, {"best": outcome.best, "history": outcome.history})
-        return outcome
 
 
 def prepare(
@@ -181,10 +190,13 @@ def prepare(
         ValueError: as `fit`. Nothing has been written then.
     """
     folder = None if out is None else Path(out)
-    spec = resolve(source if isinstance(source, str) else None, config, options)
+    name = source if isinstance(source, str) else None
     if resume:
-        spec = _resumed(spec, folder, given={place for place, value in options.items() if value is not None})
-    elif folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        given = {place: value for place, value in options.items() if value is not None}
+        spec = _resumed(name, folder, config, given)
+    else:
+        spec = resolve(name, config, options)
+    if not resume and folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "holds a run already; continue it with --resume or" if (folder / CONFIG).exists() else "is not empty;"
         raise RunError(f"{folder} {what} choose another folder")
     if isinstance(source, Dataset):
@@ -197,32 +209,62 @@ def prepare(
     model = build_model(spec.model)
     dataset = replace(
         dataset,
-        train=model.checked(dataset.train),
+        train=_checked_training_rows(model, dataset),
         validation=model.checked(dataset.validation),
         test=model.checked(dataset.test),
     )
     return Run(spec, dataset, model, folder, resume)
 
 
-def _resumed(asked: RunSpec, folder: Path | None, given: set[tuple[str, ...]]) -> RunSpec:
-    """The spec a run has, once it is sure that what was asked for does not contradict it. Epochs may grow."""
+def _checked_training_rows(model: MultimodalVAE, dataset: Dataset) -> Batch:
+    if dataset.transform is None:
+        return model.checked(dataset.train)
+    with torch.random.fork_rng(devices=[]):  # the model reads rows made anew at each use, e.g. binarised
+        model.check(dataset.transform(dataset.train))
+    return dataset.train
+
+
+def _resumed(
+    source: str | None,
+    folder: Path | None,
+    config: str | Path | Mapping[str, Any] | None,
+    options: Mapping[tuple[str, ...], Any],
+) -> RunSpec:
+    """The spec a run has, once it is sure that what is asked for does not contradict it. Epochs may grow."""
     if folder is None:
         raise RunError("nothing to resume: name the run's folder")
     spec = read_spec(folder)
-    if asked.data.source != spec.data.source:
-        raise RunError(f"{folder} is a run on {spec.data.source}, not on {asked.data.source}")
-    asked_content, content = asked.model_dump(), spec.model_dump()
-    for place in sorted(given - {("training", "epochs")}):
-        new, old = _at(asked_content, place), _at(content, place)
+    if source != spec.data.source:
+        raise RunError(f"{folder} is a run on {spec.data.source}, not on {source}")
+    content = spec.model_dump(mode="json")
+    changes = {} if config is None else config if isinstance(config, Mapping) else read_config(config)
+    kept = {ANNEALING: spec.training.annealing_epochs}  # more epochs do not stretch what has begun
+    asked = resolve(None, merge(content, changes), kept | dict(options)).model_dump(mode="json")
+    for place in sorted({*_places(changes), *options} - {EPOCHS, *(kept if ANNEALING not in options else ())}):
+        new, old = _at(asked, place), _at(content, place)
         if new != old:
             raise RunError(f"{folder} was started with {'.'.join(place)} = {old}; it cannot be resumed with {new}")
-    epochs = asked.training.epochs if ("training", "epochs") in given else spec.training.epochs
+    epochs, done = options.get(EPOCHS, spec.training.epochs), _finished_epochs(folder)
+    if epochs < done:
+        raise RunError(f"{folder} has {done} epochs already; it cannot be resumed with training.epochs = {epochs}")
     return spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": epochs})})
+
+
+def _finished_epochs(folder: Path) -> int:
+    last = folder / "checkpoints" / "last.ckpt"
+    return len(torch.load(last, weights_only=True, map_location="cpu")["history"]) if last.exists() else 0
+
+
+def _places(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    places = []
+    for key, value in content.items():
+        places += _places(value, (*above, key)) if isinstance(value, Mapping) else [(*above, key)]
+    return places
 
 
 def _at(content: Any, place: tuple[str, ...]) -> Any:
     for key in place:
-        content = content[key]
+        content = content.get(key) if isinstance(content, Mapping) else None
     return content
 
 

@@ -119,7 +119,7 @@ def _read_value(name: str, modality: Modality, text: str) -> Tensor:
         values = torch.tensor([float(part) for part in text.split(",")])
     except ValueError:
         values = torch.empty(0)
-    if len(values) != math.prod(modality.shape):
+    if len(values) != math.prod(modality.shape) or not values.isfinite().all():
         count = math.prod(modality.shape)
         raise ValueError(f"{name}: expected {count} number{'s parted by commas' * (count > 1)}, got '{text}'")
     return values.reshape(modality.shape)

@@ -153,7 +153,7 @@ class RunSpec(_Spec):
     """Everything that rebuilds a run."""
 
     format: Literal[1] = 1
-    data: DataSpec
+    data: DataSpec = DataSpec()
     model: ModelSpec
     training: TrainingSpec
 
@@ -187,6 +187,9 @@ def build_model(spec: ModelSpec) -> MultimodalVAE:
     if spec.method not in METHODS:
         raise SpecError(f"model.method: expected one of {', '.join(METHODS)}, got '{spec.method}'")
     modalities = {name: _build_modality(name, part, spec.latent_dim) for name, part in spec.modalities.items()}
+    for name in spec.reconstruct if isinstance(spec.reconstruct, list) else ():
+        if name not in modalities:
+            raise SpecError(f"model.reconstruct: unknown modality '{name}'; there are {', '.join(modalities)}")
     options = {"subsets": spec.subsets, "reconstruct": spec.reconstruct}
     try:
         return METHODS[spec.method](modalities, spec.latent_dim, **options)
@@ -206,7 +209,7 @@ def _build_modality(name: str, spec: ModalitySpec, latent_dim: int) -> Modality:
         if modality.shape != tuple(spec.shape):
             raise ValueError(f"shape {tuple(spec.shape)} does not go with observations of shape {modality.shape}")
         return modality
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, IndexError) as error:
         raise SpecError(f"model.modalities.{name}: {error}") from error
 
 
@@ -247,10 +250,13 @@ def _build_decoder(spec: ModalitySpec, latent_dim: int, num_parameters: int) -> 
 
 
 def _in_words(fault: Any) -> str:
-    # A discriminated union puts its tag into the path; a reader of the file knows no such key.
-    tags = {"mlp", "conv", "embedding", "bernoulli", "categorical", "normal", "laplace", "pixel-cross-entropy"}
-    *parents, last = fault["loc"] or ("",)
-    place = ".".join(str(part) for part in (*(p for p in parents if p not in tags), last))
+    loc = fault["loc"]
+    # A union puts its tag into the path (modalities.NAME.encoder.TAG.KEY); a reader of the file knows no such key.
+    if loc[:2] == ("model", "modalities") and loc[3:4] in (("likelihood",), ("encoder",), ("decoder",)):
+        loc = loc[:4] + loc[5:]
+    elif loc[:2] == ("model", "reconstruct"):
+        loc = loc[:2]
+    place = ".".join(map(str, loc))
     if fault["type"] == "extra_forbidden":
         return f"{place}: unknown key"
     if fault["type"] == "missing":

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor
@@ -32,6 +32,10 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 
 class NonFiniteLossError(ArithmeticError):
     """The loss became infinite or NaN; the message names the modality, the step and what can be done."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.history: list[dict[str, float]] = []  # of the epochs before
 
 
 def annealed_beta(step: int, annealing_steps: int) -> float:
@@ -115,7 +119,7 @@ class Training(LightningModule):
         culprits += [] if objective.kl.isfinite().all() else ["the KL divergence"]
         place = f"step {self.global_step} (epoch {self.current_epoch + 1})"
         raise NonFiniteLossError(
-            f"the loss is {objective.loss.item()} at {place}: {' and '.join(culprits)} is not finite. {_REMEDIES}"
+            f"the loss is {objective.loss.item()} at {place}: {' and '.join(culprits)} went out of bounds. {_REMEDIES}"
         )
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -149,6 +153,25 @@ class Training(LightningModule):
 
 
 _REMEDIES = "Look for extreme values in that modality, scale its numbers, or lower the learning rate"
+
+
+class Checkpoints(Checkpoint):
+    """After each epoch: the last state, and the best where rows are validated and this epoch is the best so far.
+
+    What was best is read from the history, so that a folder can be moved between two parts of a run.
+
+    Args:
+        folder: gets `best.ckpt` and `last.ckpt`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        *earlier, latest = (record.get("validation/elbo") for record in pl_module.history)  # type: ignore[union-attr]
+        if latest is not None and all(latest > score for score in earlier):
+            trainer.save_checkpoint(self.folder / BEST)
+        trainer.save_checkpoint(self.folder / LAST)
 
 
 class Progress(Callback):
@@ -207,8 +230,7 @@ def train(
     """
     checkpoints = folder / "checkpoints"
     validated = len(dataset.validation) > 0
-    callbacks: list[Callback] = [_checkpoint(checkpoints, BEST, monitor="validation/elbo")] if validated else []
-    callbacks.append(_checkpoint(checkpoints, LAST, monitor=None))
+    callbacks: list[Callback] = [Checkpoints(checkpoints)]
     callbacks += [Progress()] if progress else []
     if spec.patience is not None and validated:
         callbacks.append(EarlyStopping("validation/elbo", patience=spec.patience, mode="max"))
@@ -230,6 +252,9 @@ def train(
         handler = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(module, ckpt_path=last if resume and last.exists() else None, weights_only=True)
+        except NonFiniteLossError as error:
+            error.history = module.history
+            raise
         except SystemExit:  # how Lightning ends on Ctrl-C
             if trainer.state.status != TrainerStatus.INTERRUPTED:
                 raise
@@ -241,18 +266,6 @@ def train(
                 module.load_state_dict(state)
             model.cpu().eval()
     return module.history, interrupted
-
-
-def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:
-    """Keep one file: of the epoch with the highest `monitor`, or of each epoch anew."""
-    return ModelCheckpoint(
-        folder,
-        name.removesuffix(".ckpt"),
-        monitor=monitor,
-        mode="max",
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
 
 
 class _Quiet:

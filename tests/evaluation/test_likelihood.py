@@ -6,10 +6,10 @@ import textwrap
 
 import pytest
 import torch
-from linear_gaussian import exact_log_likelihood, linear_gaussian, rows
 from torch import nn
 
 import mvae
+from linear_gaussian import exact_log_likelihood, linear_gaussian, rows
 from mvae.data.batch import Batch
 from mvae.likelihoods import Categorical
 from mvae.modality import Decoder, Modality

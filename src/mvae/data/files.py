@@ -16,6 +16,10 @@ class DataError(ValueError):
     """A file of a data set is missing, damaged or not what its name says; the message names it and the fault."""
 
 
+_FOLDERS: set[str] = set()
+"""The folders of all collections."""
+
+
 @dataclass(frozen=True)
 class Collection:
     """The files of a data set as its authors publish them.
@@ -31,6 +35,9 @@ class Collection:
     contents: Mapping[str, str]
     mirrors: Sequence[str]
 
+    def __post_init__(self) -> None:
+        _FOLDERS.add(self.folder)
+
     def find(self, data_dir: str | Path | None = None) -> dict[str, Path]:
         """The paths of all files, from the first place that has them: `data_dir`, `$MVAE_DATA`, the user cache.
 
@@ -42,7 +49,9 @@ class Collection:
         places = self._places(data_dir)
         missing = []
         for place in places:
-            for folder in (place / self.folder, place):
+            # mnist/ and fashion-mnist/ hold files of the same names: neither is taken for the other
+            itself = [] if place.resolve().name in _FOLDERS - {self.folder} else [place]
+            for folder in (place / self.folder, *itself):
                 found = {name: path for name in self.contents if (path := _present(folder, name))}
                 if len(found) == len(self.contents):
                     return found
@@ -123,6 +132,7 @@ def _present(folder: Path, name: str) -> Path | None:
 def _download(target: Path, md5: str, mirrors: Sequence[str]) -> None:
     import pooch
 
+    pooch.get_logger().setLevel("WARNING")  # it would print a checksum of its own
     faults = []
     partial = target.with_name(f"partial-{target.name}")
     for mirror in mirrors:

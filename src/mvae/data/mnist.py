@@ -76,6 +76,8 @@ def read_idx(path: Path, num_dimensions: int) -> Tensor:
             f"{path}: sizes {'x'.join(map(str, sizes))} need {math.prod(sizes)} bytes of values,"
             f" found {len(content) - header}"
         )
+    if not all(sizes):
+        raise DataError(f"{path}: sizes {'x'.join(map(str, sizes))}: there are no values")
     return torch.frombuffer(bytearray(content[header:]), dtype=torch.uint8).reshape(sizes)
 
 

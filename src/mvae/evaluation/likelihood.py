@@ -193,7 +193,9 @@ def importance_draws(
     at_once = min(LARGEST_CALL, max(1, memory // _bytes_per_draw(model, scored)))
     rows_at_once = max(1, at_once // min(num_samples, NOISE_BLOCK))
     draws_at_once = max(1, at_once // rows_at_once)
-    with tqdm(total=len(batch), unit="row", disable=not progress, desc=f"log p({', '.join(scored)})") as bar:
+    with tqdm(
+        total=len(batch), unit="row", disable=not progress, desc=f"log p({', '.join(scored)})" if scored else "z"
+    ) as bar:
         for start in range(0, len(batch), rows_at_once):
             rows = slice(start, min(start + rows_at_once, len(batch)))
             some = batch[rows]

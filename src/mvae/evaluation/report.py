@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from mvae.data.batch import Batch
 from mvae.evaluation.classification import classify, proportion_interval
@@ -14,6 +14,7 @@ from mvae.models import MultimodalVAE
 __all__ = ["CLASSIFICATION_SAMPLES", "evaluate"]
 
 CLASSIFICATION_SAMPLES = 100
+ESTIMATOR: Literal["importance", "decoder"] = "importance"
 
 
 def evaluate(
@@ -35,7 +36,11 @@ def evaluate(
     """
     everything = model.names if len(model.names) > 1 else ()
     targets = [(name,) for name in model.names] + ([everything] if everything else [])
-    names = [name for name, modality in model.modalities.items() if modality.num_classes and len(model.names) > 1]
+    names = [
+        name
+        for name, modality in model.modalities.items()
+        if modality.num_classes and len(model.names) > 1 and name in rows.values and rows.present[name].any()
+    ]
     return {
         "rows": len(rows),
         "samples": num_samples,
@@ -51,11 +56,13 @@ def _score(
     estimate = log_likelihood(model, rows, targets, num_samples=num_samples, seed=seed, progress=progress)
     scored = ~estimate.value.isnan()
     value, count = estimate.value[scored], int(scored.sum())
+    if not count:
+        return {"targets": list(targets), "proposal": list(estimate.proposal), "rows": 0}
     return {
         "targets": list(targets),
         "proposal": list(estimate.proposal),
         "nats": value.mean().item(),
-        "standard_error": (value.std() / math.sqrt(count)).item(),
+        "standard_error": (value.std() / math.sqrt(count)).item() if count > 1 else None,
         "monte_carlo_error": (estimate.standard_error[scored].square().sum().sqrt() / count).item(),
         "log_weight_variance": estimate.log_weight_variance[scored].mean().item(),
         "effective_sample_size": estimate.effective_sample_size[scored].mean().item(),
@@ -66,7 +73,9 @@ def _score(
 def _accuracy(model: MultimodalVAE, rows: Batch, name: str, seed: int, progress: bool) -> dict[str, Any]:
     given = [other for other in model.names if other != name]
     known = rows.present[name].cpu()
-    probabilities = classify(model, rows, name, given, num_samples=CLASSIFICATION_SAMPLES, seed=seed, progress=progress)
+    probabilities = classify(
+        model, rows, name, given, estimator=ESTIMATOR, num_samples=CLASSIFICATION_SAMPLES, seed=seed, progress=progress
+    )
     right = int((probabilities.argmax(1) == rows.values[name].cpu())[known].sum())
     low, high = proportion_interval(right, int(known.sum()))
     return {
@@ -74,7 +83,7 @@ def _accuracy(model: MultimodalVAE, rows: Batch, name: str, seed: int, progress:
         "given": given,
         "accuracy": right / int(known.sum()),
         "interval": [low, high],
-        "estimator": "decoder",
+        "estimator": ESTIMATOR,
         "samples": CLASSIFICATION_SAMPLES,
         "rows": int(known.sum()),
     }

@@ -76,10 +76,13 @@ def page(content: dict[str, Any]) -> str:
         values = [[cell[key] for cell in cells if cell["fraction"] == f] for f in fractions]
         shown = [f"{v[0]}" if key == "pairs" else _spread([100 * x for x in v]) for v in values]
         lines.append(f"| {title} | " + " | ".join(shown) + " |")
-    for key, title in {"difference": "decoder minus logistic", "joint": "log p(image, label), nats"}.items():
+    for key, title in {
+        "difference": "importance-weighted minus logistic",
+        "joint": "log p(image, label), nats",
+    }.items():
         values = [
             [
-                100 * (c["decoder"] - c["logistic"]) if key == "difference" else c[key]
+                100 * (c["importance"] - c["logistic"]) if key == "difference" else c[key]
                 for c in cells
                 if c["fraction"] == f
             ]
@@ -108,8 +111,8 @@ choice of pairs, ± the standard deviation over seeds (differences: ± the stand
 {table}
 
 Both predictions of the MVAE use {samples} posterior draws;
-[what they are](../guide/evaluate.md#which-classifier-is-meant). `mvae evaluate` uses the decoder. The log-likelihood is
-of complete test rows, with proposal q(z | image, label); its image part is the
+[what they are](../guide/evaluate.md#which-classifier-is-meant). `mvae evaluate` uses importance weights. The
+log-likelihood is of complete test rows, with proposal q(z | image, label); its image part is the
 [pixel cross-entropy](../method.md#grey-pixels).
 
 Made by `{command}` at commit {commit} on {machine}; every cell is in `results/digits.json`.

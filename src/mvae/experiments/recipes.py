@@ -12,7 +12,7 @@ import yaml
 
 from mvae.specs import RunSpec, SpecError, parse
 
-__all__ = ["merge", "recipe", "resolve"]
+__all__ = ["merge", "read_config", "recipe", "resolve"]
 
 
 def recipe(source: str) -> dict[str, Any]:
@@ -46,17 +46,23 @@ def resolve(
     where = "the options"
     content = recipe(source) if source is not None else {}
     if config is not None:
-        changes, where = (dict(config), "config") if isinstance(config, Mapping) else (_read(config), str(config))
-        training = changes.get("training") or {}
-        if "annealing_epochs" not in training:
+        changes, where = (dict(config), "config") if isinstance(config, Mapping) else (read_config(config), str(config))
+        training = changes.get("training")
+        if isinstance(training, Mapping) and "annealing_epochs" not in training:
             content = merge(content, _annealing(content, training.get("epochs")))
         content = merge(content, changes)
+        parts = [content.get(part, {}) for part in ("data", "model", "training")]
+        if not all(isinstance(part, Mapping) for part in (*parts, _at(content, "model", "modalities"))):
+            return parse(content, where)  # which says what is wrong
+    found = _at(content, "data", "source") if source is not None else None
+    if found != source:
+        raise SpecError(f"{where}: data.source: expected '{source}', the data set to train on, got {found!r}")
     options = {place: value for place, value in options.items() if value is not None}
     if ("training", "annealing_epochs") not in options:
         content = merge(content, _annealing(content, options.get(("training", "epochs"))))
     for place, value in options.items():
-        if place[:2] == ("model", "modalities") and place[2] not in content.get("model", {}).get("modalities", {}):
-            known = ", ".join(content.get("model", {}).get("modalities", {}))
+        if place[:2] == ("model", "modalities") and place[2] not in _at(content, "model", "modalities"):
+            known = ", ".join(_at(content, "model", "modalities"))
             raise SpecError(f"unknown modality '{place[2]}'; there are {known}")
         content = merge(content, reduce(lambda inner, key: {key: inner}, reversed(place), value))
     return parse(content, where)
@@ -83,6 +89,12 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def _at(content: Any, *place: str) -> Any:
+    for key in place:
+        content = content.get(key, {}) if isinstance(content, Mapping) else {}
+    return content
+
+
 def _annealing(content: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
     training = content.get("training", {})
     if not isinstance(epochs, int) or not training.get("annealing_epochs") or not training.get("epochs"):
@@ -90,11 +102,16 @@ def _annealing(content: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
     return {"training": {"annealing_epochs": round(epochs * training["annealing_epochs"] / training["epochs"])}}
 
 
-def _read(path: str | Path) -> dict[str, Any]:
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The contents of a config file, YAML or JSON.
+
+    Raises:
+        SpecError: if it cannot be read or holds no mapping.
+    """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise SpecError(f"{path}: not readable as YAML: {error}") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise SpecError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise SpecError(f"{path}: expected a mapping with data, model or training, got {type(content).__name__}")
     return content

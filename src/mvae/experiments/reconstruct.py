@@ -102,7 +102,7 @@ Made by `{command}` at commit {commit} on {machine}; the numbers are in `results
 
 def _score(model: MultimodalVAE, validation: Batch) -> dict[str, float]:
     rows = validation[:SCORED_ROWS]
-    probabilities = classify(model, rows, "label")
+    probabilities = classify(model, rows, "label", estimator="decoder")
     return {
         "image": log_likelihood(model, rows, ["image"], num_samples=SAMPLES).mean(),
         "joint": log_likelihood(model, rows, ["image", "label"], num_samples=SAMPLES).mean(),
