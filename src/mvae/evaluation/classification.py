@@ -65,7 +65,7 @@ def classify(
     if target in names:
         raise ValueError(f"'{target}' cannot be both predicted and given")
     if estimator not in ("decoder", "importance"):
-        raise ValueError(f"estimator: expected 'decoder' or 'importance', got '{estimator}'")
+        raise ValueError(f"estimator: expected 'importance' or 'decoder', got '{estimator}'")
     known_names = [name for name in names if name in batch.values]
     if not known_names:
         raise ValueError(f"the batch has none of {', '.join(names)} to predict '{target}' from")

@@ -84,7 +84,7 @@ def _captioned(figure: object, title: str, images: Tensor, captions: list[str], 
     figure.suptitle(title, fontsize=11)  # type: ignore[attr-defined]
     grid = figure.subplots(3, len(images) // 3)  # type: ignore[attr-defined]
     for axes, image, caption, colour in zip(grid.flat, images, captions, colours, strict=True):
-        axes.imshow(image[0].clamp(0, 1), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(image[0].clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
         axes.set_title(caption, fontsize=8, color=colour, pad=2)
         axes.set_axis_off()
 

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from mvae.baselines.logistic import PixelLogisticRegression
+from mvae.data.batch import Batch
+from mvae.data.splits import unpair
+
+
+def blobs(count: int, seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    label = torch.randint(3, (count,), generator=generator)
+    centres = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]])
+    image = (centres[label] + torch.randn(count, 2, generator=generator)).reshape(-1, 1, 1, 2)
+    return Batch({"image": image, "label": label})
+
+
+def test_reads_only_the_paired_rows():
+    rows = unpair(blobs(400, 0), 0.2, seed=0)  # unpaired values are NaN and -1, which scikit-learn would refuse
+    paired = rows.presence(["image", "label"]).all(1)
+    test = blobs(200, 1)
+    all_rows, pairs_only = (PixelLogisticRegression().fit(part).predict(test) for part in (rows, rows[paired]))
+    np.testing.assert_array_equal(all_rows, pairs_only)
+
+
+def test_is_scikit_learns_at_the_chosen_strength():
+    rows, test = blobs(300, 0), blobs(200, 1)
+    ours = PixelLogisticRegression().fit(rows)
+    theirs = LogisticRegression(C=ours.model_.best_params_["C"], max_iter=5000)
+    theirs.fit(rows.values["image"].flatten(1).numpy(), rows.values["label"].numpy())
+    np.testing.assert_array_equal(ours.predict(test), theirs.predict(test.values["image"].flatten(1).numpy()))
+    assert (ours.predict(test) == test.values["label"].numpy()).mean() > 0.85
+
+
+def test_a_class_seen_once_is_no_obstacle():
+    rows = Batch({"image": torch.eye(3).reshape(3, 1, 1, 3), "label": torch.tensor([0, 1, 2])})
+    assert PixelLogisticRegression().fit(rows).predict(rows).tolist() == [0, 1, 2]
+
+
+def test_no_pairs_are_refused():
+    with pytest.raises(ValueError, match="no row has both 'image' and 'label'"):
+        PixelLogisticRegression().fit(unpair(blobs(10, 0), 0.0, seed=0))

@@ -1,0 +1,68 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from mvae.experiments import digits, reconstruct
+from mvae.experiments.results import Results
+from mvae.storage import RunError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_cells_are_on_disk_as_soon_as_they_are_finished(tmp_path):
+    path = tmp_path / "deep" / "table.json"
+    results = Results(path, {"epochs": 3})
+    results.add({"model": "a", "seed": 0, "value": 1.5})
+    content = json.loads(path.read_text())
+    assert content["cells"] == [{"model": "a", "seed": 0, "value": 1.5}]
+    assert content["settings"] == {"epochs": 3}
+    assert {"command", "commit", "machine", "torch"} <= content["provenance"].keys()
+
+
+def test_finished_cells_are_kept_on_resume_and_known(tmp_path):
+    Results(tmp_path / "table.json", {"epochs": 3}).add({"model": "a", "seed": 0})
+    results = Results(tmp_path / "table.json", {"epochs": 3}, resume=True)
+    assert results.has(model="a", seed=0)
+    assert not results.has(model="a", seed=1)
+    results.add({"model": "a", "seed": 1})
+    assert len(json.loads((tmp_path / "table.json").read_text())["cells"]) == 2
+
+
+def test_a_file_that_is_there_is_not_overwritten(tmp_path):
+    Results(tmp_path / "table.json", {"epochs": 3}).add({"model": "a"})
+    before = (tmp_path / "table.json").read_bytes()
+    with pytest.raises(RunError, match=r"table\.json is already there"):
+        Results(tmp_path / "table.json", {"epochs": 3})
+    with pytest.raises(RunError, match="made with other settings"):
+        Results(tmp_path / "table.json", {"epochs": 4}, resume=True)
+    assert (tmp_path / "table.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "page"), [("digits", digits.page), ("reconstruct-mnist", reconstruct.page)])
+def test_pages_in_the_docs_are_those_of_the_committed_results(name, page):
+    content = json.loads((ROOT / "results" / f"{name}.json").read_text())
+    assert (ROOT / "docs" / "experiments" / f"{name}.md").read_text() == page(content)
+
+
+def test_digits_cell_by_cell(tmp_path, monkeypatch):
+    monkeypatch.setattr(digits, "FRACTIONS", [0.05, 1.0])
+    lines = digits.reproduce(tmp_path, num_seeds=1)
+    assert next(lines).startswith("5 % paired, seed 0: ")
+    lines.close()  # as if interrupted in the second cell
+    (line,) = digits.reproduce(tmp_path, num_seeds=1, resume=True)
+    assert line.startswith("100 % paired, seed 0: ")
+    content = json.loads((tmp_path / "digits.json").read_text())
+    few, all_pairs = content["cells"]
+    assert [few["pairs"], all_pairs["pairs"]] == [68, 1347]
+    assert few["importance"] > 0.7
+    assert min(all_pairs[name] for name in ("decoder", "importance", "logistic")) > 0.94
+    assert "| 5 % paired | 100 % paired |" in digits.page(content)
+
+
+def test_reconstruct_on_digits(tmp_path):
+    lines = list(reconstruct.reproduce(tmp_path, "digits", epochs=2))
+    assert [line.partition(":")[0] for line in lines] == ["given", "present", "label"]
+    content = json.loads((tmp_path / "reconstruct-digits.json").read_text())
+    assert all(cell["joint"] < cell["image"] < 0 for cell in content["cells"])
+    assert "`label`" in reconstruct.page(content)
