@@ -6,18 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mvae import __version__
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mvae.runs import Outcome, Run
-    from mvae.specs import ModelSpec
 
 __all__ = ["main"]
 
@@ -209,7 +203,8 @@ _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
 
 
 def _fit(options: Namespace) -> int:
-    from mvae.runs import prepare
+    from mvae.display import print_outcome, print_plan
+    from mvae.runs import OPTIONS, placed, prepare
 
     out = options.out or f"runs/{options.source}"
     run = prepare(
@@ -218,30 +213,14 @@ def _fit(options: Namespace) -> int:
         data_dir=options.data_dir,
         config=options.config,
         resume=options.resume,
-        options={
-            ("model", "method"): options.method,
-            ("model", "latent_dim"): options.latent_dim,
-            ("model", "subsets"): options.subsets,
-            ("model", "reconstruct"): _reconstruct(options.reconstruct),
-            ("data", "paired_fraction"): options.paired_fraction,
-            ("data", "binarisation"): options.binarisation,
-            ("training", "epochs"): options.epochs,
-            ("training", "batch_size"): options.batch_size,
-            ("training", "learning_rate"): options.learning_rate,
-            ("training", "annealing_epochs"): options.annealing_epochs,
-            ("training", "paired_share"): options.paired_share,
-            ("training", "completion"): options.completion,
-            ("training", "patience"): options.patience,
-            ("training", "seed"): options.seed,
-            **{
-                ("model", "modalities", name, "weight"): _number(name, value)
-                for name, value in _pairs("--weight", options.weight).items()
-            },
-        },
+        options=placed(
+            {name: options[name] for name in OPTIONS} | {"reconstruct": _reconstruct(options.reconstruct)},
+            {name: _number(name, value) for name, value in _pairs("--weight", options.weight).items()},
+        ),
     )
-    _print_plan(run)
+    print_plan(run)
     outcome = run.train()
-    _print_outcome(run, outcome)
+    print_outcome(run, outcome)
     return INTERRUPTED if outcome.interrupted else 0
 
 
@@ -249,6 +228,7 @@ def _evaluate(options: Namespace) -> int:
     import torch
 
     from mvae.data.sources import load_dataset
+    from mvae.display import print_report
     from mvae.evaluation.report import evaluate
     from mvae.storage import load, read_spec, write_json
 
@@ -265,7 +245,7 @@ def _evaluate(options: Namespace) -> int:
         rows = dataset.transform(rows)
     report = {"split": options.split, **evaluate(model, rows, options.samples, options.seed, progress=True)}
     write_json(Path(options.run) / "evaluation.json", report)
-    _print_report(report, dataset.name)
+    print_report(report, dataset.name)
     print(f"written to {Path(options.run) / 'evaluation.json'}")
     return 0
 
@@ -273,6 +253,7 @@ def _evaluate(options: Namespace) -> int:
 def _sample(options: Namespace) -> int:
     import torch
 
+    from mvae.display import print_samples
     from mvae.figures import is_image_shape
     from mvae.sampling import draw, read_given, write_samples
     from mvae.storage import load
@@ -287,7 +268,7 @@ def _sample(options: Namespace) -> int:
         for path in write_samples(samples, out):
             print(f"written to {path}")
     if out.suffix == ".png":
-        _print_samples(samples)
+        print_samples(samples)
     return 0
 
 
@@ -313,9 +294,10 @@ def _reproduce(options: Namespace) -> int:
 
 def _data(options: Namespace) -> int:
     from mvae.data.sources import SOURCES, source_named
+    from mvae.display import print_sources
 
     if options.action == "list":
-        _print_sources(SOURCES)
+        print_sources(SOURCES)
         return 0
     chosen = options[options.action]
     source = source_named(chosen.name)
@@ -372,143 +354,3 @@ def _number(name: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"--weight {name}: expected a number, got '{text}'") from None
-
-
-# What is shown
-
-
-def _print_plan(run: Run) -> None:
-    from rich.table import Table
-
-    spec, rows = run.spec, run.dataset
-    table = Table(title=f"{rows.name}: {rows.description}", title_justify="left", box=None, pad_edge=False)
-    for heading in ("modality", "shape", "likelihood", "weight", "present in training", "parameters"):
-        table.add_column(heading, justify="right" if heading in ("weight", "parameters") else "left")
-    for name, modality in run.model.modalities.items():
-        present, count = int(rows.train.present[name].sum()), len(rows.train)
-        table.add_row(
-            name,
-            "x".join(map(str, modality.shape)) or "one value",
-            spec.model.modalities[name].likelihood.kind,
-            f"{modality.weight:g}",
-            f"{present:,} of {count:,}",
-            f"{sum(p.numel() for p in modality.parameters()):,}",
-        )
-    _console().print(table)
-    training, model = spec.training, spec.model
-    paired = int(rows.train.presence(run.model.names).all(1).sum())
-    print(
-        f"rows: {len(rows.train):,} to train ({paired:,} paired), {len(rows.validation):,} to validate,"
-        f" {len(rows.test):,} to test\n"
-        f"model: {model.method}, {model.latent_dim} latent dimensions, each term reconstructs {_in_words(model)}\n"
-        f"training: {training.epochs} epochs of batches of {training.batch_size}, Adam at {training.learning_rate:g},"
-        f" KL annealed over {training.annealing_epochs} epochs, seed {training.seed}\n"
-        f"{'continuing' if run.resume else 'writing to'} {run.folder}",
-        flush=True,
-    )
-
-
-def _in_words(model: ModelSpec) -> str:
-    if isinstance(model.reconstruct, str):
-        return f"what is {model.reconstruct}"
-    return f"what is given and {', '.join(model.reconstruct)}"
-
-
-def _print_outcome(run: Run, outcome: Outcome) -> None:
-    if outcome.interrupted:
-        print(f"\ninterrupted after {len(outcome.history)} whole epochs; what was learned is in {run.folder}")
-        print(f"continue: mvae fit {run.spec.data.source} --out {run.folder} --resume")
-    if not outcome.history:
-        return
-    best, last = outcome.best, outcome.history[-1]
-    if "validation/elbo" in best:
-        print(
-            f"{last['epoch']} epochs; kept the weights of epoch {best['epoch']},"
-            f" the best on validation (ELBO {best['validation/elbo']:.2f} nats)"
-        )
-    print(f"score it:    mvae evaluate {run.folder}")
-    print(f"draw from it: mvae sample {run.folder}" + (" --given label=7" if "label" in run.model.names else ""))
-    print(f"curves:      tensorboard --logdir {run.folder}/logs")
-
-
-def _print_samples(samples: dict[str, Tensor]) -> None:
-    """Numbers on screen: how often each class was drawn, or the first rows."""
-    from mvae.figures import is_image_shape
-
-    for name, values in samples.items():
-        if is_image_shape(tuple(values.shape[1:])):
-            continue
-        if values.dim() == 1 and not values.is_floating_point():
-            classes, counts = values.unique(return_counts=True)
-            shares = ", ".join(f"{c}: {n}" for c, n in zip(classes.tolist(), counts.tolist(), strict=True))
-            print(f"{name}, times drawn of {len(values)}: {shares}")
-        else:
-            print(f"{name}: " + "; ".join(f"{value:.4g}" for value in values.flatten()[:8].tolist()) + " ...")
-
-
-def _print_report(report: dict[str, Any], source: str) -> None:
-    from rich.table import Table
-
-    table = Table(
-        title=f"{source}, {report['split']} rows: log-likelihood in nats, {report['samples']} importance samples",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    for heading in (
-        "log p of",
-        "nats",
-        "± rows",
-        "± samples",
-        "log-weight variance",
-        "effective samples",
-        "proposal",
-        "rows",
-    ):
-        table.add_column(heading, justify="left" if heading in ("log p of", "proposal") else "right")
-
-    def shown(score: dict[str, Any], name: str, digits: int) -> str:
-        return "-" if score.get(name) is None else f"{score[name]:.{digits}f}"
-
-    for score in report["log_likelihood"]:
-        table.add_row(
-            ", ".join(score["targets"]),
-            shown(score, "nats", 3),
-            shown(score, "standard_error", 3),
-            shown(score, "monte_carlo_error", 3),
-            shown(score, "log_weight_variance", 2),
-            shown(score, "effective_sample_size", 0),
-            f"q(z | {', '.join(score['proposal'])})",
-            f"{score['rows']:,}",
-        )
-    _console().print(table)
-    for score in report["accuracy"]:
-        low, high = score["interval"]
-        print(
-            f"accuracy of {score['target']} from {', '.join(score['given'])}: {100 * score['accuracy']:.1f} %"
-            f" (95 % interval {100 * low:.1f} to {100 * high:.1f}; {score['rows']:,} rows,"
-            f" {score['estimator']}, {score['samples']} posterior draws)"
-        )
-
-
-def _print_sources(sources: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("name", "what it is", "here"):
-        table.add_column(heading)
-    for name, source in sources.items():
-        try:
-            where = (
-                "bundled" if source.collection is None else str(next(iter(source.collection.find().values())).parent)
-            )
-        except ValueError:
-            where = f"no (mvae data fetch {name})"
-        table.add_row(name, source.summary, where)
-    _console().print(table)
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)

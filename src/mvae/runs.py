@@ -20,6 +20,23 @@ from mvae.storage import CONFIG, METRICS, RunError, read_spec, save_weights, wri
 
 __all__ = ["Outcome", "Run", "fit", "prepare"]
 
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "method": ("model", "method"),
+    "latent_dim": ("model", "latent_dim"),
+    "subsets": ("model", "subsets"),
+    "reconstruct": ("model", "reconstruct"),
+    "paired_fraction": ("data", "paired_fraction"),
+    "binarisation": ("data", "binarisation"),
+    "epochs": ("training", "epochs"),
+    "batch_size": ("training", "batch_size"),
+    "learning_rate": ("training", "learning_rate"),
+    "annealing_epochs": ("training", "annealing_epochs"),
+    "paired_share": ("training", "paired_share"),
+    "completion": ("training", "completion"),
+    "patience": ("training", "patience"),
+    "seed": ("training", "seed"),
+}
+"""The options of `fit` by name, and their places in a `RunSpec`."""
 EPOCHS, ANNEALING = ("training", "epochs"), ("training", "annealing_epochs")
 
 
@@ -92,23 +109,25 @@ def fit(
         data_dir=data_dir,
         config=config,
         resume=resume,
-        options={
-            ("model", "method"): method,
-            ("model", "latent_dim"): latent_dim,
-            ("model", "subsets"): subsets,
-            ("model", "reconstruct"): reconstruct,
-            ("data", "paired_fraction"): paired_fraction,
-            ("data", "binarisation"): binarisation,
-            ("training", "epochs"): epochs,
-            ("training", "batch_size"): batch_size,
-            ("training", "learning_rate"): learning_rate,
-            ("training", "annealing_epochs"): annealing_epochs,
-            ("training", "paired_share"): paired_share,
-            ("training", "completion"): completion,
-            ("training", "patience"): patience,
-            ("training", "seed"): seed,
-            **{("model", "modalities", name, "weight"): value for name, value in (weight or {}).items()},
-        },
+        options=placed(
+            {
+                "method": method,
+                "latent_dim": latent_dim,
+                "subsets": subsets,
+                "reconstruct": reconstruct,
+                "paired_fraction": paired_fraction,
+                "binarisation": binarisation,
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "learning_rate": learning_rate,
+                "annealing_epochs": annealing_epochs,
+                "paired_share": paired_share,
+                "completion": completion,
+                "patience": patience,
+                "seed": seed,
+            },
+            weight,
+        ),
     )
     outcome = run.train(progress=progress)
     if outcome.interrupted:
@@ -214,6 +233,17 @@ def prepare(
         test=model.checked(dataset.test),
     )
     return Run(spec, dataset, model, folder, resume)
+
+
+def placed(options: Mapping[str, Any], weights: Mapping[str, float] | None = None) -> dict[tuple[str, ...], Any]:
+    """Options of `fit` by their places in a `RunSpec`.
+
+    Args:
+        options: name, a key of `OPTIONS`, to value.
+        weights: modality to its weight lambda.
+    """
+    places = {OPTIONS[name]: value for name, value in options.items()}
+    return places | {("model", "modalities", name, "weight"): value for name, value in (weights or {}).items()}
 
 
 def _checked_training_rows(model: MultimodalVAE, dataset: Dataset) -> Batch:

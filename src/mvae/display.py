@@ -1,0 +1,152 @@
+"""What the command line shows: plans, outcomes and tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mvae.figures import is_image_shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mvae.data.sources import Source
+    from mvae.runs import Outcome, Run
+    from mvae.specs import ModelSpec
+
+__all__ = ["print_outcome", "print_plan", "print_report", "print_samples", "print_sources"]
+
+
+def print_plan(run: Run) -> None:
+    """What a run is about to do: rows, modalities, model, training."""
+    spec, rows = run.spec, run.dataset
+    table = Table(title=f"{rows.name}: {rows.description}", title_justify="left", box=None, pad_edge=False)
+    for heading in ("modality", "shape", "likelihood", "weight", "present in training", "parameters"):
+        table.add_column(heading, justify="right" if heading in ("weight", "parameters") else "left")
+    for name, modality in run.model.modalities.items():
+        present, count = int(rows.train.present[name].sum()), len(rows.train)
+        table.add_row(
+            name,
+            "x".join(map(str, modality.shape)) or "one value",
+            spec.model.modalities[name].likelihood.kind,
+            f"{modality.weight:g}",
+            f"{present:,} of {count:,}",
+            f"{sum(p.numel() for p in modality.parameters()):,}",
+        )
+    _console().print(table)
+    training, model = spec.training, spec.model
+    paired = int(rows.train.presence(run.model.names).all(1).sum())
+    print(
+        f"rows: {len(rows.train):,} to train ({paired:,} paired), {len(rows.validation):,} to validate,"
+        f" {len(rows.test):,} to test\n"
+        f"model: {model.method}, {model.latent_dim} latent dimensions, each term reconstructs {_in_words(model)}\n"
+        f"training: {training.epochs} epochs of batches of {training.batch_size}, Adam at {training.learning_rate:g},"
+        f" KL annealed over {training.annealing_epochs} epochs, seed {training.seed}\n"
+        f"{'continuing' if run.resume else 'writing to'} {run.folder}",
+        flush=True,
+    )
+
+
+def _in_words(model: ModelSpec) -> str:
+    if isinstance(model.reconstruct, str):
+        return f"what is {model.reconstruct}"
+    return f"what is given and {', '.join(model.reconstruct)}"
+
+
+def print_outcome(run: Run, outcome: Outcome) -> None:
+    """How training ended, and what to do next."""
+    if outcome.interrupted:
+        print(f"\ninterrupted after {len(outcome.history)} whole epochs; what was learned is in {run.folder}")
+        print(f"continue: mvae fit {run.spec.data.source} --out {run.folder} --resume")
+    if not outcome.history:
+        return
+    best, last = outcome.best, outcome.history[-1]
+    if "validation/elbo" in best:
+        print(
+            f"{last['epoch']} epochs; kept the weights of epoch {best['epoch']},"
+            f" the best on validation (ELBO {best['validation/elbo']:.2f} nats)"
+        )
+    print(f"score it:    mvae evaluate {run.folder}")
+    print(f"draw from it: mvae sample {run.folder}" + (" --given label=7" if "label" in run.model.names else ""))
+    print(f"curves:      tensorboard --logdir {run.folder}/logs")
+
+
+def print_samples(samples: dict[str, Tensor]) -> None:
+    """Numbers on screen: how often each class was drawn, or the first rows."""
+    for name, values in samples.items():
+        if is_image_shape(tuple(values.shape[1:])):
+            continue
+        if values.dim() == 1 and not values.is_floating_point():
+            classes, counts = values.unique(return_counts=True)
+            shares = ", ".join(f"{c}: {n}" for c, n in zip(classes.tolist(), counts.tolist(), strict=True))
+            print(f"{name}, times drawn of {len(values)}: {shares}")
+        else:
+            print(f"{name}: " + "; ".join(f"{value:.4g}" for value in values.flatten()[:8].tolist()) + " ...")
+
+
+def print_report(report: dict[str, Any], source: str) -> None:
+    """The scores of `mvae.evaluation.report.evaluate`."""
+    table = Table(
+        title=f"{source}, {report['split']} rows: log-likelihood in nats, {report['samples']} importance samples",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for heading in (
+        "log p of",
+        "nats",
+        "± rows",
+        "± samples",
+        "log-weight variance",
+        "effective samples",
+        "proposal",
+        "rows",
+    ):
+        table.add_column(heading, justify="left" if heading in ("log p of", "proposal") else "right")
+
+    def shown(score: dict[str, Any], name: str, digits: int) -> str:
+        return "-" if score.get(name) is None else f"{score[name]:.{digits}f}"
+
+    for score in report["log_likelihood"]:
+        table.add_row(
+            ", ".join(score["targets"]),
+            shown(score, "nats", 3),
+            shown(score, "standard_error", 3),
+            shown(score, "monte_carlo_error", 3),
+            shown(score, "log_weight_variance", 2),
+            shown(score, "effective_sample_size", 0),
+            f"q(z | {', '.join(score['proposal'])})",
+            f"{score['rows']:,}",
+        )
+    _console().print(table)
+    for score in report["accuracy"]:
+        low, high = score["interval"]
+        print(
+            f"accuracy of {score['target']} from {', '.join(score['given'])}: {100 * score['accuracy']:.1f} %"
+            f" (95 % interval {100 * low:.1f} to {100 * high:.1f}; {score['rows']:,} rows,"
+            f" {score['estimator']}, {score['samples']} posterior draws)"
+        )
+
+
+def print_sources(sources: Mapping[str, Source]) -> None:
+    """The data sets known by name, and where their files are."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "what it is", "here"):
+        table.add_column(heading)
+    for name, source in sources.items():
+        try:
+            where = (
+                "bundled" if source.collection is None else str(next(iter(source.collection.find().values())).parent)
+            )
+        except ValueError:
+            where = f"no (mvae data fetch {name})"
+        table.add_row(name, source.summary, where)
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
