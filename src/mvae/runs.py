@@ -31,7 +31,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "batch_size": ("training", "batch_size"),
     "learning_rate": ("training", "learning_rate"),
     "annealing_epochs": ("training", "annealing_epochs"),
-    "paired_share": ("training", "paired_share"),
+    "paired_share": ("training", "shares", "complete"),
     "completion": ("training", "completion"),
     "patience": ("training", "patience"),
     "seed": ("training", "seed"),

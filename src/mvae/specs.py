@@ -141,8 +141,13 @@ class TrainingSpec(_Spec):
     epochs: PositiveInt
     batch_size: PositiveInt = 100
     learning_rate: PositiveFloat = 1e-3
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="cosine: constant for half of the steps, then down to 1 % along half a cosine"
+    )
     annealing_epochs: NonNegativeInt = Field(0, description="epochs over which beta rises from 0 to 1, step by step")
-    paired_share: Share | None = Field(None, description="share of complete rows in a batch; null: as they come")
+    shares: dict[str, Share] | None = Field(
+        None, description="share of each batch by what rows have: complete, or names joined by +; null: as they come"
+    )
     completion: NonNegativeFloat = Field(0.0, description="weight of rows completed with the model's own guess")
     sharpness: PositiveFloat = Field(2.0, description="of that guess: 1 draws from p(y | x)")
     patience: PositiveInt | None = Field(None, description="stop after this many epochs without a better validation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 import warnings
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from mvae.completion import complete
 from mvae.data.batch import Batch
-from mvae.data.loading import ShuffledBatches, seed_of, training_loader, whole_loader
+from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader, whole_loader
 from mvae.data.splits import Dataset
 from mvae.models import MultimodalVAE, Objective
 from mvae.specs import TrainingSpec
@@ -48,6 +49,17 @@ def annealed_beta(step: int, annealing_steps: int) -> float:
     return 1.0 if step >= annealing_steps else step / annealing_steps
 
 
+def cosine_decay(step: int, total: int, lowest: float = 0.01) -> float:
+    """The learning rate's factor: 1 for half of the steps, then down to `lowest` along half a cosine.
+
+    Example:
+        >>> [round(cosine_decay(step, 100), 3) for step in (0, 50, 75, 100)]
+        [1.0, 1.0, 0.505, 0.01]
+    """
+    gone = max(0.0, 2 * step / total - 1)
+    return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * min(1.0, gone)))
+
+
 class Training(LightningModule):
     """A model and what happens to it at each step and epoch.
 
@@ -72,11 +84,16 @@ class Training(LightningModule):
         self._annealing_steps = spec.annealing_epochs * len(self._order(0))
 
     def _order(self, epoch: int) -> ShuffledBatches:
-        complete = self.dataset.train.presence(self.model.names).all(1)
-        return ShuffledBatches(complete, self.spec.batch_size, self.spec.seed, epoch, self.spec.paired_share)
+        groups = grouped(self.dataset.train, self.model.names, self.spec.shares)
+        return ShuffledBatches(groups, self.spec.batch_size, self.spec.seed, epoch)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.model.parameters(), lr=self.spec.learning_rate, fused=True)
+    def configure_optimizers(self) -> Any:
+        optimiser = torch.optim.Adam(self.model.parameters(), lr=self.spec.learning_rate, fused=True)
+        if self.spec.schedule == "constant":
+            return optimiser
+        total = self.spec.epochs * len(self._order(0))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: cosine_decay(step, total))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def train_dataloader(self) -> Any:
         return training_loader(self._order(len(self.history)), self.dataset.train)

@@ -8,28 +8,34 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from mvae.data.batch import Batch
-from mvae.data.loading import ShuffledBatches, seed_of, training_loader, whole_loader
+from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader, whole_loader
 
 sizes = some.integers(1, 200)
 seeds = some.integers(0, 2**63 - 1)
-tables = some.lists(some.booleans(), min_size=1, max_size=200).map(torch.tensor)
-shares = some.floats(0, 1)
+kinds = some.lists(some.sampled_from([(True, True), (True, False), (False, True)]), min_size=1, max_size=200)
 
 
 def whole(num_rows):
-    """A table in which every row is complete."""
-    return torch.ones(num_rows, dtype=torch.bool)
+    """Rows of one kind."""
+    return [(torch.arange(num_rows), 1.0)]
+
+
+def pictures_and_names(table):
+    picture, name = torch.tensor(table).T
+    numbers = torch.zeros(len(table))
+    return Batch({"picture": numbers, "name": numbers}, {"picture": picture, "name": name})
 
 
 def order(num_rows=100, batch_size=7, seed=0, epoch=0):
     return torch.cat(list(ShuffledBatches(whole(num_rows), batch_size, seed, epoch))).tolist()
 
 
-@given(complete=tables, batch_size=sizes, seed=seeds, epoch=some.integers(0, 1000))
-def test_every_row_once_an_epoch(complete, batch_size, seed, epoch):
-    batches = list(ShuffledBatches(complete, batch_size, seed, epoch))
-    assert sorted(torch.cat(batches).tolist()) == list(range(len(complete)))
-    assert len(batches) == len(ShuffledBatches(complete, batch_size, seed))
+@given(table=kinds, batch_size=sizes, seed=seeds, epoch=some.integers(0, 1000))
+def test_every_row_once_an_epoch(table, batch_size, seed, epoch):
+    groups = grouped(pictures_and_names(table), ("picture", "name"), None)
+    batches = list(ShuffledBatches(groups, batch_size, seed, epoch))
+    assert sorted(torch.cat(batches).tolist()) == list(range(len(table)))
+    assert len(batches) == len(ShuffledBatches(groups, batch_size, seed))
     assert all(len(batch) == batch_size for batch in batches[:-1])
     assert 1 <= len(batches[-1]) <= batch_size
 
@@ -68,31 +74,62 @@ def test_the_order_is_a_uniform_shuffle():
     assert ((counts - 200).square() / 200).sum() < 33.7
 
 
-@given(complete=tables, batch_size=some.integers(2, 50), seed=seeds, share=shares)
-def test_a_paired_share_fills_that_part_of_every_batch_with_complete_rows(complete, batch_size, seed, share):
-    sampler = ShuffledBatches(complete, batch_size, seed, 0, share)
-    batches = list(sampler)
-    assert len(batches) == len(sampler)
-    paired = min(round(share * batch_size), batch_size - 1)
-    if not paired or complete.all() or not complete.any():
-        plain = list(ShuffledBatches(complete, batch_size, seed))
-        assert all(torch.equal(batch, other) for batch, other in zip(batches, plain, strict=True))
+@given(
+    table=kinds, batch_size=some.integers(1, 50), seed=seeds, complete=some.floats(0, 0.6), names=some.floats(0, 0.3)
+)
+def test_shares_fill_their_part_of_every_batch_each_kind_in_turn(table, batch_size, seed, complete, names):
+    rows = pictures_and_names(table)
+    groups = grouped(rows, ("picture", "name"), {"complete": complete, "name": names})
+    assert sum(share for _, share in groups) == pytest.approx(1)
+    batches = list(ShuffledBatches(groups, batch_size, seed))
+    assert len(batches) == -(-len(table) // batch_size)
+    if len(groups) == 1:
         return
-    assert all(int(complete[batch].sum()) == paired for batch in batches)
-    assert all(len(batch) == batch_size for batch in batches[:-1])
-    visited = torch.cat(batches).bincount(minlength=len(complete))
-    assert (visited[~complete] == 1).all()
-    assert visited[complete].max() - visited[complete].min() <= 1  # in turn
+    assert all(len(batch) == batch_size for batch in batches)
+    for members, share in groups:
+        counts = {int(torch.isin(batch, members).sum()) for batch in batches}
+        assert len(counts) == 1
+        assert counts.pop() == pytest.approx(share * batch_size, abs=1)
+        visited = torch.cat(batches).bincount(minlength=len(table))[members]
+        assert visited.max() - visited.min() <= 1
 
 
-def test_complete_rows_come_in_another_order_each_epoch():
-    complete = torch.arange(40) < 10
-    sampler = ShuffledBatches(complete, 8, seed=0, paired_share=0.5)
+def test_kinds_are_what_rows_have():
+    rows = pictures_and_names([(True, True), (True, False), (False, True), (True, False)])
+    groups = grouped(rows, ("picture", "name"), {"complete": 0.5, "name": 0.1})
+    assert [(members.tolist(), round(share, 9)) for members, share in groups] == [([0], 0.5), ([2], 0.1), ([1, 3], 0.4)]
+    same = grouped(rows, ("picture", "name"), {"name+picture": 0.5, "name": 0.1})
+    assert [members.tolist() for members, _ in same] == [[0], [2], [1, 3]]
+
+
+def test_a_kind_without_rows_leaves_its_share_to_the_others():
+    rows = pictures_and_names([(True, True), (True, True)])
+    ((members, share),) = grouped(rows, ("picture", "name"), {"complete": 0.25, "name": 0.25})
+    assert members.tolist() == [0, 1]
+    assert share == 1
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"complete": 0.5, "sound": 0.1}, "unknown modality 'sound'; there are picture, name, and complete"),
+        ({"complete": 1.0}, "a sum below 1"),
+        ({"complete": 0.7, "name": 0.7}, "a sum below 1"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused(shares, message):
+    with pytest.raises(ValueError, match=message):
+        grouped(pictures_and_names([(True, True), (True, False)]), ("picture", "name"), shares)
+
+
+def test_kinds_come_in_another_order_each_epoch():
+    rows = pictures_and_names([(True, index < 10) for index in range(40)])
+    sampler = ShuffledBatches(grouped(rows, ("picture", "name"), {"complete": 0.5}), 8, seed=0)
     orders = []
     for epoch in range(10):
         sampler.set_epoch(epoch)
-        rows = torch.cat(list(sampler))
-        orders.append(tuple(rows[complete[rows]].tolist()))
+        drawn = torch.cat(list(sampler))
+        orders.append(tuple(drawn[drawn < 10].tolist()))
     assert len(set(orders)) == 10
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -11,50 +12,81 @@ from torch.utils.data import DataLoader, Sampler
 
 from mvae.data.batch import Batch
 
-__all__ = ["ShuffledBatches", "seed_of", "training_loader", "whole_loader"]
+__all__ = ["COMPLETE", "ShuffledBatches", "grouped", "seed_of", "training_loader", "whole_loader"]
+
+
+COMPLETE = "complete"
+"""In shares: the rows that have every modality."""
 
 
 class ShuffledBatches(Sampler[Tensor]):
     """Row numbers of each batch of an epoch.
 
     The order is a function of the seed and the epoch alone, so that a resumed run sees the batches it would have seen.
+    Without shares every row comes once an epoch. With shares each kind of row fills its part of every batch, in its
+    own shuffled order, again from its start when it is through; an epoch has as many batches as without.
 
     Args:
-        complete: boolean `[num_rows]`, which rows have every modality.
+        groups: row numbers and share of each batch, kind by kind; the shares sum to 1.
         batch_size: rows a batch.
         seed: of the run.
         epoch: the first to come; a resumed run starts at another than 0.
-        paired_share: None visits every row once an epoch, in batches that are full but for the last. A share fills
-            that part of each batch with complete rows, all of them in turn, again and again; an epoch then visits
-            every other row once. Where there are no complete rows, or no others, it changes nothing.
     """
 
-    def __init__(
-        self, complete: Tensor, batch_size: int, seed: int, epoch: int = 0, paired_share: float | None = None
-    ) -> None:
-        self.seed, self.epoch = seed, epoch
-        self.complete, self.others = complete.nonzero().flatten(), (~complete).nonzero().flatten()
-        mixed = paired_share is not None and len(self.complete) > 0 and len(self.others) > 0
-        self.paired = min(round((paired_share or 0.0) * batch_size), batch_size - 1) if mixed else 0
-        if not self.paired:
-            self.others = torch.arange(len(complete))
-        self.size = batch_size - self.paired
+    def __init__(self, groups: Sequence[tuple[Tensor, float]], batch_size: int, seed: int, epoch: int = 0) -> None:
+        self.groups, self.batch_size, self.seed, self.epoch = groups, batch_size, seed, epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer at the start of each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(len(self.others) / self.size)
+        return math.ceil(sum(len(rows) for rows, _ in self.groups) / self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
-        others = _shuffled(self.others, generator).split(self.size)
-        if not self.paired:
-            return iter(others)
-        rounds = math.ceil(len(self) * self.paired / len(self.complete))
-        complete = torch.cat([_shuffled(self.complete, generator) for _ in range(rounds)])
-        return (torch.cat(pair) for pair in zip(others, complete.split(self.paired), strict=False))
+        if len(self.groups) == 1:
+            return iter(_shuffled(self.groups[0][0], generator).split(self.batch_size))
+        ends = [round(self.batch_size * share) for share in accumulate(share for _, share in self.groups)]
+        parts = []
+        for (rows, _), start, end in zip(self.groups, [0, *ends], ends, strict=False):
+            rounds = math.ceil(len(self) * (end - start) / len(rows))
+            order = torch.cat([_shuffled(rows, generator) for _ in range(rounds)]) if rounds else rows[:0]
+            parts.append(order[: len(self) * (end - start)].reshape(len(self), end - start))
+        return iter(torch.cat(parts, 1))
+
+
+def grouped(rows: Batch, names: Sequence[str], shares: Mapping[str, float] | None) -> list[tuple[Tensor, float]]:
+    """Rows by kind, with the share that each kind has of a batch.
+
+    Args:
+        rows: B rows.
+        names: the model's modalities.
+        shares: kind to share; a kind is `"complete"` or the modalities a row has, joined by `+`. Kinds that are not
+            named fill what is left as they come. A kind without rows leaves its share to the others.
+
+    Returns:
+        Row numbers and share of each kind that has rows; the shares sum to 1.
+
+    Raises:
+        ValueError: if a kind is unknown, or the shares leave nothing for rows that there are.
+    """
+    table, left = rows.presence(names), torch.ones(len(rows), dtype=torch.bool)
+    groups = []
+    for kind, share in (shares or {}).items():
+        members = list(names) if kind == COMPLETE else kind.split("+")
+        unknown = [name for name in members if name not in names]
+        if unknown:
+            raise ValueError(f"shares: unknown modality '{unknown[0]}'; there are {', '.join(names)}, and {COMPLETE}")
+        here = (table == torch.tensor([name in members for name in names])).all(1)
+        groups.append((here.nonzero().flatten(), share))
+        left &= ~here
+    rest = 1 - sum(share for _, share in groups)
+    if rest < -1e-9 or (left.any() and rest < 1e-9):
+        raise ValueError(f"shares: expected a sum below 1, which leaves some for other rows, got {1 - rest:g}")
+    groups = [(here, share) for here, share in [*groups, (left.nonzero().flatten(), rest)] if len(here) and share > 0]
+    total = sum(share for _, share in groups)
+    return [(here, share / total) for here, share in groups]
 
 
 def _shuffled(rows: Tensor, generator: torch.Generator) -> Tensor:
