@@ -75,7 +75,11 @@ def test_the_order_is_a_uniform_shuffle():
 
 
 @given(
-    table=kinds, batch_size=some.integers(1, 50), seed=seeds, complete=some.floats(0, 0.6), names=some.floats(0, 0.3)
+    table=kinds,
+    batch_size=some.integers(1, 50),
+    seed=seeds,
+    complete=some.floats(0.01, 0.6),
+    names=some.floats(0.01, 0.3),
 )
 def test_shares_fill_their_part_of_every_batch_each_kind_in_turn(table, batch_size, seed, complete, names):
     rows = pictures_and_names(table)
@@ -120,6 +124,11 @@ def test_a_kind_without_rows_leaves_its_share_to_the_others():
 def test_shares_that_cannot_be_are_refused(shares, message):
     with pytest.raises(ValueError, match=message):
         grouped(pictures_and_names([(True, True), (True, False)]), ("picture", "name"), shares)
+
+
+def test_shares_that_leave_no_rows_are_refused():
+    with pytest.raises(ValueError, match="they leave no rows"):
+        grouped(pictures_and_names([(True, True)]), ("picture", "name"), {"complete": 0.0})
 
 
 def test_kinds_come_in_another_order_each_epoch():

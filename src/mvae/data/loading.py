@@ -85,6 +85,8 @@ def grouped(rows: Batch, names: Sequence[str], shares: Mapping[str, float] | Non
     if rest < -1e-9 or (left.any() and rest < 1e-9):
         raise ValueError(f"shares: expected a sum below 1, which leaves some for other rows, got {1 - rest:g}")
     groups = [(here, share) for here, share in [*groups, (left.nonzero().flatten(), rest)] if len(here) and share > 0]
+    if not groups:
+        raise ValueError("shares: they leave no rows to train on")
     total = sum(share for _, share in groups)
     return [(here, share / total) for here, share in groups]
 
