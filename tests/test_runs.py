@@ -135,7 +135,7 @@ def test_metrics_have_one_record_an_epoch(tmp_path):
     metrics = read_json(tmp_path / "run" / METRICS)
     assert [record["epoch"] for record in metrics["history"]] == [1, 2, 3, 4]
     assert set(metrics["history"][0]) == {"epoch", "beta", "train/loss", "train/elbo", "train/kl", "validation/elbo"}
-    assert metrics["best"] in metrics["history"]
+    assert metrics["kept"] in metrics["history"]
 
 
 def test_beta_rises_over_the_annealing_epochs(tmp_path):
@@ -165,7 +165,7 @@ def test_the_best_epochs_weights_are_kept(tmp_path, shift):
     model = fit(own_dataset(shift), out=tmp_path / "run", epochs=5, annealing_epochs=2)
     history = validation(tmp_path / "run")
     best = max(range(5), key=history.__getitem__) + 1
-    assert read_json(tmp_path / "run" / METRICS)["best"]["epoch"] == best
+    assert read_json(tmp_path / "run" / METRICS)["kept"]["epoch"] == best
     assert (best == 1) == (shift != 0)  # both cases are really met
     stopped_there = fit(own_dataset(shift), epochs=best, annealing_epochs=2)
     assert same_weights(model, stopped_there)
@@ -175,7 +175,7 @@ def test_without_validation_rows_the_last_weights_are_kept(tmp_path):
     model = fit(own_dataset(num_validation=0), out=tmp_path / "run")
     state = last_checkpoint(tmp_path / "run")["state_dict"]
     assert all(torch.equal(value, state[f"model.{name}"]) for name, value in model.state_dict().items())
-    assert read_json(tmp_path / "run" / METRICS)["best"]["epoch"] == 3
+    assert read_json(tmp_path / "run" / METRICS)["kept"]["epoch"] == 3
 
 
 def test_patience_ends_a_run_that_gets_worse(tmp_path):
@@ -280,7 +280,7 @@ def test_a_folder_that_was_moved_keeps_its_best_weights(tmp_path):
     best = load(tmp_path / "here")
     shutil.move(tmp_path / "here", tmp_path / "there")
     fit(own_dataset(-8.0), out=tmp_path / "there", epochs=4, resume=True)
-    assert read_json(tmp_path / "there" / METRICS)["best"]["epoch"] == 1
+    assert read_json(tmp_path / "there" / METRICS)["kept"]["epoch"] == 1
     assert same_weights(load(tmp_path / "there"), best)
 
 

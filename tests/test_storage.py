@@ -42,7 +42,7 @@ def change_weights(run, change):
 
 def test_a_run_has_its_three_files(digits_run):
     assert {CONFIG, WEIGHTS, METRICS} <= {path.name for path in digits_run.iterdir()}
-    assert set(read_json(digits_run / METRICS)) == {"best", "history"}
+    assert set(read_json(digits_run / METRICS)) == {"kept", "history"}
 
 
 def test_loading_gives_a_model_in_evaluation_mode_on_the_cpu(digits_run):

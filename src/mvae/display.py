@@ -64,12 +64,10 @@ def print_outcome(run: Run, outcome: Outcome) -> None:
         print(f"continue: mvae fit {run.spec.data.source} --out {run.folder} --resume")
     if not outcome.history:
         return
-    best, last = outcome.best, outcome.history[-1]
-    if "validation/elbo" in best:
-        print(
-            f"{last['epoch']} epochs; kept the weights of epoch {best['epoch']},"
-            f" the best on validation (ELBO {best['validation/elbo']:.2f} nats)"
-        )
+    kept, elbo = outcome.kept, outcome.kept.get("validation/elbo")
+    which = "the best on validation" if run.spec.training.keep == "best" and elbo is not None else "the last"
+    score = "" if elbo is None else f" (validation ELBO {elbo:.2f} nats)"
+    print(f"{len(outcome.history)} epochs; kept the weights of epoch {kept['epoch']}, {which}{score}")
     print(f"score it:    mvae evaluate {run.folder}")
     print(f"draw from it: mvae sample {run.folder}" + (" --given label=7" if "label" in run.model.names else ""))
     print(f"curves:      tensorboard --logdir {run.folder}/logs")

@@ -141,7 +141,7 @@ class Outcome:
 
     history: list[dict[str, float]]
     """One record an epoch: means over training batches, and the validation ELBO in nats."""
-    best: dict[str, float]
+    kept: dict[str, float]
     """The record of the epoch whose weights the model has."""
     interrupted: bool
     """Whether Ctrl-C ended it."""
@@ -165,25 +165,30 @@ class Run:
         """
         from mvae.training import NonFiniteLossError, train
 
+        settings = self.model, self.dataset, self.spec.training
         if self.folder is None:
             with tempfile.TemporaryDirectory() as temporary:
-                return _outcome(
-                    *train(self.model, self.dataset, self.spec.training, Path(temporary), progress=progress)
-                )
+                return self._outcome(*train(*settings, Path(temporary), progress=progress))
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / CONFIG, self.spec.model_dump(mode="json"))
         try:
-            outcome = _outcome(*train(self.model, self.dataset, self.spec.training, self.folder, self.resume, progress))
+            outcome = self._outcome(*train(*settings, self.folder, self.resume, progress))
         except NonFiniteLossError as error:
-            self._keep(_outcome(error.history, interrupted=False))
+            self._keep(self._outcome(error.history))
             raise
         self._keep(outcome)
         return outcome
 
+    def _outcome(self, history: list[dict[str, float]], interrupted: bool = False) -> Outcome:
+        validated = [record for record in history if "validation/elbo" in record]
+        if self.spec.training.keep == "best" and validated:
+            return Outcome(history, max(validated, key=lambda record: record["validation/elbo"]), interrupted)
+        return Outcome(history, history[-1] if history else {}, interrupted)
+
     def _keep(self, outcome: Outcome) -> None:
         if self.folder is not None and outcome.history:
             save_weights(self.model, self.folder)
-            write_json(self.folder / METRICS, {"best": outcome.best, "history": outcome.history})
+            write_json(self.folder / METRICS, {"kept": outcome.kept, "history": outcome.history})
 
 
 def prepare(
@@ -296,8 +301,3 @@ def _at(content: Any, place: tuple[str, ...]) -> Any:
     for key in place:
         content = content.get(key) if isinstance(content, Mapping) else None
     return content
-
-
-def _outcome(history: list[dict[str, float]], interrupted: bool) -> Outcome:
-    best = max(history, key=lambda record: (record.get("validation/elbo", 0.0), record["epoch"]), default={})
-    return Outcome(history, best, interrupted)

@@ -227,8 +227,8 @@ def train(
 ) -> tuple[list[dict[str, float]], bool]:
     """Train a model in place, keeping checkpoints and a TensorBoard log in `folder`.
 
-    The model ends with the weights of the epoch with the best validation ELBO, or with the last ones where there are no
-    validation rows.
+    The model ends with the weights that `spec.keep` names: of the epoch with the best validation ELBO, or of the last
+    whole epoch, which is also what is kept where there are no validation rows.
 
     Args:
         model: what to train.
@@ -278,8 +278,9 @@ def train(
             interrupted = True
         finally:
             signal.signal(signal.SIGINT, handler)
-            if (checkpoints / BEST).exists():
-                state = torch.load(checkpoints / BEST, weights_only=True, map_location="cpu")["state_dict"]
+            kept = checkpoints / (BEST if validated and spec.keep == "best" else LAST)
+            if kept.exists():
+                state = torch.load(kept, weights_only=True, map_location="cpu")["state_dict"]
                 module.load_state_dict(state)
             model.cpu().eval()
     return module.history, interrupted

@@ -54,7 +54,7 @@ def reproduce(folder: Path, num_seeds: int = 10, resume: bool = False) -> Iterat
             cell = {
                 "fraction": fraction,
                 "seed": seed,
-                "epoch": outcome.best["epoch"],
+                "epoch": outcome.kept["epoch"],
                 **_score(run.model, run.dataset),
             }
             results.add(cell)

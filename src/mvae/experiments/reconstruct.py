@@ -52,7 +52,7 @@ def reproduce(
         outcome = run.train()
         cell: dict[str, Any] = {
             "reconstruct": name,
-            "elbo": outcome.best["validation/elbo"],
+            "elbo": outcome.kept["validation/elbo"],
             **_score(run.model, run.dataset.validation),
         }
         cell["coherence"] = _coherence(run.model, judge)
