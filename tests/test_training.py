@@ -142,3 +142,42 @@ def test_rows_that_do_not_fit_are_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match="modality 'b', row 3: inf"):
         mvae.fit(dataset, config=CONFIG, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_keep_last_ends_with_the_weights_of_the_last_epoch(tmp_path):
+    dataset, _ = linear_gaussian_rows(1500)
+    training = {"epochs": 4, "learning_rate": 0.05}
+    kept = {
+        keep: mvae.fit(
+            dataset, config=CONFIG | {"training": training | {"keep": keep}}, out=tmp_path / keep, progress=False
+        )
+        for keep in ("best", "last")
+    }
+    last = torch.load(tmp_path / "best" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, last[f"model.{name}"]) for name, value in kept["last"].state_dict().items())
+
+
+def test_the_learning_rate_follows_the_cosine_and_resumes_in_it(tmp_path):
+    dataset, _ = linear_gaussian_rows(1500)
+    config = CONFIG | {"training": {"epochs": 4, "schedule": "cosine"}}
+    mvae.fit(dataset, config=config, out=tmp_path / "run", progress=False)
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.01 * 1e-3)
+    assert state["lr_schedulers"][0]["last_epoch"] == 40
+
+
+def test_completed_rows_add_their_share_of_the_loss(monkeypatch):
+    # The step's loss is that of the batch plus weight * share of completed rows * the loss of these rows.
+    source = mvae.load_dataset("digits", validation_rows=135, paired_fraction=0.1)
+    options = {("training", "completion"): 0.7, ("training", "annealing_epochs"): 0}
+    run = prepare("digits", options={("data", "paired_fraction"): 0.1, **options})
+    module = Training(run.model, run.spec.training, source)
+    monkeypatch.setattr(Training, "global_step", 5)
+    monkeypatch.setattr(Training, "current_epoch", 0)
+    losses = []
+    plain = run.model.loss
+    monkeypatch.setattr(run.model, "loss", lambda *given: losses.append((given[0], plain(*given))) or losses[-1][1])
+    total = module.training_step(source.train[:50], 0)
+    (batch, first), (completed, second) = losses
+    assert len(completed) == int((~batch.present["label"]).sum())
+    torch.testing.assert_close(total, first.loss + 0.7 * len(completed) / 50 * second.loss)

@@ -54,9 +54,9 @@ def test_digits_cell_by_cell(tmp_path, monkeypatch):
     assert line.startswith("100 % paired, seed 0: ")
     content = json.loads((tmp_path / "digits.json").read_text())
     few, all_pairs = content["cells"]
-    assert [few["pairs"], all_pairs["pairs"]] == [68, 1347]
+    assert [few["pairs"], all_pairs["pairs"]] == [67, 1347]
     assert few["importance"] > 0.7
-    assert min(all_pairs[name] for name in ("decoder", "importance", "logistic")) > 0.94
+    assert min(all_pairs[name] for name in ("decoder", "importance", "logistic", "nearest")) > 0.94
     assert "| 5 % paired | 100 % paired |" in digits.page(content)
 
 
