@@ -97,8 +97,8 @@ PAGE = """# Digits: labels from few pairs
 half the label. The MVAE is trained on all rows with the recipe of `mvae fit digits`, no rows set aside for validation;
 logistic regression (its regularisation chosen by cross-validation) and the nearest neighbour, both on pixels, on the
 paired rows. Accuracy of the label given the image on the 450 test rows, in percent: mean over {seeds} seeds, each
-another choice of pairs, the same for all methods, ± the standard deviation over seeds (differences: ± the standard error
-of the mean difference).
+another choice of pairs, the same for all methods, ± the standard deviation over seeds (differences: ± the standard
+error of the mean difference).
 
 {table}
 
