@@ -11,7 +11,7 @@ import torch
 
 import mvae
 from mvae import Batch, Dataset
-from mvae.runs import prepare
+from mvae.runs import paired_only, placed, prepare
 from mvae.storage import METRICS, WEIGHTS, RunError, load, read_json, read_spec
 from mvae.training import NonFiniteLossError
 
@@ -442,3 +442,18 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on(start, mvae_command, tmp_pa
     result = mvae_command(*told.removeprefix("continue: mvae ").split(), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert same_runs(run, uninterrupted)
+
+
+# Shares
+
+
+def test_a_paired_share_replaces_the_shares_of_a_recipe():
+    run = prepare("digits", options=placed({"shares": paired_only(0.5)}))
+    assert run.spec.training.shares == {"complete": 0.5}
+
+
+def test_impossible_shares_are_refused_before_anything_is_written(tmp_path):
+    config = {"training": {"shares": {"complete": 0.9}}}
+    with pytest.raises(ValueError, match="a sum below 1"):
+        prepare("digits", out=tmp_path / "run", options={("data", "paired_fraction"): 0.1}, config=config)
+    assert not (tmp_path / "run").exists()

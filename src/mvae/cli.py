@@ -204,7 +204,7 @@ _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
 
 def _fit(options: Namespace) -> int:
     from mvae.display import print_outcome, print_plan
-    from mvae.runs import OPTIONS, placed, prepare
+    from mvae.runs import OPTIONS, paired_only, placed, prepare
 
     out = options.out or f"runs/{options.source}"
     run = prepare(
@@ -214,7 +214,8 @@ def _fit(options: Namespace) -> int:
         config=options.config,
         resume=options.resume,
         options=placed(
-            {name: options[name] for name in OPTIONS} | {"reconstruct": _reconstruct(options.reconstruct)},
+            {name: options[name] for name in OPTIONS.keys() - {"reconstruct", "shares"}}
+            | {"reconstruct": _reconstruct(options.reconstruct), "shares": paired_only(options.paired_share)},
             {name: _number(name, value) for name, value in _pairs("--weight", options.weight).items()},
         ),
     )

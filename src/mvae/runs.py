@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from mvae.data.batch import Batch
+from mvae.data.loading import COMPLETE, grouped
 from mvae.data.sources import load_dataset
 from mvae.data.splits import Dataset
 from mvae.experiments.recipes import merge, read_config, resolve
@@ -31,7 +32,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "batch_size": ("training", "batch_size"),
     "learning_rate": ("training", "learning_rate"),
     "annealing_epochs": ("training", "annealing_epochs"),
-    "paired_share": ("training", "shares", "complete"),
+    "shares": ("training", "shares"),
     "completion": ("training", "completion"),
     "patience": ("training", "patience"),
     "seed": ("training", "seed"),
@@ -121,7 +122,7 @@ def fit(
                 "batch_size": batch_size,
                 "learning_rate": learning_rate,
                 "annealing_epochs": annealing_epochs,
-                "paired_share": paired_share,
+                "shares": paired_only(paired_share),
                 "completion": completion,
                 "patience": patience,
                 "seed": seed,
@@ -237,7 +238,13 @@ def prepare(
         validation=model.checked(dataset.validation),
         test=model.checked(dataset.test),
     )
+    grouped(dataset.train, model.names, spec.training.shares)  # refuses impossible shares before anything is written
     return Run(spec, dataset, model, folder, resume)
+
+
+def paired_only(share: float | None) -> dict[str, float] | None:
+    """`--paired-share` as the shares of a spec: so much of each batch complete, the rest as it comes."""
+    return None if share is None else {COMPLETE: share}
 
 
 def placed(options: Mapping[str, Any], weights: Mapping[str, float] | None = None) -> dict[tuple[str, ...], Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,9 @@ def resolve(
         if place[:2] == ("model", "modalities") and place[2] not in _at(content, "model", "modalities"):
             known = ", ".join(_at(content, "model", "modalities"))
             raise SpecError(f"unknown modality '{place[2]}'; there are {known}")
-        content = merge(content, reduce(lambda inner, key: {key: inner}, reversed(place), value))
+        if isinstance(value, Mapping):  # an option replaces what a recipe says there
+            content = merge(content, _nested(place, None))
+        content = merge(content, _nested(place, value))
     return parse(content, where)
 
 
@@ -93,6 +94,12 @@ def _at(content: Any, *place: str) -> Any:
     for key in place:
         content = content.get(key, {}) if isinstance(content, Mapping) else {}
     return content
+
+
+def _nested(place: tuple[str, ...], value: Any) -> dict[str, Any]:
+    for key in reversed(place):
+        value = {key: value}
+    return value
 
 
 def _annealing(content: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
