@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mvae.data.sources import Source
     from mvae.runs import Outcome, Run
-    from mvae.specs import ModelSpec
+    from mvae.specs import ModelSpec, TrainingSpec
 
 __all__ = ["print_outcome", "print_plan", "print_report", "print_samples", "print_sources"]
 
@@ -45,10 +45,22 @@ def print_plan(run: Run) -> None:
         f" {len(rows.test):,} to test\n"
         f"model: {model.method}, {model.latent_dim} latent dimensions, each term reconstructs {_in_words(model)}\n"
         f"training: {training.epochs} epochs of batches of {training.batch_size}, Adam at {training.learning_rate:g},"
-        f" KL annealed over {training.annealing_epochs} epochs, seed {training.seed}\n"
+        f" KL annealed over {training.annealing_epochs} epochs, seed {training.seed}\n{_beyond_the_paper(training)}"
         f"{'continuing' if run.resume else 'writing to'} {run.folder}",
         flush=True,
     )
+
+
+def _beyond_the_paper(training: TrainingSpec) -> str:
+    """The options that are off in the paper, where they are on."""
+    shares = ", ".join(f"{100 * share:g} % {kind}" for kind, share in (training.shares or {}).items())
+    parts = [
+        "learning rate down a cosine in the second half" if training.schedule == "cosine" else "",
+        f"batches with {shares} rows" if shares else "",
+        f"rows lacking a category completed with weight {training.completion:g}" if training.completion else "",
+    ]
+    said = "; ".join(part for part in parts if part)
+    return f"beyond the paper: {said}\n" if said else ""
 
 
 def _in_words(model: ModelSpec) -> str:
