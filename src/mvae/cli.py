@@ -166,6 +166,7 @@ def _reproduce_arguments(parser: ArgumentParser) -> None:
         add = part.add_argument
         if name == "digits":
             add("--seeds", metavar="N", type=PositiveInt, default=10, help="seeds, each other pairs (default: 10)")
+            add("--validation-rows", metavar="N", type=NonNegativeInt, default=0, help="set aside (default: 0)")
         else:
             add("--dataset", type=str, default="mnist", help="a data set with image and label (default: mnist)")
             add("--epochs", metavar="N", type=PositiveInt, default=5, help="for each choice (default: 5)")
@@ -280,7 +281,8 @@ def _reproduce(options: Namespace) -> int:
     chosen = options[options.experiment]
     folder = Path(chosen.out)
     if options.experiment == "digits":
-        lines, name, page = digits.reproduce(folder, chosen.seeds, chosen.resume), "digits", digits.page
+        lines = digits.reproduce(folder, chosen.seeds, chosen.validation_rows, chosen.resume)
+        name, page = digits.file_name(chosen.validation_rows), digits.page
     else:
         lines = reconstruct.reproduce(folder, chosen.dataset, chosen.epochs, chosen.data_dir, chosen.resume)
         name, page = f"reconstruct-{chosen.dataset}", reconstruct.page
