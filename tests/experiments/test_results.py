@@ -39,7 +39,10 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     assert (tmp_path / "table.json").read_bytes() == before
 
 
-@pytest.mark.parametrize(("name", "page"), [("digits", digits.page), ("reconstruct-mnist", reconstruct.page)])
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("digits", digits.page), ("digits-validated", digits.page), ("reconstruct-mnist", reconstruct.page)],
+)
 def test_pages_in_the_docs_are_those_of_the_committed_results(name, page):
     content = json.loads((ROOT / "results" / f"{name}.json").read_text())
     assert (ROOT / "docs" / "experiments" / f"{name}.md").read_text() == page(content)
