@@ -130,9 +130,7 @@ def fit(
             weight,
         ),
     )
-    outcome = run.train(progress=progress)
-    if outcome.interrupted:
-        raise KeyboardInterrupt(f"stopped after epoch {len(outcome.history)}; continue with resume=True")
+    run.train_to_the_end(progress)
     return run.model
 
 
@@ -178,6 +176,18 @@ class Run:
             self._keep(self._outcome(error.history))
             raise
         self._keep(outcome)
+        return outcome
+
+    def train_to_the_end(self, progress: bool = True) -> Outcome:
+        """As `train`, for callers that need a whole training.
+
+        Raises:
+            KeyboardInterrupt: if Ctrl-C or a signal to end cut it short; what was learned has been saved.
+            NonFiniteLossError: as `train`.
+        """
+        outcome = self.train(progress)
+        if outcome.interrupted:
+            raise KeyboardInterrupt(f"stopped after epoch {len(outcome.history)}; a run in a folder can be resumed")
         return outcome
 
     def _outcome(self, history: list[dict[str, float]], interrupted: bool = False) -> Outcome:

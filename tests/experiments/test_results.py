@@ -1,4 +1,8 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,3 +73,16 @@ def test_reconstruct_on_digits(tmp_path):
     content = json.loads((tmp_path / "reconstruct-digits.json").read_text())
     assert all(cell["joint"] < cell["image"] < 0 for cell in content["cells"])
     assert "`label`" in reconstruct.page(content)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_cut_short_is_no_cell(tmp_path, ending):
+    command = [sys.executable, "-m", "mvae", "reproduce", "reconstruct", "--dataset", "digits", "--epochs", "2000"]
+    process = subprocess.Popen([*command, "--out", str(tmp_path)], stderr=subprocess.PIPE, text=True)
+    said = process.stderr.read(1)  # the bar appears when training has begun
+    time.sleep(2)
+    process.send_signal(ending)
+    said += process.communicate(timeout=60)[1]
+    assert process.returncode not in (0, None)
+    assert "Traceback" not in said
+    assert not (tmp_path / "reconstruct-digits.json").exists()

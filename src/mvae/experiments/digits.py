@@ -54,7 +54,7 @@ def reproduce(folder: Path, num_seeds: int = 10, validation_rows: int = 0, resum
                 continue
             options = {("data", "paired_fraction"): fraction, ("training", "seed"): seed}
             run = prepare("digits", options=aside | options)
-            outcome = run.train(progress=False)
+            outcome = run.train_to_the_end(progress=False)
             cell = {
                 "fraction": fraction,
                 "seed": seed,

@@ -49,7 +49,7 @@ def reproduce(
         options: dict[tuple[str, ...], Any] = {("model", "reconstruct"): reconstruct, ("training", "epochs"): epochs}
         run = prepare(dataset, options=options, data_dir=data_dir)
         judge = judge or PixelLogisticRegression().fit(run.dataset.train[:10_000])
-        outcome = run.train()
+        outcome = run.train_to_the_end()
         cell: dict[str, Any] = {
             "reconstruct": name,
             "elbo": outcome.kept["validation/elbo"],
