@@ -81,22 +81,20 @@ class Training(LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
         self._validation: list[Tensor] = []
-        self._annealing_steps = spec.annealing_epochs * len(self._order(0))
-
-    def _order(self, epoch: int) -> ShuffledBatches:
-        groups = grouped(self.dataset.train, self.model.names, self.spec.shares)
-        return ShuffledBatches(groups, self.spec.batch_size, self.spec.seed, epoch)
+        groups = grouped(dataset.train, model.names, spec.shares)
+        self._order = ShuffledBatches(groups, spec.batch_size, spec.seed)
 
     def configure_optimizers(self) -> Any:
         optimiser = torch.optim.Adam(self.model.parameters(), lr=self.spec.learning_rate, fused=True)
         if self.spec.schedule == "constant":
             return optimiser
-        total = self.spec.epochs * len(self._order(0))
+        total = self.spec.epochs * len(self._order)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: cosine_decay(step, total))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def train_dataloader(self) -> Any:
-        return training_loader(self._order(len(self.history)), self.dataset.train)
+        self._order.set_epoch(len(self.history))  # a resumed run starts at another than 0
+        return training_loader(self._order, self.dataset.train)
 
     def val_dataloader(self) -> Any:
         return whole_loader(self.dataset.validation, VALIDATION_BATCH)
@@ -104,7 +102,7 @@ class Training(LightningModule):
     @property
     def beta(self) -> float:
         """The weight of the KL terms now."""
-        return annealed_beta(self.global_step, self._annealing_steps)
+        return annealed_beta(self.global_step, self.spec.annealing_epochs * len(self._order))
 
     def on_train_epoch_start(self) -> None:
         self._sums, self._batches = {}, 0
