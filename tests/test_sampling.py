@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
+from mvae.building import build_model
 from mvae.figures import image_grid
 from mvae.likelihoods import Categorical, Normal
 from mvae.modality import Decoder, Modality
 from mvae.models import MVAE
 from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
 from mvae.sampling import draw, read_given, write_samples
-from mvae.specs import build_model, parse
+from mvae.specs import parse
 
 
 @pytest.fixture

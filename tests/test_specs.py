@@ -8,8 +8,9 @@ from importlib import resources
 import pytest
 import torch
 
+from mvae.building import build_model
 from mvae.experiments.recipes import merge, recipe
-from mvae.specs import FORMAT, SpecError, build_model, parse
+from mvae.specs import FORMAT, SpecError, parse
 
 RECIPES = sorted(
     file.name.removesuffix(".yaml")
@@ -213,7 +214,8 @@ def test_every_recipe_parses_and_builds(name):
 
 
 def test_an_unknown_method_lists_the_known(tiny_config):
-    assert refused(changed(tiny_config, ("model", "method"), "gan")) == "model.method: expected one of mvae, got 'gan'"
+    message = "model.method: expected one of mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo, got 'gan'"
+    assert refused(changed(tiny_config, ("model", "method"), "gan")) == message
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])

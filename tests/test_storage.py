@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mvae.specs import SpecError, build_model
+from mvae.building import build_model
+from mvae.specs import SpecError
 from mvae.storage import (
     CONFIG,
     METRICS,

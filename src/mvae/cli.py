@@ -78,13 +78,13 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     add("source", help="a data set: digits, mnist, binary-mnist or fashion-mnist ('mvae data list')")
     add("--out", metavar="DIR", type=str, help="folder of the run (default: runs/SOURCE)")
     add("--resume", action="store_true", help="continue the run in --out from its last checkpoint")
-    add("--method", type=str, help="the model: mvae")
+    add("--method", type=str, help="the model: mvae, mvae-q, vae, cvae, bivcca, jmvae or telbo")
     add("--epochs", metavar="N", type=PositiveInt, help="passes over the training rows")
     add("--batch-size", metavar="N", type=PositiveInt, help="rows a step")
     add("--latent-dim", metavar="D", type=PositiveInt, help="dimension of z")
     add("--learning-rate", metavar="F", type=PositiveFloat, help="of Adam")
     add("--annealing-epochs", metavar="N", type=NonNegativeInt, help="epochs over which the KL weight rises to 1")
-    add("--subsets", metavar="K", type=NonNegativeInt, help="random subsets a step (k of Eq. 5)")
+    add("--subsets", metavar="K", type=NonNegativeInt, help="mvae, mvae-q: random subsets a step (k of Eq. 5)")
     add(
         "--paired-fraction",
         metavar="F",
@@ -97,8 +97,12 @@ def _fit_arguments(parser: ArgumentParser) -> None:
         "--reconstruct",
         metavar="WHAT",
         type=str,
-        help="what each term decodes: 'given' (Eq. 2), all that is 'present', or what is given and NAME,NAME,...",
+        help="mvae, mvae-q: what each term decodes: 'given' (Eq. 2), all that is 'present', or what is given and"
+        " NAME,NAME,...",
     )
+    add("--target", metavar="NAME", type=str, help="vae, cvae: the modality that is modelled (the first)")
+    add("--alpha", metavar="F", type=NonNegativeFloat, help="jmvae: weight of the two divergences (0.01)")
+    add("--mu", metavar="F", type=ClosedUnitInterval, help="bivcca: weight of the first modality's bound (0.5)")
     add(
         "--paired-share",
         metavar="F",

@@ -37,7 +37,7 @@ def complete(model: MultimodalVAE, batch: Batch, sharpness: float = 2.0) -> Batc
     has_something = batch.presence(model.names).any(1)
     changed = torch.zeros_like(has_something)
     z = None
-    for name in [n for n in model.names if modalities[n].num_classes]:
+    for name in [n for n, modality in modalities.items() if modality.num_classes]:
         lacking = has_something & ~present[name] if name in present else has_something
         if not lacking.any():
             continue

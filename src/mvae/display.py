@@ -27,15 +27,15 @@ def print_plan(run: Run) -> None:
     table = Table(title=f"{rows.name}: {rows.description}", title_justify="left", box=None, pad_edge=False)
     for heading in ("modality", "shape", "likelihood", "weight", "present in training", "parameters"):
         table.add_column(heading, justify="right" if heading in ("weight", "parameters") else "left")
-    for name, modality in run.model.modalities.items():
+    for name, variable in run.model.variables.items():
         present, count = int(rows.train.present[name].sum()), len(rows.train)
         table.add_row(
             name,
-            "x".join(map(str, modality.shape)) or "one value",
+            "x".join(map(str, variable.shape)) or "one value",
             spec.model.modalities[name].likelihood.kind,
-            f"{modality.weight:g}",
+            "given" if name in run.model.conditions else f"{spec.model.modalities[name].weight:g}",
             f"{present:,} of {count:,}",
-            f"{sum(p.numel() for p in modality.parameters()):,}",
+            f"{sum(p.numel() for p in variable.parameters()):,}",
         )
     _console().print(table)
     training, model = spec.training, spec.model
@@ -43,7 +43,7 @@ def print_plan(run: Run) -> None:
     print(
         f"rows: {len(rows.train):,} to train ({paired:,} paired), {len(rows.validation):,} to validate,"
         f" {len(rows.test):,} to test\n"
-        f"model: {model.method}, {model.latent_dim} latent dimensions, each term reconstructs {_in_words(model)}\n"
+        f"model: {model.method}, {model.latent_dim} latent dimensions{_in_words(model)}\n"
         f"training: {training.epochs} epochs of batches of {training.batch_size}, Adam at {training.learning_rate:g},"
         f" KL annealed over {training.annealing_epochs} epochs, seed {training.seed}\n{_beyond_the_paper(training)}"
         f"{'continuing' if run.resume else 'writing to'} {run.folder}",
@@ -64,9 +64,17 @@ def _beyond_the_paper(training: TrainingSpec) -> str:
 
 
 def _in_words(model: ModelSpec) -> str:
-    if isinstance(model.reconstruct, str):
-        return f"what is {model.reconstruct}"
-    return f"what is given and {', '.join(model.reconstruct)}"
+    """The options of the method."""
+    reconstruct = model.reconstruct
+    parts = [
+        f"k = {model.subsets}" if model.subsets else "",
+        f"each term reconstructs what is {reconstruct}" if isinstance(reconstruct, str) else "",
+        f"each term reconstructs what is given and {', '.join(reconstruct)}" if isinstance(reconstruct, list) else "",
+        f"of {model.target}" if model.target else "",
+        f"alpha {model.alpha:g}" if model.alpha is not None else "",
+        f"mu {model.mu:g}" if model.mu is not None else "",
+    ]
+    return "".join(f", {part}" for part in parts if part)
 
 
 def print_outcome(run: Run, outcome: Outcome) -> None:
@@ -123,7 +131,7 @@ def print_report(report: dict[str, Any], source: str) -> None:
 
     for score in report["log_likelihood"]:
         table.add_row(
-            ", ".join(score["targets"]),
+            ", ".join(score["targets"]) + (f" | {', '.join(score['given'])}" if score["given"] else ""),
             shown(score, "nats", 3),
             shown(score, "standard_error", 3),
             shown(score, "monte_carlo_error", 3),

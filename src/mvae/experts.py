@@ -1,4 +1,4 @@
-"""Diagonal Gaussian experts, their product with the prior (Eq. 4), and the divergence from the prior."""
+"""Diagonal Gaussian experts: their product with the prior (Eq. 4), their quotient by it (Eq. 3), divergences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-__all__ = ["Experts", "kl_to_prior", "product_of_experts"]
+__all__ = ["Experts", "first_expert", "kl_between", "kl_to_prior", "product_of_experts", "quotient_of_experts"]
 
 SMALLEST_LOG_VARIANCE = -120.0
 """Of an expert: below it float32 has no numbers for the product's sums."""
@@ -77,6 +77,81 @@ def product_of_experts(
         dense = _dense_product(mean, log_precision, subsets[others].to(mean.device))
         order = torch.cat([others, singles]).argsort().to(mean.device)
         return (torch.cat([dense[0], single[0]])[order], torch.cat([dense[1], single[1]])[order])
+
+
+def quotient_of_experts(
+    mean: Tensor, log_variance: Tensor, subsets: Tensor, present: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""The posteriors of all subsets of modalities at once, where each expert is itself a posterior (paper, Eq. 3).
+
+    .. math:: q(z \mid X_s) \propto \frac{\prod_{i \in s} q(z \mid x_i)}{p(z)^{|s| - 1}}
+              = \mathcal N\Big(\tfrac{\sum_{i \in s} T_i \mu_i}{T}, \tfrac 1 T\Big),
+              \qquad T = 1 + \sum_{i \in s} (T_i - 1) .
+
+    With every variance below the prior's 1, each summand is positive and T at least 1, however many experts there are:
+    nothing is subtracted from their sum. One expert gives itself; the empty subset gives the prior.
+
+    Args:
+        mean: `[N, B, D]`, the experts' means.
+        log_variance: `[N, B, D]`, the logarithms of their variances, at most 0; those below -120 count as -120.
+        subsets: boolean, `[S, N]`.
+        present: boolean `[B, N]`, as `product_of_experts` takes it.
+
+    Returns:
+        Mean and log variance of each posterior, each `[S, B, D]`; float32 or wider.
+    """
+    mean, log_variance = _at_least_float32(mean), _at_least_float32(log_variance).clamp_min(SMALLEST_LOG_VARIANCE)
+    if present is not None:
+        here = present.T.unsqueeze(-1)
+        mean, log_variance = torch.where(here, mean, 0.0), torch.where(here, log_variance, 0.0)  # the prior itself
+    with torch.autocast(mean.device.type, enabled=False):
+        largest = (-log_variance.detach()).amax(0).clamp(0.0, 40.0)
+        precision = (-log_variance - largest).exp()
+        table = subsets.to(mean)
+        excess = torch.einsum("sn,nbd->sbd", table, -log_variance.expm1() * precision)  # T_i - 1, scaled
+        total = excess + (-largest).exp()
+        return torch.einsum("sn,nbd->sbd", table, precision * mean) / total, -(total.log() + largest)
+
+
+def first_expert(
+    mean: Tensor, log_variance: Tensor, subsets: Tensor, present: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """For methods that combine nothing: of each subset the first expert that a row has, the prior where it has none.
+
+    Args:
+        mean: `[N, B, D]`, the experts' means.
+        log_variance: `[N, B, D]`, the logarithms of their variances.
+        subsets: boolean, `[S, N]`.
+        present: boolean `[B, N]`; all where None.
+
+    Returns:
+        Mean and log variance of each posterior, each `[S, B, D]`.
+    """
+    member = subsets.to(mean.device).unsqueeze(1).expand(-1, mean.shape[1], -1)
+    member = member if present is None else member & present
+    first, row = member.int().argmax(-1), torch.arange(mean.shape[1], device=mean.device)
+    some = member.any(-1, keepdim=True)
+    return torch.where(some, mean[first, row], 0.0), torch.where(some, log_variance[first, row], 0.0)
+
+
+def kl_between(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:
+    r"""KL divergence of one diagonal Gaussian from another in nats, summed over the last dimension.
+
+    .. math:: \tfrac 1 2 \sum_d \Big(\frac{\sigma_d^2 + (\mu_d - \nu_d)^2}{\tau_d^2} - 1
+              - \log \frac{\sigma_d^2}{\tau_d^2}\Big)
+
+    Args:
+        mean: `[..., D]`.
+        log_variance: `[..., D]`.
+        other_mean: `[..., D]`, the :math:`\nu`.
+        other_log_variance: `[..., D]`, the :math:`\log \tau^2`.
+
+    Returns:
+        `[...]`, at least 0 to rounding.
+    """
+    ratio = log_variance - other_log_variance
+    distance = (mean - other_mean).square() * (-other_log_variance).exp()
+    return 0.5 * (ratio.expm1() + distance - ratio).sum(-1)
 
 
 def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -1,15 +1,21 @@
-"""A modality: an encoder to a Gaussian expert, a decoder to a Distribution, and the weight of its reconstruction."""
+"""A modality: an encoder to a Gaussian expert, a decoder to a Distribution, and the weight of its reconstruction.
+
+A condition is a modality that a model takes as known and has no distribution of.
+"""
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.nn.functional import one_hot
 
-__all__ = ["Decoder", "Modality"]
+__all__ = ["Condition", "Decoder", "Modality", "Variable"]
 
 
 class Decoder(nn.Module):
@@ -30,36 +36,33 @@ class Decoder(nn.Module):
         return self.likelihood(parameters if parameters.dtype == torch.float64 else parameters.float())
 
 
-class Modality(nn.Module):
-    """One kind of data.
+class Variable(nn.Module):
+    """One kind of data: what its values look like, and the refusal of others."""
 
-    Args:
-        encoder: module from observations `[B, ...]` to `(mean, log_variance)`, each `[B, D]`.
-        decoder: module from z `[..., D]` to a `torch.distributions.Distribution` of batch shape `z.shape[:-1]` whose
-            event is one observation.
-        latent_dim: D.
-        weight: lambda of Eq. 2, the weight of this modality's log-likelihood in training.
+    shape: tuple[int, ...]
+    """Shape of one observation."""
+    num_classes: int | None
+    """Of a categorical variable; None for others."""
+    binary: bool
+    """Whether its values are 0 and 1."""
 
-    Raises:
-        ValueError: if the networks do not give such results (both are tried on one row), or the weight is negative.
-    """
+    @abstractmethod
+    def _distribution(self) -> Distribution:
+        """Some distribution of this variable, of batch shape `(1,)`, for its shape and support."""
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, latent_dim: int, weight: float = 1.0) -> None:
-        super().__init__()
-        if not weight >= 0:
-            raise ValueError(f"weight: expected a number of at least 0, got {weight}")
-        self.encoder, self.decoder, self.latent_dim, self.weight = encoder, decoder, latent_dim, weight
+    def _look(self) -> Distribution:
         distribution = self._distribution()
         if distribution.batch_shape != (1,):
             raise ValueError(
-                f"the decoder must give one distribution a row: for z of shape (1, {latent_dim}) expected batch shape"
+                f"the decoder must give one distribution a row: for z of shape (1, D) expected batch shape"
                 f" (1,), got {tuple(distribution.batch_shape)} with event shape {tuple(distribution.event_shape)}"
             )
         self.shape = tuple(distribution.event_shape)
-        self._probe_encoder(distribution)
-        self.num_classes: int | None = (
+        self.binary = _base(distribution).support is torch.distributions.constraints.boolean
+        self.num_classes = (
             distribution.probs.shape[-1] if isinstance(distribution, torch.distributions.Categorical) else None
         )
+        return distribution
 
     def check(self, name: str, values: Tensor, rows: Tensor | None = None) -> None:
         """Refuse values that this modality's likelihood cannot have produced.
@@ -78,10 +81,7 @@ class Modality(nn.Module):
             )
         if not len(values):
             return
-        base = self._distribution()
-        while isinstance(base, torch.distributions.Independent):
-            base = base.base_dist
-        support = base.support
+        support = _base(self._distribution()).support
         inside = support.check(values)  # type: ignore[union-attr]  # one an element, or one a row
         fits = inside.reshape(inside.shape + (1,) * (values.dim() - inside.dim())) & values.isfinite()
         good = fits.reshape(len(values), -1).all(1)
@@ -101,11 +101,60 @@ class Modality(nn.Module):
             return values.long()
         return values.to(next((p.dtype for p in self.parameters() if p.is_floating_point()), values.dtype))
 
+
+class Condition(Variable):
+    """A modality that a model is given and does not model (the CVAE's label).
+
+    Args:
+        likelihood: a head of `mvae.likelihoods` that says which values there are; nothing in it is learned.
+    """
+
+    def __init__(self, likelihood: nn.Module) -> None:
+        super().__init__()
+        self._head = likelihood.requires_grad_(False)
+        self._look()
+        self.width = self.num_classes or math.prod(self.shape)
+
+    def features(self, values: Tensor) -> Tensor:
+        """Values as numbers for a network, `[B, width]`: a category one-hot, anything else flattened."""
+        return one_hot(values, self.num_classes).float() if self.num_classes else values.reshape(len(values), -1)
+
+    def _distribution(self) -> Distribution:
+        like = next(self._head.buffers(), torch.zeros(()))
+        return self._head(like.new_zeros(1, int(self._head.num_parameters)))  # type: ignore[arg-type]
+
+
+class Modality(Variable):
+    """A modality with its networks.
+
+    Args:
+        encoder: module from observations `[B, ...]` to `(mean, log_variance)`, each `[B, D]`.
+        decoder: module from z `[..., D]` to a `torch.distributions.Distribution` of batch shape `z.shape[:-1]` whose
+            event is one observation.
+        latent_dim: D.
+        weight: lambda of Eq. 2, the weight of this modality's log-likelihood in training.
+        condition_width: C, for a model that is given conditions: the encoder is called with observations and `[B, C]`,
+            the decoder takes z and C more numbers, `[..., D + C]`.
+
+    Raises:
+        ValueError: if the networks do not give such results (both are tried on one row), or the weight is negative.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, latent_dim: int, weight: float = 1.0, condition_width: int = 0
+    ) -> None:
+        super().__init__()
+        if not weight >= 0:
+            raise ValueError(f"weight: expected a number of at least 0, got {weight}")
+        self.encoder, self.decoder, self.latent_dim, self.weight = encoder, decoder, latent_dim, weight
+        self.condition_width = condition_width
+        self._probe_encoder(self._look())
+
     @torch.no_grad()
     def _distribution(self) -> Distribution:
         """The distribution at z = 0, for its shape and support."""
         first = next(iter(self.decoder.parameters()), torch.zeros(()))
-        z = torch.zeros(1, self.latent_dim, device=first.device, dtype=first.dtype)
+        z = torch.zeros(1, self.latent_dim + self.condition_width, device=first.device, dtype=first.dtype)
         with _evaluating(self.decoder):
             distribution = self.decoder(z)
         if not isinstance(distribution, Distribution):
@@ -117,7 +166,9 @@ class Modality(nn.Module):
     @torch.no_grad()
     def _probe_encoder(self, distribution: Distribution) -> None:
         with torch.random.fork_rng(devices=[]), _evaluating(self.encoder):
-            expert = self.encoder(distribution.sample())
+            sample = distribution.sample()
+            condition = [sample.new_zeros(1, self.condition_width)] if self.condition_width else []
+            expert = self.encoder(sample, *condition)
         shapes = [tuple(part.shape) for part in expert] if isinstance(expert, tuple | list | Tensor) else [type(expert)]
         if shapes != [(1, self.latent_dim)] * 2:
             raise ValueError(
@@ -136,6 +187,12 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+def _base(distribution: Distribution) -> Distribution:
+    while isinstance(distribution, torch.distributions.Independent):
+        distribution = distribution.base_dist
+    return distribution
 
 
 def _in_words(support: object) -> str:

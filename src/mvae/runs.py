@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 import torch
 
+from mvae.building import build_model
 from mvae.data.batch import Batch
 from mvae.data.loading import COMPLETE, grouped
 from mvae.data.sources import load_dataset
 from mvae.data.splits import Dataset
 from mvae.experiments.recipes import merge, read_config, resolve
 from mvae.models import MultimodalVAE
-from mvae.specs import RunSpec, build_model
+from mvae.specs import RunSpec, SpecError
 from mvae.storage import CONFIG, METRICS, RunError, read_spec, save_weights, write_json
 
 __all__ = ["Outcome", "Run", "fit", "prepare"]
@@ -26,6 +27,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "latent_dim": ("model", "latent_dim"),
     "subsets": ("model", "subsets"),
     "reconstruct": ("model", "reconstruct"),
+    "target": ("model", "target"),
+    "alpha": ("model", "alpha"),
+    "mu": ("model", "mu"),
     "paired_fraction": ("data", "paired_fraction"),
     "binarisation": ("data", "binarisation"),
     "epochs": ("training", "epochs"),
@@ -56,6 +60,9 @@ def fit(
     binarisation: Literal["dynamic", "fixed"] | None = None,
     weight: Mapping[str, float] | None = None,
     reconstruct: Literal["given", "present"] | Sequence[str] | None = None,
+    target: str | None = None,
+    alpha: float | None = None,
+    mu: float | None = None,
     paired_share: float | None = None,
     completion: float | None = None,
     patience: int | None = None,
@@ -78,12 +85,15 @@ def fit(
         latent_dim: D, the dimension of z.
         learning_rate: of Adam.
         annealing_epochs: epochs over which beta of Eq. 1 rises from 0 to 1.
-        subsets: k of Eq. 5, random subsets a step.
+        subsets: mvae and mvae-q: k of Eq. 5, random subsets a step.
         paired_fraction: share of rows that stay paired; the others keep one modality (paper, section 5.1).
         binarisation: of binary images, `"dynamic"` or `"fixed"`.
         weight: lambda of Eq. 2 by modality.
-        reconstruct: what each ELBO term reconstructs: what it is `"given"` (Eq. 2), all that is `"present"`, or what it
-            is given and the modalities named.
+        reconstruct: mvae and mvae-q: what each ELBO term reconstructs: what it is `"given"` (Eq. 2), all that is
+            `"present"`, or what it is given and the modalities named.
+        target: vae and cvae: the modality that is modelled; the first where None.
+        alpha: jmvae: weight of the divergences between posteriors.
+        mu: bivcca: weight of the first modality's bound.
         paired_share: fill this share of each batch with complete rows, however few there are; as they come where None.
         completion: weight of rows that lack a category, completed with the model's own guess (`mvae.completion`; not in
             the paper); 0 for none.
@@ -116,6 +126,9 @@ def fit(
                 "latent_dim": latent_dim,
                 "subsets": subsets,
                 "reconstruct": reconstruct,
+                "target": target,
+                "alpha": alpha,
+                "mu": mu,
                 "paired_fraction": paired_fraction,
                 "binarisation": binarisation,
                 "epochs": epochs,
@@ -242,6 +255,7 @@ def prepare(
         )
     torch.manual_seed(spec.training.seed)
     model = build_model(spec.model)
+    dataset = _as_learned(model, spec, dataset)
     dataset = replace(
         dataset,
         train=_checked_training_rows(model, dataset),
@@ -266,6 +280,26 @@ def placed(options: Mapping[str, Any], weights: Mapping[str, float] | None = Non
     """
     places = {OPTIONS[name]: value for name, value in options.items()}
     return places | {("model", "modalities", name, "weight"): value for name, value in (weights or {}).items()}
+
+
+def _as_learned(model: MultimodalVAE, spec: RunSpec, dataset: Dataset) -> Dataset:
+    """The data set without what the method has no use for: modalities that it leaves out, rows it cannot learn from."""
+    unused = spec.model.modalities.keys() - set(model.names)
+    train, validation, test = (
+        rows.only([name for name in rows.values if name not in unused])
+        for rows in (dataset.train, dataset.validation, dataset.test)
+    )
+    usable = model.usable(train)
+    if not usable.any():
+        raise SpecError(
+            f"model.method: no training row has what '{spec.model.method}' learns from, all of {', '.join(model.names)}"
+        )
+    description = dataset.description
+    if not usable.all():
+        train = train[usable]
+        description += f"; {len(train):,} of {len(usable):,} training rows have what '{spec.model.method}' learns from"
+    validation = validation[model.usable(validation)]
+    return replace(dataset, train=train, validation=validation, test=test, description=description)
 
 
 def _checked_training_rows(model: MultimodalVAE, dataset: Dataset) -> Batch:

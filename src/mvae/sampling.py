@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from mvae.figures import image_grid, is_image_shape, read_image
-from mvae.likelihoods import Bernoulli
-from mvae.modality import Decoder, Modality
+from mvae.modality import Variable
 from mvae.models import MultimodalVAE
 from mvae.storage import atomic, write_json
 
@@ -36,7 +35,7 @@ def read_given(model: MultimodalVAE, texts: Mapping[str, str]) -> dict[str, Tens
     for name, text in texts.items():
         if name not in model.names:
             raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.names)}")
-        given[name] = _read_value(name, model.modalities[name], text)
+        given[name] = _read_value(name, model.variables[name], text)
     return given
 
 
@@ -52,12 +51,9 @@ def draw(model: MultimodalVAE, given: Mapping[str, Tensor], count: int) -> dict[
     Returns:
         Name to `[count, *shape]`. Images are the mean of p(x | z), as in the paper's figures; the rest is drawn.
     """
-    names = [name for name in model.names if name not in given] or list(model.names)
-    if given:
-        z = model.posterior(dict(given)).sample((count,)).squeeze(1)
-    else:
-        z = torch.randn(count, model.latent_dim, device=model.device)
-    drawn = model.decode(z, names)
+    modelled = list(model.modalities)
+    names = [name for name in modelled if name not in given] or modelled
+    drawn = model.decode(model.draw_latent(dict(given) or None, count).squeeze(1), names)
     return {
         name: distribution.mean if is_image_shape(model.modalities[name].shape) else distribution.sample()
         for name, distribution in drawn.items()
@@ -106,15 +102,14 @@ def write_samples(samples: Mapping[str, Tensor], out: Path) -> list[Path]:
     raise ValueError(f"{out}: what was drawn can be written as {kinds}")
 
 
-def _read_value(name: str, modality: Modality, text: str) -> Tensor:
+def _read_value(name: str, modality: Variable, text: str) -> Tensor:
     if modality.num_classes is not None:
         if not text.isdecimal() or int(text) >= modality.num_classes:
             raise ValueError(f"{name}: expected a class from 0 to {modality.num_classes - 1}, got '{text}'")
         return torch.tensor(int(text))
     if is_image_shape(modality.shape):
         image = read_image(text, modality.shape)
-        binary = isinstance(modality.decoder, Decoder) and isinstance(modality.decoder.likelihood, Bernoulli)
-        return (image > 0.5).float() if binary else image
+        return (image > 0.5).float() if modality.binary else image
     try:
         values = torch.tensor([float(part) for part in text.split(",")])
     except ValueError:

@@ -1,33 +1,25 @@
-"""Specs: the data that says how to build and train a model, validated, and the building.
+"""Specs: the data that says how to build and train a model, validated (`mvae.building` builds it).
 
 A `RunSpec` is what a recipe, a `--config` file and a run's `config.json` hold. Nothing in it is code.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic import ValidationError as PydanticError
-from torch import nn
-
-from mvae import likelihoods
-from mvae.modality import Decoder, Modality
-from mvae.models import METHODS, MultimodalVAE
-from mvae.networks.conv import ConvDecoder, ConvEncoder
-from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
 
 __all__ = [
     "FORMAT",
+    "METHOD_OPTIONS",
     "DataSpec",
     "ModalitySpec",
     "ModelSpec",
     "RunSpec",
     "SpecError",
     "TrainingSpec",
-    "build_model",
     "parse",
 ]
 
@@ -121,9 +113,24 @@ class ModelSpec(_Spec):
 
     method: str = "mvae"
     latent_dim: PositiveInt
-    subsets: NonNegativeInt = Field(0, description="k of Eq. 5")
-    reconstruct: Literal["given", "present"] | list[str] = "given"
+    subsets: NonNegativeInt | None = Field(None, description="k of Eq. 5")
+    reconstruct: Literal["given", "present"] | list[str] | None = None
+    target: str | None = Field(None, description="the modality that a vae or cvae models; null: the first")
+    alpha: NonNegativeFloat | None = Field(None, description="jmvae: weight of the divergences between posteriors")
+    mu: Share | None = Field(None, description="bivcca: weight of the first modality's bound")
     modalities: Annotated[dict[str, ModalitySpec], Field(min_length=1)]
+
+
+METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
+    "mvae": ("subsets", "reconstruct"),
+    "mvae-q": ("subsets", "reconstruct"),
+    "vae": ("target",),
+    "cvae": ("target",),
+    "bivcca": ("mu",),
+    "jmvae": ("alpha",),
+    "telbo": (),
+}
+"""Methods, and which options of a `ModelSpec` go with each; one left at null has the method's default."""
 
 
 class DataSpec(_Spec):
@@ -184,77 +191,6 @@ def parse(content: Mapping[str, Any], where: str) -> RunSpec:
         return RunSpec.model_validate(content)
     except PydanticError as error:
         raise SpecError(f"{where}: " + "; ".join(_in_words(fault) for fault in error.errors())) from None
-
-
-def build_model(spec: ModelSpec) -> MultimodalVAE:
-    """The model that a spec describes, with fresh parameters from torch's global generator.
-
-    Raises:
-        SpecError: where the parts do not fit, naming the place.
-    """
-    if spec.method not in METHODS:
-        raise SpecError(f"model.method: expected one of {', '.join(METHODS)}, got '{spec.method}'")
-    modalities = {name: _build_modality(name, part, spec.latent_dim) for name, part in spec.modalities.items()}
-    for name in spec.reconstruct if isinstance(spec.reconstruct, list) else ():
-        if name not in modalities:
-            raise SpecError(f"model.reconstruct: unknown modality '{name}'; there are {', '.join(modalities)}")
-    options = {"subsets": spec.subsets, "reconstruct": spec.reconstruct}
-    try:
-        return METHODS[spec.method](modalities, spec.latent_dim, **options)
-    except ValueError as error:
-        raise SpecError(f"model: {error}") from error
-
-
-def _build_modality(name: str, spec: ModalitySpec, latent_dim: int) -> Modality:
-    try:
-        likelihood = _build_likelihood(spec)
-        modality = Modality(
-            _build_encoder(spec, latent_dim),
-            Decoder(_build_decoder(spec, latent_dim, likelihood.num_parameters), likelihood),
-            latent_dim,
-            spec.weight,
-        )
-        if modality.shape != tuple(spec.shape):
-            raise ValueError(f"shape {tuple(spec.shape)} does not go with observations of shape {modality.shape}")
-        return modality
-    except (ValueError, RuntimeError, IndexError) as error:
-        raise SpecError(f"model.modalities.{name}: {error}") from error
-
-
-def _build_likelihood(spec: ModalitySpec) -> Any:
-    match spec.likelihood:
-        case BernoulliSpec():
-            return likelihoods.Bernoulli(spec.shape)
-        case PixelCrossEntropySpec():
-            return likelihoods.PixelCrossEntropy(spec.shape)
-        case CategoricalSpec(num_classes=num_classes):
-            return likelihoods.Categorical(num_classes)
-        case LocationScaleSpec(kind="normal", scale=scale):
-            return likelihoods.Normal(spec.shape, scale)
-        case LocationScaleSpec(scale=scale):
-            return likelihoods.Laplace(spec.shape, scale)
-
-
-def _build_encoder(spec: ModalitySpec, latent_dim: int) -> nn.Module:
-    options = spec.encoder.model_dump(exclude={"kind"})
-    match spec.encoder:
-        case MLPEncoderSpec():
-            return MLPEncoder(spec.shape, latent_dim, **options)
-        case ConvEncoderSpec():
-            return ConvEncoder(spec.shape, latent_dim, **options)
-        case EmbeddingEncoderSpec():
-            if not isinstance(spec.likelihood, CategoricalSpec):
-                raise ValueError("an embedding encoder reads categories; expected a categorical likelihood")
-            return EmbeddingEncoder(spec.likelihood.num_classes, latent_dim, **options)
-
-
-def _build_decoder(spec: ModalitySpec, latent_dim: int, num_parameters: int) -> nn.Module:
-    options = spec.decoder.model_dump(exclude={"kind"})
-    if isinstance(spec.decoder, MLPDecoderSpec):
-        return MLPDecoder(latent_dim, num_parameters, **options)
-    if math.prod(spec.shape) != num_parameters:
-        raise ValueError("a convolutional decoder gives one number a pixel; expected an image's likelihood")
-    return ConvDecoder(spec.shape, latent_dim, **options)
 
 
 def _in_words(fault: Any) -> str:

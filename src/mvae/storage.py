@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mvae.building import build_model
 from mvae.models import MultimodalVAE
-from mvae.specs import RunSpec, SpecError, build_model, parse
+from mvae.specs import RunSpec, SpecError, parse
 
 __all__ = [
     "CONFIG",

@@ -105,6 +105,9 @@ class Training(LightningModule):
         return annealed_beta(self.global_step, self.spec.annealing_epochs * len(self._order))
 
     def on_train_epoch_start(self) -> None:
+        self.model.enter_stage(
+            min(self.model.num_stages * self.current_epoch // self.spec.epochs, self.model.num_stages - 1)
+        )
         self._sums, self._batches = {}, 0
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -280,6 +283,7 @@ def train(
             if kept.exists():
                 state = torch.load(kept, weights_only=True, map_location="cpu")["state_dict"]
                 module.load_state_dict(state)
+            model.enter_stage(0)
             model.cpu().eval()
     return module.history, interrupted
 

@@ -139,7 +139,7 @@ def test_memory_stays_within_the_budget():
         import mvae
         from mvae.data.batch import Batch
         from mvae.experiments.recipes import resolve
-        from mvae.specs import build_model
+        from mvae.building import build_model
         torch.manual_seed(0)
         model = build_model(resolve("mnist", None, {}).model).eval()
         batch = Batch({"image": torch.rand(4, 1, 28, 28), "label": torch.arange(4)})

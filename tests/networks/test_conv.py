@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from mvae.building import build_model
 from mvae.experiments.recipes import resolve
 from mvae.networks.conv import ConvDecoder, ConvEncoder, feature_shapes
-from mvae.specs import build_model
 
 SMALL = ((4, 4, 2, 1), (6, 4, 2, 1))
 SIZES = [(28, 28), (50, 50), (64, 64), (33, 47)]

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
+from mvae.building import build_model
 from mvae.experiments.recipes import resolve
-from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
-from mvae.specs import build_model
+from mvae.networks.mlp import EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder
 
 
 def count(module):
@@ -90,7 +90,7 @@ def test_batch_normalisation_stands_before_each_activation():
 
 def test_without_options_there_is_neither_batch_normalisation_nor_dropout():
     kinds = {type(module) for module in (*MLPEncoder((3,), 2).modules(), *MLPDecoder(2, 3).modules())}
-    assert kinds == {MLPEncoder, MLPDecoder, nn.Sequential, nn.Linear, nn.SiLU}
+    assert kinds == {MLPEncoder, MLPDecoder, Flat, nn.Sequential, nn.Linear, nn.SiLU}
 
 
 @pytest.mark.parametrize(

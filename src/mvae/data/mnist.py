@@ -82,7 +82,9 @@ def read_idx(path: Path, num_dimensions: int) -> Tensor:
 
 
 def binarise(batch: Batch, generator: torch.Generator | None = None) -> Batch:
-    """Draw each pixel of `image` from the Bernoulli distribution whose mean is its grey value."""
+    """Draw each pixel of `image`, if there is one, from the Bernoulli distribution whose mean is its grey value."""
+    if "image" not in batch.values:
+        return batch
     grey = batch.values["image"]
     drawn = torch.rand(grey.shape, generator=generator, device=grey.device) < grey
     return Batch({**batch.values, "image": drawn.to(grey.dtype)}, batch.present)

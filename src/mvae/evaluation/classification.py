@@ -58,9 +58,10 @@ def classify(
         ValueError: if the target is not categorical or among `given`, on unknown names, or as `importance_draws` does.
     """
     names = tuple(n for n in model.names if n != target) if given is None else as_names(given)
-    modality = model.modalities.get(target)
+    modalities = model.modalities
+    modality = modalities.get(target)
     if modality is None or modality.num_classes is None:
-        known = ", ".join(n for n, m in model.modalities.items() if m.num_classes) or "none"
+        known = ", ".join(n for n, m in modalities.items() if m.num_classes) or "none"
         raise ValueError(f"target: expected a categorical modality of this model ({known}), got '{target}'")
     if target in names:
         raise ValueError(f"'{target}' cannot be both predicted and given")
@@ -73,10 +74,10 @@ def classify(
     scored = names if estimator == "importance" else ()
     mean = torch.zeros(len(batch), modality.num_classes, dtype=torch.float64)
     total = torch.full((len(batch),), -math.inf, dtype=torch.float64)  # log of the weights so far
-    draws = importance_draws(model, batch, scored, names, num_samples, seed, memory, progress, tempered=True)
-    for rows, z, log_weights in draws:
-        classes = modality.decoder(z).probs.double().cpu()  # [k, b, C]
-        weights = log_weights.cpu() if scored else torch.zeros(classes.shape[:2], dtype=torch.float64)
+    tempering = {name: part.weight for name, part in modalities.items()}
+    for draws in importance_draws(model, batch, scored, names, num_samples, seed, memory, progress):
+        rows, classes = draws.rows, modality.decoder(draws.z).probs.double().cpu()  # [k, b, C]
+        weights = (draws.log_weights(scored, tempering) if scored else torch.zeros_like(draws.log_ratio)).cpu()
         new = total[rows].logaddexp(weights.logsumexp(0))
         mean[rows] *= (total[rows] - new).exp().unsqueeze(-1)
         mean[rows] += torch.einsum("kb,kbc->bc", (weights - new).exp(), classes)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,15 @@ from mvae.data.batch import Batch
 from mvae.data.loading import seed_of
 from mvae.models import MultimodalVAE, as_names
 
-__all__ = ["LogLikelihood", "importance_draws", "log_likelihood"]
+__all__ = [
+    "Draws",
+    "LogLikelihood",
+    "LogMoments",
+    "conditional",
+    "importance_draws",
+    "log_likelihood",
+    "marginal_likelihoods",
+]
 
 GIBIBYTE = 2**30
 LARGEST_CALL = 2**15
@@ -72,6 +80,7 @@ def log_likelihood(
 
     With `given`, this estimate of log p(targets, given) minus one of log p(given): by importance sampling from
     q(z | given), or from the prior, :math:`\log \tfrac 1 K \sum_k p(x_G \mid z_k)`, as the paper does (section 5).
+    A model of p(targets | given) itself, the CVAE, needs no second term: its own p(x_T | z, x_G) stands in w_k.
     Modality weights play no part. The random numbers of a row depend on the seed and its place only, so
     that the answer is the same, up to rounding, whatever the memory allows.
 
@@ -96,60 +105,134 @@ def log_likelihood(
         ValueError: on unknown or repeated names, no target, a value outside its support, or fewer than 2 samples.
     """
     targets, given = as_names(targets), as_names(given)
-    scored = targets + given
-    proposal = scored if proposal is None else as_names(proposal)
-    if not targets or len(set(scored)) < len(scored):
+    if not targets or len({*targets, *given}) < len(targets + given):
         raise ValueError(f"expected targets and given to name each modality at most once, got {targets} and {given}")
     if denominator not in ("importance", "prior"):
         raise ValueError(f"denominator: expected 'importance' or 'prior', got '{denominator}'")
-    joint = _marginal(model, batch, scored, proposal, num_samples, seed, memory, progress)
-    value, error = joint.value, joint.standard_error
-    if given:
-        behind = given if denominator == "importance" else ()
-        count = denominator_samples or num_samples
-        marginal = _marginal(model, batch, given, behind, count, seed_of(seed, 1), memory, progress)
-        value = value - marginal.value.nan_to_num(0.0)  # nothing given: log p() = 0
-        error = (error.square() + marginal.standard_error.nan_to_num(0.0).square()).sqrt()
-    has_target = batch.presence(targets).any(1).cpu()
-    value = value.where(has_target, math.nan)
-    return LogLikelihood(
-        value, error, joint.log_weight_variance, joint.effective_sample_size, joint.proposal, num_samples
+    for name in model.conditions:
+        if name not in given:
+            raise ValueError(f"this model has a likelihood given {', '.join(model.conditions)} only; add it to `given`")
+    proposal = targets + given if proposal is None else as_names(proposal)
+    known = tuple(name for name in given if name not in model.conditions)
+    (joint,) = marginal_likelihoods(
+        model, batch, [targets + known], proposal, num_samples, seed=seed, memory=memory, progress=progress
     )
+    if known:
+        behind = known if denominator == "importance" else ()
+        count, other = denominator_samples or num_samples, seed_of(seed, 1)
+        (marginal,) = marginal_likelihoods(
+            model, batch, [known], behind, count, seed=other, memory=memory, progress=progress
+        )
+        joint = conditional(joint, marginal)
+    has_target = batch.presence(targets).any(1).cpu()
+    return replace(joint, value=joint.value.where(has_target, math.nan))
 
 
-def _marginal(
+def conditional(joint: LogLikelihood, marginal: LogLikelihood) -> LogLikelihood:
+    """log p(targets | given) from estimates of log p(targets, given) and log p(given), drawn independently.
+
+    Returns:
+        Their difference; variance, effective sample size and proposal are those of `joint`.
+    """
+    value = joint.value - marginal.value.nan_to_num(0.0)  # nothing given: log p() = 0
+    error = (joint.standard_error.square() + marginal.standard_error.nan_to_num(0.0).square()).sqrt()
+    return replace(joint, value=value, standard_error=error)
+
+
+@torch.inference_mode()
+def marginal_likelihoods(
     model: MultimodalVAE,
     batch: Batch,
-    scored: tuple[str, ...],
+    targets: Sequence[tuple[str, ...]],
     proposal: tuple[str, ...],
-    num_samples: int,
-    seed: int,
-    memory: int,
-    progress: bool,
-) -> LogLikelihood:
-    total, squares = torch.full((2, len(batch)), -math.inf, dtype=torch.float64)  # of log w and of log w^2
-    shift = torch.zeros(len(batch), dtype=torch.float64)
-    first, second = torch.zeros(2, len(batch), dtype=torch.float64)  # moments of log w - shift
-    for rows, _, weights in importance_draws(model, batch, scored, proposal, num_samples, seed, memory, progress):
-        log_weights = weights.cpu()
-        shift[rows] = torch.where(total[rows].isinf(), log_weights[0], shift[rows])
-        total[rows] = total[rows].logaddexp(log_weights.logsumexp(0))
-        squares[rows] = squares[rows].logaddexp((2 * log_weights).logsumexp(0))
-        first[rows] += (log_weights - shift[rows]).sum(0)
-        second[rows] += (log_weights - shift[rows]).square().sum(0)
-    size = (2 * total - squares).exp()
-    columns = torch.stack(
-        [
-            total - math.log(num_samples),
+    num_samples: int = 1000,
+    *,
+    seed: int = 0,
+    memory: int = GIBIBYTE,
+    progress: bool = False,
+) -> list[LogLikelihood]:
+    """log p(x_T) for several sets of targets T, from the same draws: each modality is decoded once.
+
+    Args:
+        model: any model.
+        batch: B rows.
+        targets: sets of names to score.
+        proposal: names that the proposal is given.
+        num_samples: K.
+        seed: as `log_likelihood`.
+        memory: as `log_likelihood`.
+        progress: as `log_likelihood`.
+
+    Returns:
+        For each set what `log_likelihood` gives for it alone.
+
+    Raises:
+        ValueError: as `importance_draws`.
+    """
+    scored = tuple(dict.fromkeys(name for names in targets for name in names))
+    moments = [LogMoments(len(batch)) for _ in targets]
+    for draws in importance_draws(model, batch, scored, proposal, num_samples, seed, memory, progress):
+        for moment, names in zip(moments, targets, strict=True):
+            moment.add(draws.rows, draws.log_weights(names))
+    estimates = []
+    for moment, names in zip(moments, targets, strict=True):
+        absent = ~batch.presence(names).any(1).cpu()
+        value, error, variance, size = (x.masked_fill(absent, math.nan) for x in moment.columns(num_samples))
+        estimates.append(LogLikelihood(value, error, variance, size, proposal, num_samples))
+    return estimates
+
+
+class LogMoments:
+    """Running sums over draws of log weights w, row by row, from which an estimate and its quality come.
+
+    Args:
+        num_rows: B.
+    """
+
+    def __init__(self, num_rows: int) -> None:
+        self.total, self.squares = torch.full((2, num_rows), -math.inf, dtype=torch.float64)  # log of sums of w, w^2
+        self.shift = torch.zeros(num_rows, dtype=torch.float64)
+        self.first, self.second = torch.zeros(2, num_rows, dtype=torch.float64)  # moments of log w - shift
+
+    def add(self, rows: slice, log_weights: Tensor) -> None:
+        """Take in `[k, b]` draws of these rows."""
+        log_weights = log_weights.cpu()
+        self.shift[rows] = torch.where(self.total[rows].isinf(), log_weights[0], self.shift[rows])
+        self.total[rows] = self.total[rows].logaddexp(log_weights.logsumexp(0))
+        self.squares[rows] = self.squares[rows].logaddexp((2 * log_weights).logsumexp(0))
+        self.first[rows] += (log_weights - self.shift[rows]).sum(0)
+        self.second[rows] += (log_weights - self.shift[rows]).square().sum(0)
+
+    def columns(self, num_samples: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Value, standard error, log-weight variance and effective sample size of each row."""
+        size = (2 * self.total - self.squares).exp()
+        return (
+            self.total - math.log(num_samples),
             ((num_samples / size - 1).clamp_min(0) / (num_samples - 1)).sqrt(),
-            (second - first.square() / num_samples).clamp_min(0) / (num_samples - 1),
+            (self.second - self.first.square() / num_samples).clamp_min(0) / (num_samples - 1),
             size,
-        ]
-    )
-    absent = ~batch.presence(scored).any(1).cpu()
-    columns[:, absent] = math.nan
-    value, error, variance, size = columns
-    return LogLikelihood(value, error, variance, size, proposal, num_samples)
+        )
+
+
+class Draws(NamedTuple):
+    """Some draws for some rows."""
+
+    rows: slice
+    """Which b rows of the batch."""
+    z: Tensor
+    """`[k, b, D]`"""
+    log_ratio: Tensor
+    """log p(z) - log q(z | proposal), `[k, b]`, float64."""
+    log_likelihood: dict[str, Tensor]
+    """log p(x_i | z) of each scored modality, `[k, b]`, 0 where absent."""
+
+    def log_weights(self, names: Iterable[str], weights: Mapping[str, float] | None = None) -> Tensor:
+        """log p(x_names, z) - log q(z | proposal), `[k, b]`, float64; likelihoods raised to `weights` where given."""
+        total = self.log_ratio.clone()
+        for name in names:
+            if name in self.log_likelihood:
+                total += self.log_likelihood[name] * (1.0 if weights is None else weights[name])
+        return total
 
 
 @torch.inference_mode()
@@ -162,23 +245,21 @@ def importance_draws(
     seed: int = 0,
     memory: int = GIBIBYTE,
     progress: bool = False,
-    tempered: bool = False,
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Draw z from q(z | proposal) for each row and weigh it: p(scored, z) / q(z | proposal).
+) -> Iterator[Draws]:
+    """Draw z from q(z | proposal) for each row, and score modalities under it.
 
     Args:
         model: any model.
         batch: B rows.
-        scored: names whose likelihood is part of the weight, where present.
+        scored: names whose likelihood is wanted, where present.
         proposal: names that the proposal is given, where present.
         num_samples: K, at least 2.
         seed: of the draws.
         memory: what the samples may take, in bytes.
         progress: show a bar.
-        tempered: raise each modality's likelihood to its weight lambda, as training does (Eq. 2).
 
     Yields:
-        Piece by piece: a slice of b rows, some of their draws `[k, b, D]`, and their log weights `[k, b]`, float64.
+        Piece by piece all draws of all rows.
 
     Raises:
         ValueError: on an unknown name, a value outside its support, or fewer than 2 samples.
@@ -188,7 +269,9 @@ def importance_draws(
     for name in (*scored, *proposal):
         if name not in model.names:
             raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.names)}")
-    batch, modalities = model.checked(batch), model.modalities
+        if name in scored and name not in model.modalities:
+            raise ValueError(f"this model is given '{name}' and has no likelihood of it")
+    batch = model.checked(batch)
     table = torch.tensor([[name in scored for name in model.names]])
     at_once = min(LARGEST_CALL, max(1, memory // _bytes_per_draw(model, scored)))
     rows_at_once = max(1, at_once // min(num_samples, NOISE_BLOCK))
@@ -209,10 +292,8 @@ def importance_draws(
                     z = posterior.mean + posterior.stddev * piece
                     # log p(z) - log q(z | .): the constants cancel
                     ratio = 0.5 * (piece.double().square() - z.double().square()) + posterior.stddev.double().log()
-                    log_weights = ratio.sum(-1)
-                    for name, _, values in model.log_likelihoods(some, z, table.expand(len(z), -1)):
-                        log_weights += values * (modalities[name].weight if tempered else 1.0)
-                    yield rows, z, log_weights
+                    likelihoods = model.log_likelihoods(some, z, table.expand(len(z), -1))
+                    yield Draws(rows, z, ratio.sum(-1), {name: values for name, _, values in likelihoods})
             bar.update(len(some))
 
 
@@ -232,7 +313,7 @@ def _bytes_per_draw(model: MultimodalVAE, names: tuple[str, ...]) -> int:
 
         hooks = [module.register_forward_hook(record) for module in modality.decoder.modules()]
         try:
-            modality.decoder(torch.zeros(2, model.latent_dim, device=model.device))
+            modality.decoder(torch.zeros(2, model.latent_dim + modality.condition_width, device=model.device))
         finally:
             for hook in hooks:
                 hook.remove()

@@ -24,22 +24,24 @@ def evaluate(
 
     Args:
         model: any model.
-        rows: held-out rows, best complete ones.
+        rows: held-out rows, best complete ones; modalities that the model does not know are left out.
         num_samples: importance samples of the log-likelihoods.
         seed: of the draws.
         progress: show bars.
 
     Returns:
-        `log_likelihood`: per set of targets the average row in nats, its standard error over rows, the Monte Carlo
-        error of that average, the mean variance of the log weights and the mean effective sample size.
+        `log_likelihood`: per set of targets (given the model's conditions, if it has any) the average row in nats, its
+        standard error over rows, the Monte Carlo error of that average, the mean variance of the log weights and the
+        mean effective sample size.
         `accuracy`: per categorical modality the share of rows predicted right, with a 95 % interval.
     """
-    everything = model.names if len(model.names) > 1 else ()
-    targets = [(name,) for name in model.names] + ([everything] if everything else [])
+    rows = rows.only([name for name in rows.values if name in model.names])
+    modalities = model.modalities
+    targets = [(name,) for name in modalities] + ([tuple(modalities)] if len(modalities) > 1 else [])
     names = [
         name
-        for name, modality in model.modalities.items()
-        if modality.num_classes and len(model.names) > 1 and name in rows.values and rows.present[name].any()
+        for name, modality in modalities.items()
+        if modality.num_classes and len(modalities) > 1 and name in rows.values and rows.present[name].any()
     ]
     return {
         "rows": len(rows),
@@ -53,14 +55,16 @@ def evaluate(
 def _score(
     model: MultimodalVAE, rows: Batch, targets: Sequence[str], num_samples: int, seed: int, progress: bool
 ) -> dict[str, Any]:
-    estimate = log_likelihood(model, rows, targets, num_samples=num_samples, seed=seed, progress=progress)
+    estimate = log_likelihood(
+        model, rows, targets, model.conditions, num_samples=num_samples, seed=seed, progress=progress
+    )
+    question = {"targets": list(targets), "given": list(model.conditions), "proposal": list(estimate.proposal)}
     scored = ~estimate.value.isnan()
     value, count = estimate.value[scored], int(scored.sum())
     if not count:
-        return {"targets": list(targets), "proposal": list(estimate.proposal), "rows": 0}
+        return {**question, "rows": 0}
     return {
-        "targets": list(targets),
-        "proposal": list(estimate.proposal),
+        **question,
         "nats": value.mean().item(),
         "standard_error": (value.std() / math.sqrt(count)).item() if count > 1 else None,
         "monte_carlo_error": (estimate.standard_error[scored].square().sum().sqrt() / count).item(),

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from mvae.specs import RunSpec, SpecError, parse
+from mvae.specs import METHOD_OPTIONS, RunSpec, SpecError, parse
 
 __all__ = ["merge", "read_config", "recipe", "resolve"]
 
@@ -32,7 +32,8 @@ def resolve(
 ) -> RunSpec:
     """What a run will do: the source's recipe, changed by a config, changed by single options.
 
-    Where `epochs` changes and `annealing_epochs` does not, annealing keeps its share of the epochs.
+    Where `epochs` changes and `annealing_epochs` does not, annealing keeps its share of the epochs. What a recipe
+    chose for its own method (that method's options, shares of each batch, completion) goes where the method changes.
 
     Args:
         source: a source's name; None where `config` says all.
@@ -44,8 +45,13 @@ def resolve(
     """
     where = "the options"
     content = recipe(source) if source is not None else {}
+    changes: dict[str, Any] = {}
     if config is not None:
         changes, where = (dict(config), "config") if isinstance(config, Mapping) else (read_config(config), str(config))
+    method = options.get(("model", "method")) or _at(changes, "model", "method")
+    if content and method:
+        content = _for_method(content, method)
+    if config is not None:
         training = changes.get("training")
         if isinstance(training, Mapping) and "annealing_epochs" not in training:
             content = merge(content, _annealing(content, training.get("epochs")))
@@ -94,6 +100,18 @@ def _at(content: Any, *place: str) -> Any:
     for key in place:
         content = content.get(key, {}) if isinstance(content, Mapping) else {}
     return content
+
+
+def _for_method(content: dict[str, Any], method: Any) -> dict[str, Any]:
+    """A recipe for another method than its own."""
+    model, training = content["model"], content["training"]
+    if method == model["method"]:
+        return content
+    others = {name for names in METHOD_OPTIONS.values() for name in names} - set(METHOD_OPTIONS.get(method, ()))
+    return content | {
+        "model": {key: value for key, value in model.items() if key not in others},
+        "training": {key: value for key, value in training.items() if key not in ("shares", "completion", "sharpness")},
+    }
 
 
 def _nested(place: tuple[str, ...], value: Any) -> dict[str, Any]:

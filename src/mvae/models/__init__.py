@@ -1,9 +1,35 @@
 """The models, one file each, and their registry."""
 
 from mvae.models.base import MultimodalVAE, Objective, as_names
+from mvae.models.bivcca import BiVCCA
+from mvae.models.cvae import CVAE
+from mvae.models.jmvae import JMVAE
 from mvae.models.mvae import MVAE
+from mvae.models.mvae_q import MVAEQ
+from mvae.models.telbo import TELBO
+from mvae.models.vae import VAE
 
-__all__ = ["METHODS", "MVAE", "MultimodalVAE", "Objective", "as_names"]
+__all__ = [
+    "CVAE",
+    "JMVAE",
+    "METHODS",
+    "MVAE",
+    "MVAEQ",
+    "TELBO",
+    "VAE",
+    "BiVCCA",
+    "MultimodalVAE",
+    "Objective",
+    "as_names",
+]
 
-METHODS: dict[str, type[MultimodalVAE]] = {"mvae": MVAE}
+METHODS: dict[str, type[MultimodalVAE]] = {
+    "mvae": MVAE,
+    "mvae-q": MVAEQ,
+    "vae": VAE,
+    "cvae": CVAE,
+    "bivcca": BiVCCA,
+    "jmvae": JMVAE,
+    "telbo": TELBO,
+}
 """Methods by the name that `mvae fit --method` takes."""

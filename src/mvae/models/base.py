@@ -13,7 +13,7 @@ from torch.distributions import Distribution, Normal
 
 from mvae.data.batch import Batch
 from mvae.experts import Experts, kl_to_prior, product_of_experts
-from mvae.modality import Modality
+from mvae.modality import Modality, Variable
 
 __all__ = ["MultimodalVAE", "Objective", "as_names"]
 
@@ -24,48 +24,65 @@ class Objective(NamedTuple):
     loss: Tensor
     """Scalar: minus the mean over the batch of each row's summed terms."""
     terms: Tensor
-    """`[S, B]`, the weighted ELBO terms; those that a row does not train are 0."""
+    """`[S, B]`, the weighted terms of the objective; those that a row does not train are 0."""
     log_likelihood: dict[str, Tensor]
     """For each modality, the unweighted log p(x_i | z) of the terms that reconstruct it, `[S_i, B]`, 0 where absent;
-    its first row belongs to the joint term."""
+    the terms in their order."""
     kl: Tensor
-    """`[S, B]`, the divergence of each term's posterior from the prior."""
-
-    @property
-    def elbo(self) -> Tensor:
-        """`[B]`: the joint term with beta = 1 and every lambda = 1, a lower bound on log p(everything present)."""
-        return sum((values[0] for values in self.log_likelihood.values()), start=-self.kl[0])
+    """`[S', B]`, the divergence from the prior of each posterior that z was drawn from, in the order of the terms."""
+    elbo: Tensor
+    """`[B]`: the first term with beta = 1 and every lambda = 1, a lower bound on the log-likelihood of what it
+    reconstructs."""
 
 
 class MultimodalVAE(nn.Module, ABC):
     """A joint distribution p(z) prod_i p(x_i | z) over modalities, z ~ N(0, I), with an inference network.
 
-    A method is a subclass that says what it minimises (`loss`) and, where its posterior is no product of experts,
-    overrides `posterior`.
+    A method is a subclass that says what it minimises (`loss`) and, where its posterior is no product of experts with
+    the prior, overrides `posteriors`.
 
     Args:
-        modalities: name to `Modality`, in the order in which tables list them.
+        modalities: name to `Modality`, in the order in which tables list them. A `Condition` among them is a modality
+            that the model is given and has no distribution of.
         latent_dim: D, the dimension of z.
 
     Raises:
         ValueError: if there is no modality or a modality was built for another D.
     """
 
-    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int) -> None:
+    num_stages = 1
+    """Into how many parts, of equally many epochs, the method's training falls."""
+
+    def __init__(self, modalities: Mapping[str, Variable], latent_dim: int) -> None:
         super().__init__()
         if not modalities:
             raise ValueError("a model needs at least one modality")
         for name, modality in modalities.items():
-            if modality.latent_dim != latent_dim:
+            if isinstance(modality, Modality) and modality.latent_dim != latent_dim:
                 raise ValueError(f"modality '{name}' has latent_dim {modality.latent_dim}, the model {latent_dim}")
         self.names = tuple(modalities)
         self.latent_dim = latent_dim
         self._modalities = nn.ModuleDict({_module_name(name): modality for name, modality in modalities.items()})
 
     @property
-    def modalities(self) -> dict[str, Modality]:
-        """The modalities by name."""
+    def variables(self) -> dict[str, Variable]:
+        """All that the model reads, by name: modalities and conditions."""
         return dict(zip(self.names, self._modalities.values(), strict=True))  # type: ignore[arg-type]
+
+    @property
+    def modalities(self) -> dict[str, Modality]:
+        """The modalities by name: what the model has a distribution of."""
+        return {name: variable for name, variable in self.variables.items() if isinstance(variable, Modality)}
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of what the model must be given, e.g. the CVAE's label."""
+        return tuple(name for name, variable in self.variables.items() if not isinstance(variable, Modality))
+
+    @property
+    def inference_networks(self) -> list[nn.Module]:
+        """The networks behind q(z | .), whose parameters the paper's Table 1 counts."""
+        return [modality.encoder for modality in self.modalities.values()]
 
     @property
     def device(self) -> torch.device:
@@ -80,6 +97,13 @@ class MultimodalVAE(nn.Module, ABC):
             batch: B rows; modalities may be absent in any pattern.
             beta: weight of the KL terms (Eq. 1), annealed from 0 to 1 in training.
         """
+
+    def enter_stage(self, stage: int) -> None:
+        """Get ready for a stage of training, counted from 0; called at the start of each epoch."""
+
+    def usable(self, batch: Batch) -> Tensor:
+        """Which rows `[B]` this method learns from: those that have anything, unless it says otherwise."""
+        return batch.presence(self.names).any(1)
 
     # Inference
 
@@ -112,8 +136,20 @@ class MultimodalVAE(nn.Module, ABC):
         table = batch.presence(self.names) & torch.tensor(present, device=batch.device)
         return Experts(torch.stack(means), torch.stack(log_variances), table)
 
+    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
+        """q(z | X_s) of many subsets at once: the product of their experts and the prior (paper, Eq. 4).
+
+        Args:
+            batch: B rows.
+            subsets: boolean `[S, N]`. What a row lacks counts as left out; a row left with nothing gets the prior.
+
+        Returns:
+            Mean and log variance, each `[S, B, D]`.
+        """
+        return product_of_experts(*self._experts(batch, subsets))
+
     def posterior(self, batch: Batch | Mapping[str, object], given: str | Iterable[str] | None = None) -> Normal:
-        """q(z | what is given and present): the product of these experts and the prior (paper, Eq. 4).
+        """q(z | what is given and present).
 
         Args:
             batch: B rows, or a mapping of values as `generate` takes it.
@@ -126,9 +162,8 @@ class MultimodalVAE(nn.Module, ABC):
             ValueError: on an unknown name, or a value outside its likelihood's support.
         """
         batch = self.checked(batch)
-        mean, log_variance, present = self.encode(batch, given)
-        everything = torch.ones(1, len(self.names), dtype=torch.bool)
-        (mean,), (log_variance,) = product_of_experts(mean, log_variance, everything, present)
+        given = self.names if given is None else self._known(given)
+        (mean,), (log_variance,) = self.posteriors(batch, torch.tensor([[name in given for name in self.names]]))
         return Normal(mean, (0.5 * log_variance).exp(), validate_args=False)
 
     # Generation
@@ -144,7 +179,26 @@ class MultimodalVAE(nn.Module, ABC):
             Name to a Distribution whose batch shape is that of z without its last dimension.
         """
         modalities = self.modalities
-        return {name: modalities[name].decoder(z) for name in self._known(self.names if names is None else names)}
+        return {name: modalities[name].decoder(z) for name in self._modelled(names)}
+
+    @torch.no_grad()
+    def draw_latent(self, given: Batch | Mapping[str, object] | None = None, num_samples: int = 1) -> Tensor:
+        """Draw z given some modalities, or from the prior where None.
+
+        Args:
+            given: as for `generate`.
+            num_samples: draws for each row.
+
+        Returns:
+            `[num_samples, B, D]`, as `decode` takes it: in a model with conditions, theirs stand beside z.
+
+        Raises:
+            ValueError: as `generate`.
+        """
+        if given is None:
+            return self._decoder_input(None, torch.randn(num_samples, 1, self.latent_dim, device=self.device))
+        batch = self.checked(given)
+        return self._decoder_input(batch, self.posterior(batch).sample((num_samples,)))
 
     @torch.no_grad()
     def generate(
@@ -169,12 +223,8 @@ class MultimodalVAE(nn.Module, ABC):
         Raises:
             ValueError: on an unknown name, or a given value outside its likelihood's support.
         """
-        if given is None:
-            z = torch.randn(num_samples, 1, self.latent_dim, device=self.device)
-        else:
-            z = self.posterior(given).sample((num_samples,))
         drawn = {}
-        for name, distribution in self.decode(z, names).items():
+        for name, distribution in self.decode(self.draw_latent(given, num_samples), names).items():
             centre = "mode" if self.modalities[name].num_classes else "mean"
             drawn[name] = getattr(distribution, centre) if mean else distribution.sample()
         return drawn
@@ -198,8 +248,9 @@ class MultimodalVAE(nn.Module, ABC):
             For each modality that some term reconstructs: its name, those terms `[S_i]` (ascending), and the values
             `[S_i, B]`, 0 where the modality is absent or the term does not count.
         """
-        for index, (name, modality) in enumerate(self.modalities.items()):
-            terms = reconstruct[:, index].nonzero().flatten().to(z.device)
+        z = self._decoder_input(batch, z)
+        for name, modality in self.modalities.items():
+            terms = reconstruct[:, self.names.index(name)].nonzero().flatten().to(z.device)
             present = batch.rows(name)
             if not len(terms) or (present is not None and not len(present)):
                 continue
@@ -212,20 +263,46 @@ class MultimodalVAE(nn.Module, ABC):
             some = modality.decoder(drawn[term, row]).log_prob(batch.values[name][row])
             yield name, terms, some.new_zeros(len(terms), len(batch)).index_put((term, row), some)
 
+    def evidence(
+        self,
+        batch: Batch,
+        posteriors: tuple[Tensor, Tensor],
+        reconstruct: Tensor,
+        counts: Tensor | None = None,
+        beta: float = 1.0,
+    ) -> Objective:
+        """The ELBO terms of Eq. 2 under given posteriors, one draw of z each.
+
+        Args:
+            batch: B rows.
+            posteriors: mean and log variance of q(z | .), each `[S, B, D]`.
+            reconstruct: boolean `[S, N]`, which modalities each term reconstructs.
+            counts: boolean `[S, B]`, which terms count for which row; all where None.
+            beta: weight of the KL terms.
+        """
+        mean, log_variance = posteriors
+        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        kl = kl_to_prior(mean, log_variance)
+        terms, elbo = -beta * kl, -kl[0]
+        modalities, log_likelihood = self.modalities, {}
+        for name, rows, values in self.log_likelihoods(batch, z, reconstruct, counts):
+            terms = terms.index_add(0, rows, modalities[name].weight * values)
+            elbo = elbo + values[0] if reconstruct[0, self.names.index(name)] else elbo
+            log_likelihood[name] = values
+        if counts is not None:
+            terms = torch.where(counts, terms, 0.0)
+        return Objective(-terms.sum(0).mean(), terms, log_likelihood, kl, elbo)
+
     def elbo(self, batch: Batch) -> Tensor:
         """One-sample estimate of the ELBO of everything present: beta = 1, every lambda = 1 (paper, Eq. 2).
+
+        Training keeps the epoch whose validation rows have the highest.
 
         Returns:
             `[B]`, in nats.
         """
-        mean, log_variance, present = self.encode(batch)
         everything = torch.ones(1, len(self.names), dtype=torch.bool)
-        mean, log_variance = product_of_experts(mean, log_variance, everything, present)
-        z = Normal(mean, (0.5 * log_variance).exp(), validate_args=False).rsample()
-        bound = -kl_to_prior(mean, log_variance)[0]
-        for _, _, values in self.log_likelihoods(batch, z, everything):
-            bound = bound + values[0]
-        return bound
+        return self.evidence(batch, self.posteriors(batch, everything), everything).elbo
 
     def check(self, batch: Batch) -> None:
         """Refuse a batch this model cannot read.
@@ -236,7 +313,7 @@ class MultimodalVAE(nn.Module, ABC):
         self._known(batch.values)
         for name, values in batch.values.items():
             rows = batch.rows(name)
-            self.modalities[name].check(name, values if rows is None else values[rows], rows)
+            self.variables[name].check(name, values if rows is None else values[rows], rows)
 
     def checked(self, given: Batch | Mapping[str, object]) -> Batch:
         """The door: a batch that this model can read, on its device and in the types its networks take.
@@ -252,16 +329,52 @@ class MultimodalVAE(nn.Module, ABC):
             given = Batch.of({name: self._rows_of(name, value) for name, value in given.items()})
         given = given.to(self.device)
         self.check(given)
-        modalities = self.modalities
-        return Batch({name: modalities[name].as_read(value) for name, value in given.values.items()}, given.present)
+        variables = self.variables
+        return Batch({name: variables[name].as_read(value) for name, value in given.values.items()}, given.present)
+
+    def _decoder_input(self, batch: Batch | None, z: Tensor) -> Tensor:
+        """What the decoders take: z, and in a model with conditions those of each row beside it."""
+        return z
+
+    def _complete(self, batch: Batch) -> Batch:
+        """The rows that have everything, which is all that some methods learn from."""
+        whole = batch.presence(self.names).all(1)
+        if not whole.any():
+            raise ValueError(f"{type(self).__name__} learns from rows with {', '.join(self.names)}; the batch has none")
+        return batch if whole.all() else batch[whole]
+
+    def _expect_two(self) -> None:
+        if len(self.names) != 2:
+            raise ValueError(
+                f"{type(self).__name__} has two modalities, got {', '.join(self.names)}; a network for each subset of"
+                " more would be needed (the MVAE needs none)"
+            )
+
+    def _experts(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """What products of experts take: means, log variances, subsets and presence, None where rows are whole."""
+        used = [name for name, some in zip(self.names, subsets.any(0).tolist(), strict=True) if some]
+        mean, log_variance, present = self.encode(batch, used)
+        whole = all(batch.rows(name) is None for name in self.names) and len(used) == len(self.names)
+        return mean, log_variance, subsets, None if whole else present
 
     def _rows_of(self, name: str, value: object) -> object:
         """One observation becomes a batch of one; a sequence of observations stays."""
-        shape = self.modalities[name].shape
+        shape = self.variables[name].shape
         if isinstance(value, Sequence) and not isinstance(value, str):
             return value
         tensor = torch.as_tensor(value)
         return tensor.unsqueeze(0) if tuple(tensor.shape) == shape else tensor
+
+    def _modelled(self, names: str | Iterable[str] | None) -> tuple[str, ...]:
+        modalities = self.modalities
+        if names is None:
+            return tuple(modalities)
+        for name in self._known(names):
+            if name not in modalities:
+                raise ValueError(
+                    f"'{name}' is what this model is given; it has a distribution of {', '.join(modalities)}"
+                )
+        return as_names(names)
 
     def _known(self, names: str | Iterable[str]) -> tuple[str, ...]:
         names = as_names(names)

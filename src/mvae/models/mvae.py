@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 
 from mvae.data.batch import Batch
-from mvae.experts import kl_to_prior, product_of_experts
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective
 from mvae.subsets import distinct_terms, draw_subsets
@@ -60,18 +59,6 @@ class MVAE(MultimodalVAE):
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
         given = draw_subsets(len(self.names), self.subsets)
-        reconstruct = given | self._always
-        mean, log_variance, present = self.encode(batch)
         complete = all(batch.rows(name) is None for name in self.names)
-        counts = None if complete else distinct_terms(given, present)
-        mean, log_variance = product_of_experts(mean, log_variance, given, None if complete else present)
-        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        kl = kl_to_prior(mean, log_variance)
-        terms = -beta * kl
-        modalities, log_likelihood = self.modalities, {}
-        for name, rows, values in self.log_likelihoods(batch, z, reconstruct, counts):
-            terms = terms.index_add(0, rows, modalities[name].weight * values)
-            log_likelihood[name] = values
-        if counts is not None:
-            terms = torch.where(counts, terms, 0.0)
-        return Objective(-terms.sum(0).mean(), terms, log_likelihood, kl)
+        counts = None if complete else distinct_terms(given, batch.presence(self.names))
+        return self.evidence(batch, self.posteriors(batch, given), given | self._always, counts, beta)

@@ -5,12 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["ConvDecoder", "ConvEncoder"]
+from mvae.networks.mlp import dense_layers
+
+__all__ = ["ConvDecoder", "ConvEncoder", "conv_features"]
 
 Layer = tuple[int, int, int, int]
 """Channels, kernel size, stride, padding."""
+
+
+def conv_features(shape: Sequence[int], layers: Sequence[Layer], batch_norm: bool = False) -> nn.Sequential:
+    """Convolutions without bias, each followed by swish, flattened; batch normalisation after each but the first."""
+    sizes = feature_shapes(shape, layers)
+    modules: list[nn.Module] = []
+    for index, (channels, kernel, stride, padding) in enumerate(layers):
+        modules.append(nn.Conv2d(sizes[index][0], channels, kernel, stride, padding, bias=False))
+        modules += [nn.BatchNorm2d(channels)] if batch_norm and index else []
+        modules.append(nn.SiLU())
+    return nn.Sequential(*modules, nn.Flatten())
 
 
 class ConvEncoder(nn.Module):
@@ -25,6 +39,7 @@ class ConvEncoder(nn.Module):
         hidden: width of the hidden layer.
         batch_norm: batch normalisation after each convolution but the first.
         dropout: share of the hidden layer's outputs dropped in training.
+        condition_width: C; `[B, C]` more numbers beside the convolutions' flattened features.
 
     Raises:
         ValueError: if a convolution does not fit the image.
@@ -38,21 +53,18 @@ class ConvEncoder(nn.Module):
         hidden: int = 512,
         batch_norm: bool = False,
         dropout: float = 0.0,
+        condition_width: int = 0,
     ) -> None:
         super().__init__()
-        sizes = feature_shapes(shape, layers)
-        modules: list[nn.Module] = []
-        for index, (channels, kernel, stride, padding) in enumerate(layers):
-            modules.append(nn.Conv2d(sizes[index][0], channels, kernel, stride, padding, bias=False))
-            modules += [nn.BatchNorm2d(channels)] if batch_norm and index else []
-            modules.append(nn.SiLU())
-        modules += [nn.Flatten(), nn.Linear(math.prod(sizes[-1]), hidden), nn.SiLU()]
-        modules += [nn.Dropout(dropout)] if dropout else []
-        self.layers = nn.Sequential(*modules)
+        self.features = conv_features(shape, layers, batch_norm)
+        width = math.prod(feature_shapes(shape, layers)[-1]) + condition_width
+        self.layers = dense_layers(width, [hidden], dropout=dropout)
         self.head = nn.Linear(hidden, 2 * latent_dim)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = self.head(self.layers(x)).chunk(2, -1)
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        features = self.features(x)
+        features = features if condition is None else torch.cat([features, condition], -1)
+        mean, log_variance = self.head(self.layers(features)).chunk(2, -1)
         return mean, log_variance
 
 

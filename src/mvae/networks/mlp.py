@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["EmbeddingEncoder", "MLPDecoder", "MLPEncoder"]
+__all__ = ["EmbeddingEncoder", "Flat", "MLPDecoder", "MLPEncoder", "dense_layers"]
 
 
 def dense_layers(width: int, hidden: Sequence[int], batch_norm: bool = False, dropout: float = 0.0) -> nn.Sequential:
@@ -20,6 +21,13 @@ def dense_layers(width: int, hidden: Sequence[int], batch_norm: bool = False, dr
     return nn.Sequential(*layers)
 
 
+class Flat(nn.Module):
+    """Observations of any shape to `[B, width]`; a single number becomes one column."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(-1).flatten(1)
+
+
 class MLPEncoder(nn.Module):
     """Flattened numbers to a Gaussian expert. MNIST in the paper: `hidden=(512, 512)`.
 
@@ -29,6 +37,7 @@ class MLPEncoder(nn.Module):
         hidden: widths of the hidden layers.
         batch_norm: batch normalisation before each activation.
         dropout: share of each hidden layer's outputs dropped in training.
+        condition_width: C; `[B, C]` more numbers beside the observation's.
     """
 
     def __init__(
@@ -38,14 +47,18 @@ class MLPEncoder(nn.Module):
         hidden: Sequence[int] = (512, 512),
         batch_norm: bool = False,
         dropout: float = 0.0,
+        condition_width: int = 0,
     ) -> None:
         super().__init__()
-        width = math.prod(shape)
+        width = math.prod(shape) + condition_width
+        self.flat = Flat()
         self.layers = dense_layers(width, hidden, batch_norm, dropout)
         self.head = nn.Linear(hidden[-1] if hidden else width, 2 * latent_dim)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = self.head(self.layers(x.unsqueeze(-1).flatten(1))).chunk(2, -1)
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        flat = self.flat(x)
+        flat = flat if condition is None else torch.cat([flat, condition], -1)
+        mean, log_variance = self.head(self.layers(flat)).chunk(2, -1)
         return mean, log_variance
 
 

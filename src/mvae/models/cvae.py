@@ -1,0 +1,98 @@
+"""CVAE: one modality given others, p(x_1 | x_2), which has no joint distribution (Sohn, Lee & Yan, NeurIPS 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from mvae.data.batch import Batch
+from mvae.modality import Condition, Variable
+from mvae.models.base import MultimodalVAE, Objective
+
+__all__ = ["CVAE"]
+
+
+class CVAE(MultimodalVAE):
+    r"""The conditional VAE, which maximises a bound on log p(x_1 | x_2),
+
+    .. math:: \mathbb E_{q(z \mid x_1, x_2)}\big[\lambda_1 \log p(x_1 \mid z, x_2)\big]
+              - \beta\, \mathrm{KL}\big[q(z \mid x_1, x_2), p(z)\big],
+
+    with the prior N(0, I) of the other models. It learns from complete rows only.
+
+    Args:
+        modalities: names to one `Modality`, whose networks take the conditions too, and any number of `Condition`.
+        latent_dim: D.
+
+    Raises:
+        ValueError: as `MultimodalVAE`, or if there is not one modality with the conditions' width.
+    """
+
+    def __init__(self, modalities: Mapping[str, Variable], latent_dim: int) -> None:
+        super().__init__(modalities, latent_dim)
+        widths = [variable.width for variable in self.variables.values() if isinstance(variable, Condition)]
+        modelled = self.modalities
+        if len(modelled) != 1 or not widths:
+            raise ValueError(
+                f"a CVAE has one modality and at least one condition, got {len(modelled)} and {len(widths)}"
+            )
+        ((self.target, modality),) = modelled.items()
+        if modality.condition_width != sum(widths):
+            raise ValueError(
+                f"modality '{self.target}' takes conditions of {modality.condition_width} numbers, got {sum(widths)}"
+            )
+
+    def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
+        batch = self._complete(batch)
+        everything = torch.ones(1, len(self.names), dtype=torch.bool)
+        return self.evidence(batch, self.posteriors(batch, everything), everything, beta=beta)
+
+    def usable(self, batch: Batch) -> Tensor:
+        return batch.presence(self.names).all(1)
+
+    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
+        """q(z | x_1, x_2) where all is given and present; the prior elsewhere."""
+        whole = self.usable(batch)
+        known = subsets.all(1).to(whole.device).unsqueeze(1) & whole  # [S, B]
+        mean = torch.zeros(*known.shape, self.latent_dim, device=self.device)
+        log_variance = torch.zeros_like(mean)
+        if not known.any():
+            return mean, log_variance
+        some = batch[whole]
+        encoded = self.modalities[self.target].encoder(some.values[self.target], self._features(some))
+        row = (whole.cumsum(0) - 1).expand(known.shape)[known]
+        return tuple(  # type: ignore[return-value]
+            old.to(new.dtype).index_put((known,), new[row])
+            for old, new in zip((mean, log_variance), encoded, strict=True)
+        )
+
+    def log_likelihoods(
+        self, batch: Batch, z: Tensor, reconstruct: Tensor, counts: Tensor | None = None
+    ) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """log p(x_1 | z, x_2); a row that lacks a condition counts as lacking x_1."""
+        if not (whole := self.usable(batch)).all():
+            present = batch.present | {name: batch.present[name] & whole for name in batch.values}
+            batch = Batch(batch.values, present)
+        return super().log_likelihoods(batch, z, reconstruct, counts)
+
+    def _decoder_input(self, batch: Batch | None, z: Tensor) -> Tensor:
+        lacking = [name for name in self.conditions if batch is None or name not in batch.values]
+        if batch is None or lacking:
+            raise ValueError(
+                f"this model generates '{self.target}' given {', '.join(self.conditions)}; give a value of each"
+            )
+        condition = self._features(batch).to(z.dtype)
+        return torch.cat([z, condition.expand(*z.shape[:-1], -1)], -1)
+
+    def _features(self, batch: Batch) -> Tensor:
+        """The conditions of each row as numbers, `[B, C]`; 0 where one is absent."""
+        parts = []
+        for name, variable in self.variables.items():
+            if isinstance(variable, Condition):
+                here = batch.present[name]
+                shown = here.reshape(-1, *(1,) * (batch.values[name].dim() - 1))
+                features = variable.features(torch.where(shown, batch.values[name], 0))
+                parts.append(features * here.unsqueeze(1))
+        return torch.cat(parts, 1)

@@ -1,0 +1,52 @@
+"""JMVAE: a joint encoder, and encoders of one modality drawn towards it (Suzuki, Nakayama & Matsuo 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from mvae.data.batch import Batch
+from mvae.experts import kl_between
+from mvae.modality import Modality
+from mvae.models.base import Objective
+from mvae.models.joint import JointEncoderVAE
+
+__all__ = ["JMVAE"]
+
+
+class JMVAE(JointEncoderVAE):
+    r"""JMVAE-kl, which maximises
+
+    .. math:: \mathbb E_{q(z \mid x_1, x_2)}\Big[\sum_i \lambda_i \log p(x_i \mid z)\Big]
+              - \beta\, \mathrm{KL}\big[q(z \mid x_1, x_2), p(z)\big]
+              - \alpha \sum_i \mathrm{KL}\big[q(z \mid x_1, x_2), q(z \mid x_i)\big] .
+
+    Args:
+        modalities: two names and their `Modality`.
+        latent_dim: D.
+        joint_encoder: as `JointEncoderVAE`.
+        alpha: weight of the two divergences; the paper takes 0.01 (section 5.1).
+
+    Raises:
+        ValueError: as `JointEncoderVAE`, or on a negative alpha.
+    """
+
+    def __init__(
+        self, modalities: Mapping[str, Modality], latent_dim: int, joint_encoder: nn.Module, alpha: float = 0.01
+    ) -> None:
+        super().__init__(modalities, latent_dim, joint_encoder)
+        if not alpha >= 0:
+            raise ValueError(f"alpha: expected a number of at least 0, got {alpha}")
+        self.alpha = alpha
+
+    def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
+        batch = self._complete(batch)
+        both = torch.ones(1, 2, dtype=torch.bool)
+        joint = self.posteriors(batch, both)  # q(z | x_1, x_2)
+        bound = self.evidence(batch, joint, both, beta=beta)
+        single = self.encode(batch)  # q(z | x_i)
+        divergence = kl_between(*joint, single.mean, single.log_variance)
+        terms = torch.cat([bound.terms, -self.alpha * divergence])
+        return bound._replace(loss=-terms.sum(0).mean(), terms=terms)

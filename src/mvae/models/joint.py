@@ -1,0 +1,64 @@
+"""What JMVAE and TELBO share: a network for q(z | x_1, x_2) beside those for q(z | x_1) and q(z | x_2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from mvae.data.batch import Batch
+from mvae.experts import first_expert
+from mvae.modality import Modality
+from mvae.models.base import MultimodalVAE
+
+__all__ = ["JointEncoderVAE"]
+
+
+class JointEncoderVAE(MultimodalVAE):
+    """A model of two modalities with an inference network for each subset of them.
+
+    It learns from complete rows only.
+
+    Args:
+        modalities: two names and their `Modality`.
+        latent_dim: D.
+        joint_encoder: module from the observations of both, in order, to `(mean, log_variance)`, each `[B, D]`
+            (`mvae.networks.joint.JointEncoder`).
+
+    Raises:
+        ValueError: as `MultimodalVAE`, or if there are not two modalities.
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, joint_encoder: nn.Module) -> None:
+        super().__init__(modalities, latent_dim)
+        self._expect_two()
+        self.joint_encoder = joint_encoder
+
+    @property
+    def inference_networks(self) -> list[nn.Module]:
+        return [*super().inference_networks, self.joint_encoder]
+
+    def usable(self, batch: Batch) -> Tensor:
+        return batch.presence(self.names).all(1)
+
+    def encode_jointly(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """q(z | x_1, x_2) of complete rows: mean and log variance, each `[B, D]`."""
+        return self.joint_encoder(*(batch.values[name] for name in self.names))
+
+    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
+        """q(z | x_1, x_2) where both are given and present, else q(z | x_i) of the one, else the prior."""
+        whole = batch.presence(self.names).all(1)
+        joint = subsets.all(1)
+        if joint.all() and whole.all():
+            mean, log_variance = self.encode_jointly(batch)
+            return mean.expand(len(subsets), -1, -1), log_variance.expand(len(subsets), -1, -1)
+        mean, log_variance = first_expert(*self._experts(batch, subsets))
+        if joint.any() and whole.any():
+            both = joint.to(whole.device).unsqueeze(1) & whole  # [S, B]
+            some = self.encode_jointly(batch[whole])
+            row = (whole.cumsum(0) - 1).expand(both.shape)[both]
+            mean, log_variance = (
+                old.index_put((both,), new[row].to(old.dtype))
+                for old, new in zip((mean, log_variance), some, strict=True)
+            )
+        return mean, log_variance

@@ -1,0 +1,45 @@
+"""MVAE-Q: the product of posteriors divided by the prior (Wu & Goodman, NeurIPS 2018, Eq. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from mvae.data.batch import Batch
+from mvae.experts import Experts, quotient_of_experts
+from mvae.models.mvae import MVAE
+
+__all__ = ["MVAEQ"]
+
+
+class MVAEQ(MVAE):
+    r"""The variant of the MVAE whose experts are the posteriors q(z | x_i) themselves.
+
+    It trains the terms of the MVAE, with
+
+    .. math:: q(z \mid X_s) \propto \frac{\prod_{i \in s} q(z \mid x_i)}{p(z)^{|s| - 1}}, \qquad
+              q(z \mid x_i) = \mathcal N\big(\mu_i, \operatorname{sigmoid}(v_i)\big),
+
+    where :math:`\mu_i, v_i` are what an encoder gives. The variance is below the prior's 1 by construction, so that
+    the quotient is always a Gaussian; the paper says that such a constraint is needed and not how it was met.
+
+    With it, the family is that of the MVAE: :math:`1 / \operatorname{sigmoid}(v) - 1 = e^{-v}`, so that v is the log
+    variance of an MVAE expert, whose mean m gives :math:`\mu = m / (1 + e^{v})`. Only the parametrisation of the mean
+    differs, and with it the optimisation.
+
+    Args:
+        modalities: as `MVAE`.
+        latent_dim: as `MVAE`.
+        subsets: as `MVAE`.
+        reconstruct: as `MVAE`.
+    """
+
+    def encode(self, batch: Batch, names: str | Iterable[str] | None = None) -> Experts:
+        """As `MultimodalVAE.encode`, with q(z | x_i) in place of an expert."""
+        mean, raw, present = super().encode(batch, names)
+        return Experts(mean, logsigmoid(raw), present)
+
+    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
+        return quotient_of_experts(*self._experts(batch, subsets))

@@ -1,0 +1,45 @@
+"""VAE: one modality (Kingma & Welling, ICLR 2014)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mvae.data.batch import Batch
+from mvae.experts import first_expert
+from mvae.modality import Modality
+from mvae.models.base import MultimodalVAE, Objective
+
+__all__ = ["VAE"]
+
+
+class VAE(MultimodalVAE):
+    r"""The VAE of one modality, which maximises the paper's Eq. 1,
+
+    .. math:: \mathbb E_{q(z \mid x)}\big[\lambda \log p(x \mid z)\big]
+              - \beta\, \mathrm{KL}\big[q(z \mid x), p(z)\big] .
+
+    The encoder gives q(z | x) itself: no prior expert is multiplied in.
+
+    Args:
+        modalities: one name and its `Modality`.
+        latent_dim: D.
+
+    Raises:
+        ValueError: as `MultimodalVAE`, or if there are several modalities.
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int) -> None:
+        super().__init__(modalities, latent_dim)
+        if len(modalities) > 1:
+            raise ValueError(f"a VAE has one modality, got {', '.join(modalities)}")
+
+    def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
+        one = torch.ones(1, 1, dtype=torch.bool)
+        counts = None if batch.complete else batch.presence(self.names).T
+        return self.evidence(batch, self.posteriors(batch, one), one, counts, beta)
+
+    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
+        return first_expert(*self._experts(batch, subsets))
