@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,17 @@ def _data_arguments(parser: ArgumentParser) -> None:
 def _reproduce_arguments(parser: ArgumentParser) -> None:
     commands = parser.add_subcommands(dest="experiment")
     for name, summary in (
+        ("table2", "Table 2: test log-likelihoods of all models."),
+        ("table3", "Table 3: variances of the log importance weights."),
+    ):
+        part = ArgumentParser(
+            description=f"{summary} Trained models are kept in --runs, which the tables share."
+            f" Example: mvae reproduce {name} --dataset mnist --preset smoke",
+            formatter_class=_Help,
+        )
+        commands.add_subcommand(name, part, help=summary)
+        _comparison_arguments(part)
+    for name, summary in (
         ("digits", "Labels of digits from few pairs, beside logistic regression on the same pairs."),
         ("reconstruct", "What each ELBO term reconstructs, compared on validation rows."),
     ):
@@ -178,6 +189,25 @@ def _reproduce_arguments(parser: ArgumentParser) -> None:
         add("--out", metavar="DIR", type=str, default="results", help="folder of the JSON file (default: results)")
         add("--docs", metavar="DIR", type=str, default=None, help="folder to write the page for the docs into")
         add("--resume", action="store_true", help="keep the cells that are finished")
+
+
+def _comparison_arguments(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--dataset", metavar="NAME", type=str, nargs="+", help="binary-mnist, mnist, fashion-mnist (default: all)")
+    add("--model", metavar="NAME", type=str, nargs="+", help="vae, cvae, bivcca, jmvae, mvae-q, mvae, mvae-label")
+    add(
+        "--preset",
+        choices=["smoke", "cpu", "paper"],
+        default="cpu",
+        help="smoke: seconds, to see it work; cpu: under 45 minutes a data set on 2 cores; paper: the paper's epochs",
+    )
+    add("--seeds", metavar="N", type=PositiveInt, default=1, help="how many seeds, from 0 (default: 1)")
+    add("--jobs", metavar="N", type=PositiveInt, help="cells at a time (default: one a core, up to 6 on a GPU)")
+    add("--runs", metavar="DIR", type=str, default="runs/reproduce", help="folder of the trained models")
+    add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
+    add("--out", metavar="DIR", type=str, default="results", help="folder of the results (default: results)")
+    add("--docs", metavar="DIR", type=str, default=None, help="folder to write the page for the docs into")
+    add("--resume", action="store_true", help="keep the cells that are finished")
 
 
 _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
@@ -284,6 +314,25 @@ def _reproduce(options: Namespace) -> int:
 
     chosen = options[options.experiment]
     folder = Path(chosen.out)
+    if options.experiment in ("table2", "table3"):
+        from mvae.experiments import tables
+        from mvae.experiments.comparison import DATASETS, MODELS
+        from mvae.experiments.side_by_side import default_jobs
+
+        for line in tables.reproduce(
+            options.experiment,
+            folder,
+            chosen.preset,
+            _among(chosen.dataset, DATASETS, "--dataset"),
+            _among(chosen.model, MODELS, "--model"),
+            chosen.seeds,
+            Path(chosen.runs),
+            chosen.data_dir,
+            chosen.jobs or default_jobs(),
+            chosen.resume,
+        ):
+            print(line, flush=True)
+        return 0
     if options.experiment == "digits":
         lines = digits.reproduce(folder, chosen.seeds, chosen.validation_rows, chosen.resume)
         name, page = digits.file_name(chosen.validation_rows), digits.page
@@ -340,6 +389,14 @@ def _pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
             raise ValueError(f"{option}: '{name}' is given twice")
         pairs[name] = value
     return pairs
+
+
+def _among(chosen: Sequence[str] | None, known: Iterable[str], option: str) -> list[str]:
+    """The names chosen, all known ones where none is."""
+    for name in chosen or ():
+        if name not in known:
+            raise ValueError(f"{option}: expected some of {', '.join(known)}, got '{name}'")
+    return list(chosen or known)
 
 
 def _reconstruct(text: str | None) -> str | list[str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -169,7 +169,7 @@ class Run:
     folder: Path | None
     resume: bool = False
 
-    def train(self, progress: bool = True) -> Outcome:
+    def train(self, progress: bool | Callable[[int, int], None] = True) -> Outcome:
         """Train, and write weights and metrics to the folder, also when Ctrl-C or a diverging loss ends it.
 
         Raises:
@@ -191,7 +191,7 @@ class Run:
         self._keep(outcome)
         return outcome
 
-    def train_to_the_end(self, progress: bool = True) -> Outcome:
+    def train_to_the_end(self, progress: bool | Callable[[int, int], None] = True) -> Outcome:
         """As `train`, for callers that need a whole training.
 
         Raises:

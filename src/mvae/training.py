@@ -7,6 +7,7 @@ import math
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -218,13 +219,29 @@ class Progress(Callback):
             self.bar.close()
 
 
+class Reporter(Callback):
+    """Tells a function how many steps of how many are done, some ten times an epoch.
+
+    Args:
+        report: called with both numbers.
+    """
+
+    def __init__(self, report: Callable[[int, int], None]) -> None:
+        self.report = report
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        batches = int(trainer.num_training_batches)
+        if trainer.global_step % max(1, batches // 10) == 0:
+            self.report(trainer.global_step, batches * (trainer.max_epochs or 0))
+
+
 def train(
     model: MultimodalVAE,
     dataset: Dataset,
     spec: TrainingSpec,
     folder: Path,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | Callable[[int, int], None] = True,
 ) -> tuple[list[dict[str, float]], bool]:
     """Train a model in place, keeping checkpoints and a TensorBoard log in `folder`.
 
@@ -237,7 +254,7 @@ def train(
         spec: how.
         folder: gets `checkpoints/` and `logs/`.
         resume: continue from the last checkpoint in `folder`, if there is one.
-        progress: show a bar.
+        progress: show a bar, or call this with the steps done and to do.
 
     Returns:
         One record an epoch, and whether training was interrupted by Ctrl-C.
@@ -249,7 +266,7 @@ def train(
     checkpoints = folder / "checkpoints"
     validated = len(dataset.validation) > 0
     callbacks: list[Callback] = [Checkpoints(checkpoints)]
-    callbacks += [Progress()] if progress else []
+    callbacks += [Reporter(progress)] if callable(progress) else [Progress()] if progress else []
     if spec.patience is not None and validated:
         callbacks.append(EarlyStopping("validation/elbo", patience=spec.patience, mode="max"))
     module = Training(model, spec, dataset)

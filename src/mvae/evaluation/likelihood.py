@@ -174,12 +174,10 @@ def marginal_likelihoods(
     for draws in importance_draws(model, batch, scored, proposal, num_samples, seed, memory, progress):
         for moment, names in zip(moments, targets, strict=True):
             moment.add(draws.rows, draws.log_weights(names))
-    estimates = []
-    for moment, names in zip(moments, targets, strict=True):
-        absent = ~batch.presence(names).any(1).cpu()
-        value, error, variance, size = (x.masked_fill(absent, math.nan) for x in moment.columns(num_samples))
-        estimates.append(LogLikelihood(value, error, variance, size, proposal, num_samples))
-    return estimates
+    return [
+        moment.estimate(proposal, num_samples, absent=~batch.presence(names).any(1).cpu())
+        for moment, names in zip(moments, targets, strict=True)
+    ]
 
 
 class LogMoments:
@@ -203,15 +201,17 @@ class LogMoments:
         self.first[rows] += (log_weights - self.shift[rows]).sum(0)
         self.second[rows] += (log_weights - self.shift[rows]).square().sum(0)
 
-    def columns(self, num_samples: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Value, standard error, log-weight variance and effective sample size of each row."""
+    def estimate(self, proposal: tuple[str, ...], num_samples: int, absent: Tensor) -> LogLikelihood:
+        """What all `num_samples` draws say, NaN for the rows `absent`."""
         size = (2 * self.total - self.squares).exp()
-        return (
+        columns = (
             self.total - math.log(num_samples),
             ((num_samples / size - 1).clamp_min(0) / (num_samples - 1)).sqrt(),
             (self.second - self.first.square() / num_samples).clamp_min(0) / (num_samples - 1),
             size,
         )
+        value, error, variance, size = (column.masked_fill(absent, math.nan) for column in columns)
+        return LogLikelihood(value, error, variance, size, proposal, num_samples)
 
 
 class Draws(NamedTuple):

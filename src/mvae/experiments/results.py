@@ -52,6 +52,10 @@ class Results:
     def add(self, cell: dict[str, Any]) -> None:
         """Keep a finished cell."""
         self.cells.append(cell)
+        self.save()
+
+    def save(self) -> None:
+        """Write the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, self.content)
 

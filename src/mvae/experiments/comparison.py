@@ -1,0 +1,268 @@
+"""The models that the paper compares, trained and scored: the cells of Tables 2 and 3, and the models of Figure 2.
+
+A cell is one model on one data set from one seed. Its run is kept in a folder, its scores beside it, so that the tables
+share trainings, and an interruption costs no more than the epoch, or the scoring, in work.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributions import Normal
+
+from mvae.data.batch import Batch
+from mvae.data.sources import load_dataset
+from mvae.evaluation.likelihood import (
+    LogLikelihood,
+    LogMoments,
+    conditional,
+    importance_draws,
+    marginal_likelihoods,
+)
+from mvae.experiments.recipes import resolve
+from mvae.experiments.results import provenance
+from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.models import MultimodalVAE
+from mvae.runs import prepare
+from mvae.specs import RunSpec
+from mvae.storage import CONFIG, RunError, load, read_json, read_spec, write_json
+
+__all__ = ["DATASETS", "MODELS", "PRESETS", "Cell", "Preset", "cells_of", "compare", "trained_model"]
+
+DATASETS = {"binary-mnist": "BinaryMNIST", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+TRAINED, SCORES = "trained.json", "scores.json"
+IMAGE, LABEL = ("image",), ("label",)
+BOTH = IMAGE + LABEL
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A row of the tables."""
+
+    title: str
+    options: Mapping[tuple[str, ...], Any]
+
+
+def _method(name: str, **options: Any) -> dict[tuple[str, ...], Any]:
+    return {("model", key): value for key, value in {"method": name, **options}.items()}
+
+
+MODELS = {
+    "vae": Compared("VAE", _method("vae")),
+    "cvae": Compared("CVAE", _method("cvae")),
+    "bivcca": Compared("BiVCCA", _method("bivcca")),
+    "jmvae": Compared("JMVAE", _method("jmvae")),
+    "mvae-q": Compared("MVAE-Q", _method("mvae-q", reconstruct="given")),
+    "mvae": Compared("MVAE", _method("mvae", reconstruct="given")),
+    "mvae-label": Compared("MVAE, label in every term", _method("mvae", reconstruct=["label"])),
+}
+"""The paper's models as it writes them, and the MVAE as our recipes have it."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is spent on a cell: the same for all models."""
+
+    epochs: Mapping[str, int] | None
+    """By data set; the recipe's, which are the paper's, where None."""
+    rows: Mapping[str, int] | None
+    """How many of the test rows are scored, from the first; all where None."""
+    samples: int
+    """Importance samples a row."""
+    prior_samples: int
+    """Draws from the prior for the paper's second term of the conditional."""
+    train_rows: int | None = None
+    """How many of the training rows are used; all where None."""
+
+
+PRESETS = {
+    "smoke": Preset(dict.fromkeys(DATASETS, 1), dict.fromkeys(DATASETS, 20), 20, 50, train_rows=500),
+    "cpu": Preset(
+        {"binary-mnist": 15, "mnist": 15, "fashion-mnist": 4},
+        {"binary-mnist": 400, "mnist": 400, "fashion-mnist": 100},
+        1000,
+        5000,
+    ),
+    "paper": Preset(None, None, 1000, 5000),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model on one data set from one seed."""
+
+    dataset: str
+    model: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.dataset}, {self.model}, seed {self.seed}"
+
+    def folder(self, runs: Path, preset: str) -> Path:
+        """Where its run is kept."""
+        return runs / preset / self.dataset / self.model / f"seed-{self.seed}"
+
+    def options(self, preset: Preset) -> dict[tuple[str, ...], Any]:
+        """What differs from the recipe of the data set."""
+        options: dict[tuple[str, ...], Any] = {**MODELS[self.model].options, ("training", "seed"): self.seed}
+        return options | ({} if preset.epochs is None else {("training", "epochs"): preset.epochs[self.dataset]})
+
+
+def cells_of(datasets: Sequence[str], models: Sequence[str], num_seeds: int) -> list[Cell]:
+    """All cells, data set by data set, seed by seed."""
+    return [Cell(d, m, seed) for d in datasets for seed in range(num_seeds) for m in models]
+
+
+def compare(
+    cells: Sequence[Cell], preset: str, runs: Path, data_dir: str | None, jobs: int
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Train and score each cell, several side by side; what its folder has already is used.
+
+    Args:
+        cells: what to do.
+        preset: a name in `PRESETS`.
+        runs: folder of the runs.
+        data_dir: where to look first for data files.
+        jobs: how many at a time.
+
+    Yields:
+        Each cell and its record, as it is finished.
+
+    Raises:
+        RunError: before anything starts, if a run there was made with other settings.
+        RuntimeError: at the end, if some cells failed, e.g. because a training diverged.
+    """
+    for cell in cells:
+        _check(cell, preset, runs)
+    for dataset in {cell.dataset for cell in cells}:
+        load_dataset(dataset, data_dir=data_dir)  # what is missing or damaged is said once, here
+    yield from run_side_by_side(train_and_score, cells, jobs, (preset, runs, data_dir))
+
+
+def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
+    """One cell: train its model or take the one that is there, score it or take the scores that are there.
+
+    Returns:
+        The record that its `scores.json` holds.
+    """
+    model, test = trained_model(cell, preset, runs, data_dir, report)
+    folder, settings = cell.folder(runs, preset), PRESETS[preset]
+    if (folder / SCORES).exists():
+        return read_json(folder / SCORES)
+    rows = test if settings.rows is None else test[: settings.rows[cell.dataset]]
+    report("scoring", 0, 1)
+    started = time.perf_counter()
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.inference_mode():
+        estimates = _scores(model, rows, settings)
+    record = {
+        **asdict(cell),
+        "epochs": read_spec(folder).training.epochs,
+        "rows": len(rows),
+        "trained": read_json(folder / TRAINED),
+        "scored": provenance() | {"seconds": time.perf_counter() - started},
+        "estimates": estimates,
+    }
+    write_json(folder / SCORES, record)
+    return record
+
+
+def trained_model(
+    cell: Cell, preset: str, runs: Path, data_dir: str | None, report: Report
+) -> tuple[MultimodalVAE, Batch]:
+    """The model of a cell, trained now or before, and the test rows that it can be scored on."""
+    folder, settings = cell.folder(runs, preset), PRESETS[preset]
+    _check(cell, preset, runs)
+    if not (folder / TRAINED).exists():
+        options = cell.options(settings)
+        resume = (folder / CONFIG).exists()
+        run = prepare(cell.dataset, options=options, out=folder, data_dir=data_dir, resume=resume)
+        if settings.train_rows is not None:
+            run = replace(run, dataset=replace(run.dataset, train=run.dataset.train[: settings.train_rows]))
+        started = time.perf_counter()
+        outcome = run.train_to_the_end(lambda done, total: report("training", done, total))
+        made = provenance() | {"seconds": time.perf_counter() - started, "epoch": outcome.kept["epoch"]}
+        write_json(folder / TRAINED, made)
+    spec = read_spec(folder)
+    dataset = load_dataset(**spec.data.model_dump(), data_dir=data_dir, seed=spec.training.seed)
+    model = load(folder)
+    return model, dataset.test.only(model.names)
+
+
+def _check(cell: Cell, preset: str, runs: Path) -> None:
+    folder = cell.folder(runs, preset)
+    expected: RunSpec = resolve(cell.dataset, None, cell.options(PRESETS[preset]))
+    if (folder / CONFIG).exists() and read_spec(folder) != expected:
+        raise RunError(f"{folder} holds a run with other settings; move it away, or choose another folder with --runs")
+
+
+def _scores(model: MultimodalVAE, rows: Batch, preset: Preset) -> list[dict[str, Any]]:
+    """All that Tables 2 and 3 ask of a model."""
+    count = preset.samples
+    if model.conditions:
+        (own,) = marginal_likelihoods(model, rows, [IMAGE], BOTH, count)
+        return [_entry("conditional", own)]
+    if LABEL[0] not in model.names:
+        (own,) = marginal_likelihoods(model, rows, [IMAGE], IMAGE, count)
+        return [_entry("marginal", own)]
+    entries, joints = [], []
+    for proposal in (IMAGE, BOTH, LABEL):
+        image, joint, variance = _under(model, rows, proposal, count)
+        entries += [] if proposal == LABEL else [_entry("marginal", image), _entry("joint", joint)]
+        entries += [_entry("conditional", variance, second="q(z | label)")] if proposal == IMAGE else []
+        joints.append(joint)
+    (from_prior,) = marginal_likelihoods(model, rows, [LABEL], (), preset.prior_samples, seed=1)
+    (from_label,) = marginal_likelihoods(model, rows, [LABEL], LABEL, count, seed=1)
+    for joint in joints:
+        entries.append(_entry("conditional", conditional(joint, from_prior), second="prior"))
+        entries.append(_entry("conditional", conditional(joint, from_label), second="importance"))
+    return entries
+
+
+def _under(
+    model: MultimodalVAE, rows: Batch, proposal: tuple[str, ...], count: int
+) -> tuple[LogLikelihood, LogLikelihood, LogLikelihood]:
+    """log p(image), log p(image, label), and the weights p(image | z) q(z | label) / q(z | proposal), by one proposal.
+
+    The last is a reading of Table 3's conditional weight p(x1, z | x2) / q(z | x1) in which the model's own q(z | x2)
+    stands for p(z | x2). With the true p(z | x2) that weight is the joint's over the constant p(x2).
+    """
+    moments = [LogMoments(len(rows)) for _ in range(3)]
+    checked = model.checked(rows)
+    for draws in importance_draws(model, rows, BOTH, proposal, count):
+        posterior = model.posterior(checked[draws.rows], LABEL)
+        prior = Normal(torch.zeros_like(posterior.mean), torch.ones_like(posterior.mean))
+        towards_label = (posterior.log_prob(draws.z) - prior.log_prob(draws.z)).double().sum(-1)
+        alone = draws.log_weights(IMAGE)
+        for moment, weights in zip(moments, (alone, draws.log_weights(BOTH), alone + towards_label), strict=True):
+            moment.add(draws.rows, weights)
+    absent = torch.zeros(len(rows), dtype=torch.bool)
+    image, joint, reading = (moment.estimate(proposal, count, absent) for moment in moments)
+    return image, joint, reading
+
+
+def _entry(quantity: str, estimate: LogLikelihood, second: str | None = None) -> dict[str, Any]:
+    """An estimate as a JSON-ready record; `second` is how log p(label) of the conditional was found."""
+
+    def error(values: torch.Tensor) -> float:
+        return (values.std() / math.sqrt(len(values))).item()
+
+    return {
+        "quantity": quantity,
+        "proposal": list(estimate.proposal),
+        "second": second,
+        "samples": estimate.num_samples,
+        "nats": estimate.mean(),
+        "error": error(estimate.value),
+        "monte_carlo_error": estimate.standard_error.square().sum().sqrt().item() / len(estimate.value),
+        "variance": estimate.log_weight_variance.mean().item(),
+        "variance_error": error(estimate.log_weight_variance),
+        "effective_sample_size": estimate.effective_sample_size.mean().item(),
+        "values": [round(value, 3) for value in estimate.value.tolist()],
+    }

@@ -1,0 +1,149 @@
+"""Long tasks side by side: one process each, a few at a time, with one progress display over all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["Report", "default_jobs", "run_side_by_side"]
+
+Report = Callable[[str, int, int], None]
+"""What a task calls now and then: the phase it is in, how much of it is done, of how much."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that did not end well."""
+
+    task: Any
+    message: str
+
+
+def default_jobs() -> int:
+    """How many tasks at a time: one a core; on a GPU, which small networks do not fill, up to six."""
+    cores = os.cpu_count() or 1
+    return min(6, cores) if torch.cuda.is_available() else cores
+
+
+def run_side_by_side(
+    work: Callable[..., Any], tasks: Sequence[Any], jobs: int, arguments: Sequence[Any] = ()
+) -> Iterator[tuple[Any, Any]]:
+    """Call `work(task, *arguments, report)` for each task, each in a process of its own.
+
+    A task that fails does not stop the others; Ctrl-C ends all of them.
+
+    Args:
+        work: a function at the top of a module.
+        tasks: what to do, in this order; `str(task)` is shown.
+        jobs: how many at a time. The cores are divided among them.
+        arguments: the same for all.
+
+    Yields:
+        Each task with its result, as it is finished.
+
+    Raises:
+        RuntimeError: after the last one, if some failed, naming them and why.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = get_context("spawn")
+    waiting = list(tasks)
+    running: dict[Any, tuple[Any, Any]] = {}
+    failures: list[Failure] = []
+    with _Display(len(tasks)) as display:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    task = waiting.pop(0)
+                    here, there = context.Pipe(duplex=False)
+                    process = context.Process(
+                        target=_child, args=(work, task, tuple(arguments), there, threads), daemon=True
+                    )
+                    process.start()
+                    there.close()
+                    running[here] = task, process
+                for connection in wait(list(running)):
+                    assert isinstance(connection, Connection)
+                    task, process = running[connection]
+                    try:
+                        kind, content = connection.recv()
+                    except EOFError:  # it died without a word
+                        process.join()
+                        kind, content = "failed", f"its process ended with status {process.exitcode}"
+                    if kind == "progress":
+                        display.show(task, *content)
+                        continue
+                    del running[connection]
+                    process.join()
+                    display.finish(task)
+                    if kind == "done":
+                        yield task, content
+                    else:
+                        failures.append(Failure(task, content))
+        finally:
+            for _, process in running.values():
+                process.terminate()
+            for _, process in running.values():
+                process.join(10)
+                process.kill()
+    if failures:
+        raise RuntimeError("; ".join(f"{failure.task}: {failure.message}" for failure in failures))
+
+
+def _child(
+    work: Callable[..., Any], task: Any, arguments: tuple[Any, ...], connection: Connection, threads: int
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    torch.set_num_threads(threads)
+    parent = os.getppid()
+
+    def report(phase: str, done: int, total: int) -> None:
+        if os.getppid() != parent:
+            os._exit(1)  # nobody waits for this any more
+        connection.send(("progress", (phase, done, total)))
+
+    try:
+        result = work(task, *arguments, report)
+    except Exception as error:
+        if os.environ.get("MVAE_DEBUG"):
+            traceback.print_exc()
+        connection.send(("failed", f"{error}" or type(error).__name__))
+    else:
+        connection.send(("done", result))
+
+
+class _Display:
+    """Bars on a terminal: all tasks, and each that is running. A log file gets nothing of it."""
+
+    def __init__(self, count: int) -> None:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self.bars = Progress(*columns, disable=not sys.stdout.isatty())
+        self.count, self.running = count, {}  # type: ignore[var-annotated]
+
+    def __enter__(self) -> _Display:
+        self.bars.__enter__()
+        self.all = self.bars.add_task("all", total=self.count)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.bars.__exit__(*exception)
+
+    def show(self, task: Any, phase: str, done: int, total: int) -> None:
+        label = f"{task}: {phase}"
+        if str(task) not in self.running:
+            self.running[str(task)] = self.bars.add_task(label, total=total)
+        self.bars.update(self.running[str(task)], description=label, completed=done, total=total)
+
+    def finish(self, task: Any) -> None:
+        if str(task) in self.running:
+            self.bars.remove_task(self.running.pop(str(task)))
+        self.bars.advance(self.all)

@@ -1,0 +1,114 @@
+"""`mvae reproduce table2` and `table3`: log-likelihoods, and variances of the log importance weights."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mvae.experiments.comparison import PRESETS, SCORES, Cell, cells_of, compare
+from mvae.experiments.results import Results
+from mvae.storage import read_json
+
+__all__ = ["paper_values", "reproduce"]
+
+FIGURES = {
+    "table2": ("nats", "error", "monte_carlo_error", "effective_sample_size"),
+    "table3": ("variance", "variance_error"),
+}
+"""What each table keeps of an estimate."""
+
+
+def reproduce(
+    table: str,
+    folder: Path,
+    preset: str,
+    datasets: Sequence[str],
+    models: Sequence[str],
+    num_seeds: int,
+    runs: Path,
+    data_dir: str | None = None,
+    jobs: int = 1,
+    resume: bool = False,
+) -> Iterator[str]:
+    """Train and score what is not there yet, keep each cell when it is done.
+
+    Args:
+        table: `"table2"` or `"table3"`.
+        folder: gets `TABLE/PRESET.json`.
+        preset: a name in `PRESETS`.
+        datasets: names in `DATASETS`.
+        models: names in `MODELS`.
+        num_seeds: seeds 0 to `num_seeds` - 1.
+        runs: folder of the trained models, which the tables share.
+        data_dir: where to look first for data files.
+        jobs: how many cells at a time.
+        resume: keep finished cells of the JSON file.
+
+    Yields:
+        A line for each finished cell.
+    """
+    results = Results(folder / table / f"{preset}.json", {"preset": preset, **asdict(PRESETS[preset])}, resume)
+    cells = [c for c in cells_of(datasets, models, num_seeds) if not results.has(**asdict(c))]
+    for cell, record in compare(cells, preset, runs, data_dir, jobs):
+        results.add(_kept(record, FIGURES[table]))
+        seconds = record["trained"]["seconds"], record["scored"]["seconds"]
+        yield f"{cell}: trained in {seconds[0]:.0f} s, scored in {seconds[1]:.0f} s; " + ", ".join(
+            f"{entry['quantity']} {entry[FIGURES[table][0]]:.2f}" for entry in main_entries(record["estimates"])
+        )
+    if table == "table2":
+        results.content["differences"] = _differences(results.cells, runs, preset)
+        results.save()
+
+
+def paper_values(table: str) -> dict[str, Any]:
+    """What the paper prints in a table."""
+    text = (resources.files(__package__) / "paper.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)[table]
+
+
+def main_entries(estimates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The estimates that stand beside the paper's: by q(z | image), the conditional's second term from the prior."""
+    chosen = {}
+    for entry in estimates:
+        own = entry["quantity"] == "conditional" and entry["second"] is None  # the CVAE's
+        if own or (entry["proposal"] == ["image"] and entry["second"] in (None, "prior")):
+            chosen[entry["quantity"]] = entry
+    return list(chosen.values())
+
+
+def _kept(record: dict[str, Any], figures: tuple[str, ...]) -> dict[str, Any]:
+    keys = ("quantity", "proposal", "second", "samples", *figures)
+    estimates = [{key: entry[key] for key in keys} for entry in record["estimates"]]
+    return {key: record[key] for key in record if key != "estimates"} | {"estimates": estimates}
+
+
+def _differences(cells: Sequence[dict[str, Any]], runs: Path, preset: str, base: str = "mvae") -> list[dict[str, Any]]:
+    """Each model minus the MVAE on the same rows, seed by seed: the mean, and its standard error over rows."""
+    values: dict[tuple[str, str, str], list[list[float]]] = {}
+    for found in cells:
+        cell = Cell(found["dataset"], found["model"], found["seed"])
+        for entry in main_entries(read_json(cell.folder(runs, preset) / SCORES)["estimates"]):
+            values.setdefault((cell.dataset, entry["quantity"], cell.model), []).append(entry["values"])
+    differences = []
+    for (dataset, quantity, model), seeds in values.items():
+        others = values.get((dataset, quantity, base), [])
+        if model == base or len(others) != len(seeds):
+            continue
+        rows = [statistics.mean(pair) for pair in zip(*map(_minus, seeds, others), strict=True)]
+        error = statistics.stdev(rows) / math.sqrt(len(rows))
+        differences.append(
+            {"dataset": dataset, "quantity": quantity, "model": model, "minus": base, "nats": statistics.mean(rows)}
+            | {"error": error}
+        )
+    return differences
+
+
+def _minus(left: list[float], right: list[float]) -> list[float]:
+    return [a - b for a, b in zip(left, right, strict=True)]
