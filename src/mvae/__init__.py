@@ -8,7 +8,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "Batch": "mvae.data.batch",
     "Dataset": "mvae.data.splits",
+    "CVAE": "mvae.models.cvae",
+    "BiVCCA": "mvae.models.bivcca",
+    "JMVAE": "mvae.models.jmvae",
     "MVAE": "mvae.models.mvae",
+    "MVAEQ": "mvae.models.mvae_q",
+    "TELBO": "mvae.models.telbo",
+    "VAE": "mvae.models.vae",
     "Modality": "mvae.modality",
     "SOURCES": "mvae.data.sources",
     "classify": "mvae.evaluation.classification",
@@ -27,7 +33,13 @@ if TYPE_CHECKING:
     from mvae.evaluation.classification import classify as classify
     from mvae.evaluation.likelihood import log_likelihood as log_likelihood
     from mvae.modality import Modality as Modality
+    from mvae.models.bivcca import BiVCCA as BiVCCA
+    from mvae.models.cvae import CVAE as CVAE
+    from mvae.models.jmvae import JMVAE as JMVAE
     from mvae.models.mvae import MVAE as MVAE
+    from mvae.models.mvae_q import MVAEQ as MVAEQ
+    from mvae.models.telbo import TELBO as TELBO
+    from mvae.models.vae import VAE as VAE
     from mvae.runs import fit as fit
     from mvae.storage import load as load
 

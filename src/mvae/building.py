@@ -15,12 +15,14 @@ from mvae.models.joint import JointEncoderVAE
 from mvae.networks.conv import ConvDecoder, ConvEncoder, conv_features, feature_shapes
 from mvae.networks.joint import JointEncoder
 from mvae.networks.mlp import EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder, dense_layers
+from mvae.networks.recurrent import GRUEncoder, GRUFeatures
 from mvae.specs import (
     METHOD_OPTIONS,
     BernoulliSpec,
     CategoricalSpec,
     ConvEncoderSpec,
     EmbeddingEncoderSpec,
+    GRUEncoderSpec,
     LocationScaleSpec,
     MLPDecoderSpec,
     MLPEncoderSpec,
@@ -101,7 +103,7 @@ def _build_likelihood(spec: ModalitySpec) -> Any:
         case PixelCrossEntropySpec():
             return likelihoods.PixelCrossEntropy(spec.shape)
         case CategoricalSpec(num_classes=num_classes):
-            return likelihoods.Categorical(num_classes)
+            return likelihoods.Categorical(num_classes, spec.shape)
         case LocationScaleSpec(kind="normal", scale=scale):
             return likelihoods.Normal(spec.shape, scale)
         case LocationScaleSpec(scale=scale):
@@ -115,10 +117,11 @@ def _build_encoder(spec: ModalitySpec, latent_dim: int, condition_width: int) ->
             return MLPEncoder(spec.shape, latent_dim, **options, condition_width=condition_width)
         case ConvEncoderSpec():
             return ConvEncoder(spec.shape, latent_dim, **options, condition_width=condition_width)
-        case EmbeddingEncoderSpec():
-            if condition_width:
-                raise ValueError("an embedding encoder takes no conditions; choose another target")
-            return EmbeddingEncoder(_num_classes(spec), latent_dim, **options)
+    if condition_width:
+        raise ValueError(f"an encoder of kind '{spec.encoder.kind}' takes no conditions; choose another target")
+    if isinstance(spec.encoder, GRUEncoderSpec):
+        return GRUEncoder(_num_classes(spec), latent_dim, **options)
+    return EmbeddingEncoder(_num_classes(spec), latent_dim, **options)
 
 
 def _build_joint_encoder(modalities: Mapping[str, ModalitySpec], latent_dim: int) -> JointEncoder:
@@ -140,9 +143,11 @@ def _build_features(spec: ModalitySpec) -> tuple[nn.Module, int]:
             flat = math.prod(feature_shapes(spec.shape, layers)[-1])
             convolutions = conv_features(spec.shape, layers, batch_norm)
             return nn.Sequential(convolutions, *dense_layers(flat, [hidden], dropout=dropout)), hidden
+        case GRUEncoderSpec(embedding=embedding, hidden=hidden):
+            return GRUFeatures(_num_classes(spec), embedding, hidden), hidden
         case EmbeddingEncoderSpec(hidden=[first, *more]):
-            embedding = nn.Embedding(_num_classes(spec), first)
-            return nn.Sequential(embedding, nn.SiLU(), *dense_layers(first, more[:-1])), [first, *more[:-1]][-1]
+            table = nn.Embedding(_num_classes(spec), first)
+            return nn.Sequential(table, nn.SiLU(), *dense_layers(first, more[:-1])), [first, *more[:-1]][-1]
     raise AssertionError(spec.encoder)
 
 
@@ -153,7 +158,9 @@ def _last_width(spec: ModalitySpec) -> int:
 
 def _num_classes(spec: ModalitySpec) -> int:
     if not isinstance(spec.likelihood, CategoricalSpec):
-        raise ValueError("an embedding encoder reads categories; expected a categorical likelihood")
+        raise ValueError(
+            f"an encoder of kind '{spec.encoder.kind}' reads categories; expected a categorical likelihood"
+        )
     return spec.likelihood.num_classes
 
 

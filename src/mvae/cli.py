@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mvae import __version__
+from mvae.experiments.commands import Help, add_reproduce_arguments
 
 __all__ = ["main"]
 
@@ -49,17 +49,10 @@ def _fail(error: Exception, status: int) -> int:
 # What can be said
 
 
-class _Help(DefaultHelpFormatter):
-    """Help without the types and defaults that the library adds: most defaults are the recipe's."""
-
-    def _get_help_string(self, action: Any) -> str:
-        return action.help or ""
-
-
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="mvae",
-        formatter_class=_Help,
+        formatter_class=Help,
         description="Learn one joint distribution over several kinds of data, with any of them missing, and answer in"
         " any direction: classify, generate, fill in, score.",
         epilog="Start with: mvae fit digits --paired-fraction 0.1 --out runs/first",
@@ -67,7 +60,7 @@ def _parser() -> ArgumentParser:
     )
     commands = parser.add_subcommands(dest="command")
     for name, (build, summary) in _PARSERS.items():
-        part = ArgumentParser(description=summary, formatter_class=_Help)
+        part = ArgumentParser(description=summary, formatter_class=Help)
         commands.add_subcommand(name, part, help=summary.split(". ")[0])
         build(part)
     return parser
@@ -153,61 +146,10 @@ def _data_arguments(parser: ArgumentParser) -> None:
         ("check", "Read the files of a data set and say whether they are whole and as published."),
         ("fetch", "Download the files of a data set that are not there yet."),
     ):
-        part = ArgumentParser(description=f"{summary} Example: mvae data {action} mnist", formatter_class=_Help)
+        part = ArgumentParser(description=f"{summary} Example: mvae data {action} mnist", formatter_class=Help)
         commands.add_subcommand(action, part, help=summary)
         part.add_argument("name", help="a data set")
         part.add_argument("--data-dir", metavar="DIR", type=str, help="where to look first, or to put it")
-
-
-def _reproduce_arguments(parser: ArgumentParser) -> None:
-    commands = parser.add_subcommands(dest="experiment")
-    for name, summary in (
-        ("table2", "Table 2: test log-likelihoods of all models."),
-        ("table3", "Table 3: variances of the log importance weights."),
-    ):
-        part = ArgumentParser(
-            description=f"{summary} Trained models are kept in --runs, which the tables share."
-            f" Example: mvae reproduce {name} --dataset mnist --preset smoke",
-            formatter_class=_Help,
-        )
-        commands.add_subcommand(name, part, help=summary)
-        _comparison_arguments(part)
-    for name, summary in (
-        ("digits", "Labels of digits from few pairs, beside logistic regression on the same pairs."),
-        ("reconstruct", "What each ELBO term reconstructs, compared on validation rows."),
-    ):
-        part = ArgumentParser(description=f"{summary} Example: mvae reproduce {name}", formatter_class=_Help)
-        commands.add_subcommand(name, part, help=summary)
-        add = part.add_argument
-        if name == "digits":
-            add("--seeds", metavar="N", type=PositiveInt, default=10, help="seeds, each other pairs (default: 10)")
-            add("--validation-rows", metavar="N", type=NonNegativeInt, default=0, help="set aside (default: 0)")
-        else:
-            add("--dataset", type=str, default="mnist", help="a data set with image and label (default: mnist)")
-            add("--epochs", metavar="N", type=PositiveInt, default=5, help="for each choice (default: 5)")
-            add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
-        add("--out", metavar="DIR", type=str, default="results", help="folder of the JSON file (default: results)")
-        add("--docs", metavar="DIR", type=str, default=None, help="folder to write the page for the docs into")
-        add("--resume", action="store_true", help="keep the cells that are finished")
-
-
-def _comparison_arguments(parser: ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--dataset", metavar="NAME", type=str, nargs="+", help="binary-mnist, mnist, fashion-mnist (default: all)")
-    add("--model", metavar="NAME", type=str, nargs="+", help="vae, cvae, bivcca, jmvae, mvae-q, mvae, mvae-label")
-    add(
-        "--preset",
-        choices=["smoke", "cpu", "paper"],
-        default="cpu",
-        help="smoke: seconds, to see it work; cpu: under 45 minutes a data set on 2 cores; paper: the paper's epochs",
-    )
-    add("--seeds", metavar="N", type=PositiveInt, default=1, help="how many seeds, from 0 (default: 1)")
-    add("--jobs", metavar="N", type=PositiveInt, help="cells at a time (default: one a core, up to 6 on a GPU)")
-    add("--runs", metavar="DIR", type=str, default="runs/reproduce", help="folder of the trained models")
-    add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
-    add("--out", metavar="DIR", type=str, default="results", help="folder of the results (default: results)")
-    add("--docs", metavar="DIR", type=str, default=None, help="folder to write the page for the docs into")
-    add("--resume", action="store_true", help="keep the cells that are finished")
 
 
 _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
@@ -227,8 +169,8 @@ _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
         " Example: mvae sample runs/first --given label=7 --out sevens.png",
     ),
     "reproduce": (
-        _reproduce_arguments,
-        "Run an experiment whose results the docs show. Each finished cell is kept. Example: mvae reproduce digits",
+        add_reproduce_arguments,
+        "Run an experiment whose results the docs show. Each finished cell is kept. Example: mvae reproduce table1",
     ),
     "data": (_data_arguments, "List, check and fetch data sets. Example: mvae data check mnist"),
 }
@@ -309,42 +251,9 @@ def _sample(options: Namespace) -> int:
 
 
 def _reproduce(options: Namespace) -> int:
-    from mvae.experiments import digits, reconstruct
-    from mvae.storage import read_json, write_text
+    from mvae.experiments import commands
 
-    chosen = options[options.experiment]
-    folder = Path(chosen.out)
-    if options.experiment in ("table2", "table3"):
-        from mvae.experiments import tables
-        from mvae.experiments.comparison import DATASETS, MODELS
-        from mvae.experiments.side_by_side import default_jobs
-
-        for line in tables.reproduce(
-            options.experiment,
-            folder,
-            chosen.preset,
-            _among(chosen.dataset, DATASETS, "--dataset"),
-            _among(chosen.model, MODELS, "--model"),
-            chosen.seeds,
-            Path(chosen.runs),
-            chosen.data_dir,
-            chosen.jobs or default_jobs(),
-            chosen.resume,
-        ):
-            print(line, flush=True)
-        return 0
-    if options.experiment == "digits":
-        lines = digits.reproduce(folder, chosen.seeds, chosen.validation_rows, chosen.resume)
-        name, page = digits.file_name(chosen.validation_rows), digits.page
-    else:
-        lines = reconstruct.reproduce(folder, chosen.dataset, chosen.epochs, chosen.data_dir, chosen.resume)
-        name, page = f"reconstruct-{chosen.dataset}", reconstruct.page
-    for line in lines:
-        print(line, flush=True)
-    text = page(read_json(folder / f"{name}.json"))
-    print(f"\n{text}")
-    if chosen.docs:
-        write_text(Path(chosen.docs) / f"{name}.md", text)
+    commands.run(options.experiment, options[options.experiment])
     return 0
 
 
@@ -389,14 +298,6 @@ def _pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
             raise ValueError(f"{option}: '{name}' is given twice")
         pairs[name] = value
     return pairs
-
-
-def _among(chosen: Sequence[str] | None, known: Iterable[str], option: str) -> list[str]:
-    """The names chosen, all known ones where none is."""
-    for name in chosen or ():
-        if name not in known:
-            raise ValueError(f"{option}: expected some of {', '.join(known)}, got '{name}'")
-    return list(chosen or known)
 
 
 def _reconstruct(text: str | None) -> str | list[str] | None:

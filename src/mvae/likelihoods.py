@@ -100,22 +100,26 @@ class PixelCrossEntropy(_Shaped):
 
 
 class Categorical(nn.Module):
-    """One of `num_classes` classes, the integers from 0 on, from logits.
+    """One of `num_classes` classes, the integers from 0 on, from logits; or several, independent given z.
 
     Args:
         num_classes: number of classes.
+        shape: shape of one observation, `()` for one class, `(4,)` for a string of 4 symbols.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, shape: Sequence[int] = ()) -> None:
         super().__init__()
-        self.shape: tuple[int, ...] = ()
-        self.num_parameters = num_classes
+        self.shape = tuple(shape)
+        self.num_classes = num_classes
+        self.num_parameters = num_classes * math.prod(self.shape)
 
     def extra_repr(self) -> str:
-        return f"num_classes={self.num_parameters}"
+        return f"num_classes={self.num_classes}" + (f", shape={self.shape}" if self.shape else "")
 
     def forward(self, parameters: Tensor) -> Distribution:
-        return distributions.Categorical(logits=parameters, validate_args=False)
+        logits = parameters.reshape(*parameters.shape[:-1], *self.shape, self.num_classes)
+        each = distributions.Categorical(logits=logits, validate_args=False)
+        return distributions.Independent(each, len(self.shape), validate_args=False) if self.shape else each
 
 
 class _LocationScale(_Shaped):

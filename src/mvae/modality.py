@@ -41,8 +41,10 @@ class Variable(nn.Module):
 
     shape: tuple[int, ...]
     """Shape of one observation."""
+    num_symbols: int | None
+    """How many classes each element is one of; None where they are no classes."""
     num_classes: int | None
-    """Of a categorical variable; None for others."""
+    """The same, of a variable with one element; None for others."""
     binary: bool
     """Whether its values are 0 and 1."""
 
@@ -58,10 +60,10 @@ class Variable(nn.Module):
                 f" (1,), got {tuple(distribution.batch_shape)} with event shape {tuple(distribution.event_shape)}"
             )
         self.shape = tuple(distribution.event_shape)
-        self.binary = _base(distribution).support is torch.distributions.constraints.boolean
-        self.num_classes = (
-            distribution.probs.shape[-1] if isinstance(distribution, torch.distributions.Categorical) else None
-        )
+        base = _base(distribution)
+        self.binary = base.support is torch.distributions.constraints.boolean
+        self.num_symbols = base.probs.shape[-1] if isinstance(base, torch.distributions.Categorical) else None
+        self.num_classes = None if self.shape else self.num_symbols
         return distribution
 
     def check(self, name: str, values: Tensor, rows: Tensor | None = None) -> None:
@@ -97,7 +99,7 @@ class Variable(nn.Module):
 
     def as_read(self, values: Tensor) -> Tensor:
         """Values in the type that the networks read: whole numbers of classes, floating point for all else."""
-        if self.num_classes is not None:
+        if self.num_symbols is not None:
             return values.long()
         return values.to(next((p.dtype for p in self.parameters() if p.is_floating_point()), values.dtype))
 
@@ -113,11 +115,12 @@ class Condition(Variable):
         super().__init__()
         self._head = likelihood.requires_grad_(False)
         self._look()
-        self.width = self.num_classes or math.prod(self.shape)
+        self.width = (self.num_symbols or 1) * math.prod(self.shape)
 
     def features(self, values: Tensor) -> Tensor:
-        """Values as numbers for a network, `[B, width]`: a category one-hot, anything else flattened."""
-        return one_hot(values, self.num_classes).float() if self.num_classes else values.reshape(len(values), -1)
+        """Values as numbers for a network, `[B, width]`: categories one-hot, anything else flattened."""
+        numbers = one_hot(values, self.num_symbols).float() if self.num_symbols else values
+        return numbers.reshape(len(values), -1)
 
     def _distribution(self) -> Distribution:
         like = next(self._head.buffers(), torch.zeros(()))

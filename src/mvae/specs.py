@@ -69,6 +69,12 @@ class EmbeddingEncoderSpec(_Spec):
     hidden: Widths = [512, 512]
 
 
+class GRUEncoderSpec(_Spec):
+    kind: Literal["gru"]
+    embedding: PositiveInt = 200
+    hidden: PositiveInt = 200
+
+
 ConvLayers = Annotated[
     list[tuple[PositiveInt, PositiveInt, PositiveInt, NonNegativeInt]],
     Field(min_length=1, description="channels, kernel, stride, padding of each"),
@@ -103,7 +109,9 @@ class ModalitySpec(_Spec):
     likelihood: Annotated[
         BernoulliSpec | PixelCrossEntropySpec | CategoricalSpec | LocationScaleSpec, Field(discriminator="kind")
     ]
-    encoder: Annotated[MLPEncoderSpec | EmbeddingEncoderSpec | ConvEncoderSpec, Field(discriminator="kind")]
+    encoder: Annotated[
+        MLPEncoderSpec | EmbeddingEncoderSpec | ConvEncoderSpec | GRUEncoderSpec, Field(discriminator="kind")
+    ]
     decoder: Annotated[MLPDecoderSpec | ConvDecoderSpec, Field(discriminator="kind")]
     weight: NonNegativeFloat = 1.0
 

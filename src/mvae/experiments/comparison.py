@@ -33,7 +33,7 @@ from mvae.runs import prepare
 from mvae.specs import RunSpec
 from mvae.storage import CONFIG, RunError, load, read_json, read_spec, write_json
 
-__all__ = ["DATASETS", "MODELS", "PRESETS", "Cell", "Preset", "cells_of", "compare", "trained_model"]
+__all__ = ["DATASETS", "MODELS", "PRESETS", "Cell", "Preset", "cells_of", "compare", "train_model", "trained_model"]
 
 DATASETS = {"binary-mnist": "BinaryMNIST", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 TRAINED, SCORES = "trained.json", "scores.json"
@@ -151,21 +151,20 @@ def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, r
     Returns:
         The record that its `scores.json` holds.
     """
-    model, test = trained_model(cell, preset, runs, data_dir, report)
+    trained = train_model(cell, preset, runs, data_dir, report)
     folder, settings = cell.folder(runs, preset), PRESETS[preset]
     if (folder / SCORES).exists():
         return read_json(folder / SCORES)
-    rows = test if settings.rows is None else test[: settings.rows[cell.dataset]]
     report("scoring", 0, 1)
+    model, test = trained_model(cell, preset, runs, data_dir)
+    rows = test if settings.rows is None else test[: settings.rows[cell.dataset]]
     started = time.perf_counter()
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    with torch.inference_mode():
-        estimates = _scores(model, rows, settings)
+    estimates = _scores(model.to("cuda" if torch.cuda.is_available() else "cpu"), rows, settings)
     record = {
         **asdict(cell),
         "epochs": read_spec(folder).training.epochs,
         "rows": len(rows),
-        "trained": read_json(folder / TRAINED),
+        "trained": trained,
         "scored": provenance() | {"seconds": time.perf_counter() - started},
         "estimates": estimates,
     }
@@ -173,25 +172,31 @@ def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, r
     return record
 
 
-def trained_model(
-    cell: Cell, preset: str, runs: Path, data_dir: str | None, report: Report
-) -> tuple[MultimodalVAE, Batch]:
-    """The model of a cell, trained now or before, and the test rows that it can be scored on."""
+def train_model(cell: Cell, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
+    """Train the model of a cell, from its last whole epoch if it was begun, unless it is trained already.
+
+    Returns:
+        What made it, the seconds it took and the epoch kept.
+    """
     folder, settings = cell.folder(runs, preset), PRESETS[preset]
     _check(cell, preset, runs)
     if not (folder / TRAINED).exists():
-        options = cell.options(settings)
         resume = (folder / CONFIG).exists()
-        run = prepare(cell.dataset, options=options, out=folder, data_dir=data_dir, resume=resume)
+        run = prepare(cell.dataset, options=cell.options(settings), out=folder, data_dir=data_dir, resume=resume)
         if settings.train_rows is not None:
             run = replace(run, dataset=replace(run.dataset, train=run.dataset.train[: settings.train_rows]))
         started = time.perf_counter()
         outcome = run.train_to_the_end(lambda done, total: report("training", done, total))
         made = provenance() | {"seconds": time.perf_counter() - started, "epoch": outcome.kept["epoch"]}
         write_json(folder / TRAINED, made)
-    spec = read_spec(folder)
+    return read_json(folder / TRAINED)
+
+
+def trained_model(cell: Cell, preset: str, runs: Path, data_dir: str | None) -> tuple[MultimodalVAE, Batch]:
+    """The trained model of a cell, and the test rows that it can be scored on."""
+    folder = cell.folder(runs, preset)
+    spec, model = read_spec(folder), load(folder)
     dataset = load_dataset(**spec.data.model_dump(), data_dir=data_dir, seed=spec.training.seed)
-    model = load(folder)
     return model, dataset.test.only(model.names)
 
 

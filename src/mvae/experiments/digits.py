@@ -15,7 +15,7 @@ from mvae.data.batch import Batch
 from mvae.data.splits import Dataset
 from mvae.evaluation.classification import classify
 from mvae.evaluation.likelihood import log_likelihood
-from mvae.experiments.results import Results
+from mvae.experiments.results import Results, markdown_table
 from mvae.models import MultimodalVAE
 from mvae.runs import prepare
 
@@ -84,8 +84,7 @@ def page(content: dict[str, Any]) -> str:
         rows[f"importance-weighted minus {METHODS[name]}"] = [_spread(d, of_mean=True) for d in differences]
     rows["log p(image, label), nats"] = [_spread([cell["joint"] for cell in group]) for group in groups]
     head = ["", *(f"{100 * fraction:g} % paired" for fraction in fractions)]
-    lines = [head, ["---"] * len(head), *([title, *values] for title, values in rows.items())]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    table = markdown_table(head, [[title, *values] for title, values in rows.items()])
     seeds = len({cell["seed"] for cell in cells})
     count = content["settings"]["recipe"]["data"]["validation_rows"]
     return PAGE.format(

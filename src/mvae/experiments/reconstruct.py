@@ -12,7 +12,7 @@ from mvae.baselines.logistic import PixelLogisticRegression
 from mvae.data.batch import Batch
 from mvae.evaluation.classification import classify
 from mvae.evaluation.likelihood import log_likelihood
-from mvae.experiments.results import Results
+from mvae.experiments.results import Results, markdown_table
 from mvae.models import MultimodalVAE
 from mvae.runs import prepare
 
@@ -63,19 +63,15 @@ def reproduce(
 def page(content: dict[str, Any]) -> str:
     """The docs section of these results, in Markdown."""
     settings, made = content["settings"], content["provenance"]
-    lines = [
-        "| each term reconstructs | validation ELBO | log p(image) | log p(image, label) | label from image |"
-        " image from label |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| `{cell['reconstruct']}` | {cell['elbo']:.2f} | {cell['image']:.2f} | {cell['joint']:.2f} |"
-        f" {100 * cell['accuracy']:.1f} % | {100 * cell['coherence']:.1f} % |"
+    scores = "validation ELBO", "log p(image)", "log p(image, label)", "label from image", "image from label"
+    rows = [
+        [f"`{cell['reconstruct']}`", *(f"{cell[name]:.2f}" for name in ("elbo", "image", "joint"))]
+        + [f"{100 * cell[name]:.1f} %" for name in ("accuracy", "coherence")]
         for cell in content["cells"]
     ]
     return PAGE.format(
         source=settings["source"],
-        table="\n".join(lines),
+        table=markdown_table(["each term reconstructs", *scores], rows),
         epochs=settings["epochs"],
         rows=settings["rows"],
         samples=settings["samples"],

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from mvae import __version__
 from mvae.storage import RunError, read_json, write_json
 
-__all__ = ["Results", "provenance"]
+__all__ = ["Results", "markdown_table", "provenance"]
 
 
 class Results:
@@ -58,6 +59,17 @@ class Results:
         """Write the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, self.content)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; columns after the first whose cells are numbers stand to the right."""
+    right = [column and all(_is_number(row[column]) for row in rows) for column in range(len(head))]
+    lines = [head, ["---:" if number else "---" for number in right], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _is_number(text: str) -> bool:
+    return not text or text[0] in "+-0123456789"
 
 
 def provenance() -> dict[str, Any]:

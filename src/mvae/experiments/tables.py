@@ -16,13 +16,13 @@ from mvae.experiments.comparison import PRESETS, SCORES, Cell, cells_of, compare
 from mvae.experiments.results import Results
 from mvae.storage import read_json
 
-__all__ = ["paper_values", "reproduce"]
+__all__ = ["FIGURES", "main_entries", "paper_values", "reproduce"]
 
 FIGURES = {
     "table2": ("nats", "error", "monte_carlo_error", "effective_sample_size"),
     "table3": ("variance", "variance_error"),
 }
-"""What each table keeps of an estimate."""
+"""What each table keeps of an estimate: first what it prints, then its standard error over rows."""
 
 
 def reproduce(

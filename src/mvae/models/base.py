@@ -225,7 +225,7 @@ class MultimodalVAE(nn.Module, ABC):
         """
         drawn = {}
         for name, distribution in self.decode(self.draw_latent(given, num_samples), names).items():
-            centre = "mode" if self.modalities[name].num_classes else "mean"
+            centre = "mode" if self.modalities[name].num_symbols else "mean"
             drawn[name] = getattr(distribution, centre) if mean else distribution.sample()
         return drawn
 

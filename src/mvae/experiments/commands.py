@@ -1,0 +1,173 @@
+"""`mvae reproduce`: the experiments by name, what they take, and the running of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+__all__ = ["Help", "add_reproduce_arguments", "run"]
+
+
+class Help(DefaultHelpFormatter):
+    """Help without the types and defaults that the library adds: most defaults are the recipe's."""
+
+    def _get_help_string(self, action: Any) -> str:
+        return action.help or ""
+
+
+COMPARED = {
+    "table2": "Table 2: test log-likelihoods of all models.",
+    "table3": "Table 3: variances of the log importance weights of all models.",
+    "figure2": "Figure 2: images drawn from the prior and given a label.",
+}
+EXPERIMENTS = {
+    "table1": "Table 1: parameters of the inference networks.",
+    **COMPARED,
+    "digits": "Labels of digits from few pairs, beside logistic regression on the same pairs.",
+    "reconstruct": "What each ELBO term reconstructs, compared on validation rows.",
+}
+
+
+def add_reproduce_arguments(parser: ArgumentParser) -> None:
+    """Add an experiment a subcommand."""
+    commands = parser.add_subcommands(dest="experiment")
+    for name, summary in EXPERIMENTS.items():
+        options = " --dataset mnist --preset smoke" if name in COMPARED else ""
+        more = " Trained models are kept in --runs, which the tables and the figure share." if name in COMPARED else ""
+        description = f"{summary}{more} Example: mvae reproduce {name}{options}"
+        part = ArgumentParser(description=description, formatter_class=Help)
+        commands.add_subcommand(name, part, help=summary)
+        add = part.add_argument
+        if name in COMPARED:
+            _add_comparison_arguments(part, seeds=name != "figure2")
+        elif name == "digits":
+            add("--seeds", metavar="N", type=PositiveInt, default=10, help="seeds, each other pairs (default: 10)")
+            add("--validation-rows", metavar="N", type=NonNegativeInt, default=0, help="set aside (default: 0)")
+        elif name == "reconstruct":
+            add("--dataset", type=str, default="mnist", help="a data set with image and label (default: mnist)")
+            add("--epochs", metavar="N", type=PositiveInt, default=5, help="for each choice (default: 5)")
+            add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
+        add("--out", metavar="DIR", type=str, default="results", help="folder of the results (default: results)")
+        add("--docs", metavar="DIR", type=str, default=None, help="folder to write the page for the docs into")
+        add("--resume", action="store_true", help="keep what is finished")
+
+
+def _add_comparison_arguments(parser: ArgumentParser, seeds: bool) -> None:
+    add = parser.add_argument
+    add("--dataset", metavar="NAME", type=str, nargs="+", help="binary-mnist, mnist, fashion-mnist (default: all)")
+    models = "vae, cvae, bivcca, jmvae, mvae-q, mvae, mvae-label" if seeds else "mvae, mvae-label"
+    add("--model", metavar="NAME", type=str, nargs="+", help=f"{models} (default: all)")
+    add(
+        "--preset",
+        choices=["smoke", "cpu", "paper"],
+        default="cpu",
+        help="smoke: seconds, to see it work; cpu: under 45 minutes a data set on 2 cores; paper: the paper's epochs,"
+        " for a GPU (default: cpu)",
+    )
+    if seeds:
+        add("--seeds", metavar="N", type=PositiveInt, default=1, help="how many seeds, from 0 (default: 1)")
+    add("--jobs", metavar="N", type=PositiveInt, help="models at a time (default: one a core, up to 6 on a GPU)")
+    add("--runs", metavar="DIR", type=str, default="runs/reproduce", help="folder of the trained models")
+    add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
+
+
+def run(experiment: str, options: Namespace) -> None:
+    """Run an experiment, print its page, and write the page where `--docs` says.
+
+    Raises:
+        ValueError: on names that are not known; else as the experiment does.
+    """
+    from mvae.storage import read_json, write_text
+
+    lines, path, page, name = _RUNNERS[experiment](experiment, options)
+    for line in lines:
+        print(line, flush=True)
+    text = page(read_json(path))
+    print(f"\n{text}")
+    if options.docs:
+        write_text(Path(options.docs) / f"{name}.md", text)
+
+
+Plan = tuple[Iterator[str], Path, Callable[[dict[str, Any]], str], str]
+"""Lines as the work goes on, the JSON file it fills, the page made of that file, the page's name."""
+
+
+def _table1(_: str, options: Namespace) -> Plan:
+    from mvae.experiments import table1
+
+    folder = Path(options.out)
+    return table1.reproduce(folder, options.resume), folder / "table1.json", table1.page, "table1"
+
+
+def _table(name: str, options: Namespace) -> Plan:
+    from mvae.experiments import comparison, side_by_side, table_pages, tables
+
+    folder = Path(options.out)
+    lines = tables.reproduce(
+        name,
+        folder,
+        options.preset,
+        _among(options.dataset, comparison.DATASETS, "--dataset"),
+        _among(options.model, comparison.MODELS, "--model"),
+        options.seeds,
+        Path(options.runs),
+        options.data_dir,
+        options.jobs or side_by_side.default_jobs(),
+        options.resume,
+    )
+    return lines, folder / name / f"{options.preset}.json", lambda content: table_pages.page(name, content), name
+
+
+def _figure2(name: str, options: Namespace) -> Plan:
+    from mvae.experiments import comparison, figure2, side_by_side
+
+    folder = Path(options.out)
+    lines = figure2.reproduce(
+        folder,
+        options.preset,
+        _among(options.dataset, comparison.DATASETS, "--dataset"),
+        _among(options.model, figure2.MODELS_DRAWN, "--model"),
+        Path(options.runs),
+        options.data_dir,
+        options.jobs or side_by_side.default_jobs(),
+        options.resume,
+    )
+    return lines, folder / name / f"{options.preset}.json", figure2.page, name
+
+
+def _digits(_: str, options: Namespace) -> Plan:
+    from mvae.experiments import digits
+
+    folder, name = Path(options.out), digits.file_name(options.validation_rows)
+    lines = digits.reproduce(folder, options.seeds, options.validation_rows, options.resume)
+    return lines, folder / f"{name}.json", digits.page, name
+
+
+def _reconstruct(_: str, options: Namespace) -> Plan:
+    from mvae.experiments import reconstruct
+
+    folder, name = Path(options.out), f"reconstruct-{options.dataset}"
+    lines = reconstruct.reproduce(folder, options.dataset, options.epochs, options.data_dir, options.resume)
+    return lines, folder / f"{name}.json", reconstruct.page, name
+
+
+_RUNNERS: dict[str, Callable[[str, Namespace], Plan]] = {
+    "table1": _table1,
+    "table2": _table,
+    "table3": _table,
+    "figure2": _figure2,
+    "digits": _digits,
+    "reconstruct": _reconstruct,
+}
+
+
+def _among(chosen: Sequence[str] | None, known: Iterable[str], option: str) -> list[str]:
+    """The names chosen, all known ones where none is."""
+    for name in chosen or ():
+        if name not in known:
+            raise ValueError(f"{option}: expected some of {', '.join(known)}, got '{name}'")
+    return list(chosen or known)
