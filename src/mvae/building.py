@@ -82,16 +82,13 @@ def _build_condition(name: str, spec: ModalitySpec) -> Condition:
 def _build_modality(name: str, spec: ModalitySpec, latent_dim: int, condition_width: int) -> Modality:
     try:
         likelihood = _build_likelihood(spec)
-        modality = Modality(
+        return Modality(
             _build_encoder(spec, latent_dim, condition_width),
             Decoder(_build_decoder(spec, latent_dim + condition_width, likelihood.num_parameters), likelihood),
             latent_dim,
             spec.weight,
             condition_width,
         )
-        if modality.shape != tuple(spec.shape):
-            raise ValueError(f"shape {tuple(spec.shape)} does not go with observations of shape {modality.shape}")
-        return modality
     except (ValueError, RuntimeError, IndexError) as error:
         raise SpecError(f"model.modalities.{name}: {error}") from error
 
@@ -121,6 +118,8 @@ def _build_encoder(spec: ModalitySpec, latent_dim: int, condition_width: int) ->
         raise ValueError(f"an encoder of kind '{spec.encoder.kind}' takes no conditions; choose another target")
     if isinstance(spec.encoder, GRUEncoderSpec):
         return GRUEncoder(_num_classes(spec), latent_dim, **options)
+    if spec.shape:
+        raise ValueError(f"an embedding encoder reads one category, shape (); a string, {tuple(spec.shape)}, takes 'gru'")
     return EmbeddingEncoder(_num_classes(spec), latent_dim, **options)
 
 
