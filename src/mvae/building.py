@@ -118,9 +118,10 @@ def _build_encoder(spec: ModalitySpec, latent_dim: int, condition_width: int) ->
         raise ValueError(f"an encoder of kind '{spec.encoder.kind}' takes no conditions; choose another target")
     if isinstance(spec.encoder, GRUEncoderSpec):
         return GRUEncoder(_num_classes(spec), latent_dim, **options)
+    num_classes = _num_classes(spec)
     if spec.shape:
-        raise ValueError(f"an embedding encoder reads one category, shape (); a string, {tuple(spec.shape)}, takes 'gru'")
-    return EmbeddingEncoder(_num_classes(spec), latent_dim, **options)
+        raise ValueError(f"an embedding encoder reads one category, shape (); a string, {tuple(spec.shape)}, takes gru")
+    return EmbeddingEncoder(num_classes, latent_dim, **options)
 
 
 def _build_joint_encoder(modalities: Mapping[str, ModalitySpec], latent_dim: int) -> JointEncoder:
