@@ -122,6 +122,19 @@ def run_copy(digits_run, tmp_path):
 
 
 @pytest.fixture
+def noise(monkeypatch):
+    """The standard normal draws that losses have made so far, in order."""
+    drawn, randn_like = [], torch.randn_like
+
+    def recorded(*args, **options):
+        drawn.append(randn_like(*args, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(torch, "randn_like", recorded)
+    return drawn
+
+
+@pytest.fixture
 def tiny_config():
     """A config without a recipe: a vector, a picture, a category, all small."""
     dense = {"kind": "mlp", "hidden": [8]}

@@ -381,6 +381,84 @@ def test_a_bad_given_in_a_real_process(mvae_command, digits_run, tmp_path):
     assert_refused(mvae_command("sample", digits_run, "--given", "label=seven", cwd=tmp_path), "label", "0 to 9")
 
 
+# Methods
+
+
+METHOD_FLAGS = {
+    "mvae": ["--subsets", "0", "--reconstruct", "label"],
+    "mvae-q": ["--reconstruct", "present"],
+    "vae": ["--target", "image"],
+    "cvae": ["--target", "image"],
+    "bivcca": ["--mu", "0.3"],
+    "jmvae": ["--alpha", "0.1"],
+    "telbo": [],
+}
+
+
+@pytest.mark.parametrize("method", METHOD_FLAGS)
+def test_a_run_of_each_method_is_fitted_evaluated_and_drawn_from(method, tmp_path, capsys):
+    run = tmp_path / "run"
+    flags = ["--method", method, *METHOD_FLAGS[method], "--epochs", "1"]
+    assert main(["fit", "digits", *flags, "--out", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert f"model: {method}, 16 latent dimensions" in said
+    (label,) = [line for line in said.splitlines() if line.startswith("label ")] or [""]
+    assert bool(label) is (method != "vae")
+    assert (" given " in label) is (method == "cvae")
+    assert read_spec(run).model.method == method
+    assert main(["evaluate", str(run), "--limit", "10", "--samples", "20"]) == 0
+    report = read_json(run / "evaluation.json")
+    targets = [tuple(score["targets"]) for score in report["log_likelihood"]]
+    assert targets == [("image",)] if method in ("vae", "cvae") else [("image",), ("label",), ("image", "label")]
+    assert all(math.isfinite(score["nats"]) for score in report["log_likelihood"])
+    assert len(report["accuracy"]) == (method not in ("vae", "cvae"))
+    (told,) = (line for line in said.splitlines() if line.startswith("draw from it: mvae "))
+    out = tmp_path / "drawn.png"
+    assert main([*told.removeprefix("draw from it: mvae ").split(), "--count", "4", "--out", str(out)]) == 0
+    with Image.open(out) as grid:
+        assert grid.size == image_grid(torch.zeros(2, 2, 1, 8, 8)).size
+
+
+def test_a_conditional_run_in_real_processes(mvae_command, tmp_path):
+    result = mvae_command("fit", "digits", "--method", "cvae", "--epochs", 1, "--out", "run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    result = mvae_command("sample", "run", "--given", "label=7", "--count", 4, "--out", "sevens.png", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "sevens.png").exists()
+
+
+def test_a_conditional_run_is_scored_given_its_condition_and_not_drawn_from_without(tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert main(["fit", "digits", "--method", "cvae", "--epochs", "1", "--out", run]) == 0
+    assert main(["evaluate", run, "--limit", "10", "--samples", "20"]) == 0
+    (score,) = read_json(tmp_path / "run" / "evaluation.json")["log_likelihood"]
+    assert (score["targets"], score["given"], score["rows"]) == (["image"], ["label"], 10)
+    said = capsys.readouterr().out
+    assert f"{score['nats']:.3f}" in said
+    assert "image | label" in said
+    assert main(["sample", run]) == 2
+    assert_said_in_one_line(capsys.readouterr().err, ["generates 'image' given label"])
+    assert not (tmp_path / "run" / "samples.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--method", "gan"], ["model.method", "mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo", "'gan'"]),
+        (["--method", "vae", "--subsets", "1"], ["model.subsets", "no option of the method 'vae'", "takes target"]),
+        (["--alpha", "0.1"], ["model.alpha", "no option of the method 'mvae'", "takes subsets, reconstruct"]),
+        (["--method", "telbo", "--mu", "0.1"], ["model.mu", "method 'telbo'", "none of its own"]),
+        (["--method", "vae", "--target", "sound"], ["model.target: unknown modality 'sound'", "image, label"]),
+        (["--method", "cvae", "--target", "label"], ["model.modalities.label", "choose another target"]),
+        (["--method", "jmvae", "--paired-fraction", "0"], ["no training row", "'jmvae'", "image, label"]),
+    ],
+)
+def test_a_method_that_cannot_be_trained_so_is_refused_in_one_line(flags, parts, tmp_path, capsys):
+    assert main(["fit", "digits", *flags, "--out", str(tmp_path / "run")]) == 2
+    assert_said_in_one_line(capsys.readouterr().err, parts)
+    assert not (tmp_path / "run").exists()
+
+
 # Data
 
 

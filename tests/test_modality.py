@@ -9,7 +9,8 @@ from torch import nn
 from torch.distributions import Independent, MultivariateNormal, OneHotCategorical, Poisson
 
 from mvae import likelihoods
-from mvae.modality import Decoder, Modality
+from mvae.modality import Condition, Decoder, Modality
+from mvae.models import CVAE
 from mvae.networks.conv import ConvDecoder, ConvEncoder
 from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
 
@@ -257,3 +258,107 @@ def test_networks_that_fail_leave_their_mode_too():
     with pytest.raises(RuntimeError):
         Modality(broken, decoder(likelihoods.Normal((3,))), LATENT)
     assert broken.training
+
+
+# Conditions
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "shape", "num_classes", "binary", "width"),
+    [
+        (likelihoods.Categorical(5), (), 5, False, 5),
+        (likelihoods.Bernoulli((2, 3)), (2, 3), None, True, 6),
+        (likelihoods.Normal(()), (), None, False, 1),
+        (likelihoods.Normal((4,), None), (4,), None, False, 4),
+        (likelihoods.PixelCrossEntropy((1, 2, 2)), (1, 2, 2), None, False, 4),
+    ],
+)
+def test_a_condition_is_what_its_likelihood_says(likelihood, shape, num_classes, binary, width):
+    condition = Condition(likelihood)
+    assert (condition.shape, condition.num_classes, condition.width) == (shape, num_classes, width)
+    assert condition.binary is binary
+    assert not any(part.requires_grad for part in condition.parameters())
+
+
+def test_a_category_becomes_one_hot_and_other_values_flat():
+    features = Condition(likelihoods.Categorical(4)).features(torch.tensor([2, 0]))
+    assert torch.equal(features, torch.tensor([[0.0, 0, 1, 0], [1, 0, 0, 0]]))
+    values = torch.arange(12.0).reshape(2, 3, 2)
+    assert torch.equal(Condition(likelihoods.Normal((3, 2))).features(values), values.reshape(2, 6))
+    assert torch.equal(Condition(likelihoods.Normal(())).features(torch.tensor([3.0, -1])), torch.tensor([[3.0], [-1]]))
+
+
+def test_features_of_no_rows():
+    for likelihood, values in [
+        (likelihoods.Categorical(4), torch.zeros(0, dtype=torch.long)),
+        (likelihoods.Normal((3, 2)), torch.zeros(0, 3, 2)),
+        (likelihoods.Normal(()), torch.zeros(0)),
+    ]:
+        condition = Condition(likelihood)
+        assert condition.features(values).shape == (0, condition.width)
+
+
+def test_a_condition_refuses_what_its_likelihood_cannot_have_produced():
+    labels = Condition(likelihoods.Categorical(5))
+    labels.check("label", torch.tensor([4, 0]))
+    with pytest.raises(ValueError, match=r"modality 'label', row 17: 5 is outside .*integers from 0 to 4"):
+        labels.check("label", torch.tensor([4, 5]), torch.tensor([3, 17]))
+    with pytest.raises(ValueError, match=r"modality 'label': expected rows of shape \(\), got rows of shape \(1,\)"):
+        labels.check("label", torch.zeros(3, 1))
+    with pytest.raises(ValueError, match=r"modality 'pixels', row 1: 0\.5 is outside .*\{0, 1\}"):
+        Condition(likelihoods.Bernoulli((2,))).check("pixels", torch.tensor([[0.0, 1], [1, 0.5]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32, torch.float64])
+def test_a_condition_s_classes_are_read_as_whole_numbers(dtype):
+    condition = Condition(likelihoods.Categorical(5))
+    read = condition.as_read(torch.tensor([4, 0]).to(dtype))
+    assert read.dtype == torch.long
+    assert condition.features(read).argmax(1).tolist() == [4, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.long, torch.float64])
+def test_a_condition_s_numbers_reach_the_networks_in_their_type(dtype):
+    torch.manual_seed(0)
+    condition = Condition(likelihoods.Normal(()))
+    target = Modality(
+        MLPEncoder((3,), LATENT, (4,), condition_width=1),
+        Decoder(MLPDecoder(LATENT + 1, 3, (4,)), likelihoods.Normal((3,))),
+        LATENT,
+        condition_width=1,
+    )
+    model = CVAE({"x": target, "age": condition}, LATENT)
+    x = torch.randn(2, 3)
+    expected = model.posterior({"x": x, "age": torch.tensor([31.0, 2.0])}).mean
+    assert torch.equal(model.posterior({"x": x, "age": torch.tensor([31, 2]).to(dtype)}).mean, expected)
+    assert model.generate({"age": torch.tensor([31, 2]).to(dtype)})["x"].dtype == torch.float32
+
+
+# Networks that take conditions
+
+
+def test_an_encoder_that_takes_conditions_is_tried_with_them():
+    likelihood = likelihoods.Normal((3,))
+    decoder = Decoder(MLPDecoder(LATENT + 2, 3, (4,)), likelihood)
+    given = MLPEncoder((3,), LATENT, (4,), condition_width=2)
+    assert Modality(given, decoder, LATENT, condition_width=2).shape == (3,)
+    for encoder, width in [(MLPEncoder((3,), LATENT, (4,)), 2), (given, 0), (given, 3)]:
+        fitting = Decoder(MLPDecoder(LATENT + width, 3, (4,)), likelihood)
+        with pytest.raises((RuntimeError, ValueError), match="shape"):
+            Modality(encoder, fitting, LATENT, condition_width=width)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_conditions_stand_beside_the_observation(rows):
+    generator = torch.Generator().manual_seed(0)
+    condition = torch.randn(rows, 2, generator=generator)
+    x, image = torch.randn(rows, 3, generator=generator), torch.rand(rows, 1, 4, 4, generator=generator)
+    dense = MLPEncoder((3,), LATENT, (4,), condition_width=2)
+    beside = MLPEncoder((5,), LATENT, (4,))
+    beside.load_state_dict(dense.state_dict())
+    for got, expected in zip(dense(x, condition), beside(torch.cat([x, condition], 1)), strict=True):
+        assert torch.equal(got, expected)
+    convolutional = ConvEncoder((1, 4, 4), LATENT, ((2, 3, 1, 1),), 5, condition_width=2)
+    features = torch.cat([convolutional.features(image), condition], 1)
+    expected = convolutional.head(convolutional.layers(features))
+    torch.testing.assert_close(torch.cat(convolutional(image, condition), 1), expected)

@@ -2,18 +2,22 @@
 
 import copy
 import json
+import math
 import shutil
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 import mvae
 from mvae import Batch, Dataset
+from mvae.models import METHODS
 from mvae.runs import paired_only, placed, prepare
+from mvae.specs import SpecError
 from mvae.storage import METRICS, WEIGHTS, RunError, load, read_json, read_spec
-from mvae.training import NonFiniteLossError
+from mvae.training import NonFiniteLossError, Training
 
 DENSE = {"kind": "mlp", "hidden": [16]}
 CONFIG = {
@@ -457,3 +461,136 @@ def test_impossible_shares_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="a sum below 1"):
         prepare("digits", out=tmp_path / "run", options={("data", "paired_fraction"): 0.1}, config=config)
     assert not (tmp_path / "run").exists()
+
+
+# Methods
+
+
+NEEDED = {"vae": ("point",), "cvae": ("point", "class"), "jmvae": ("point", "class"), "telbo": ("point", "class")}
+OPTIONS_OF = {
+    "mvae": {"subsets": 1},
+    "mvae-q": {"reconstruct": "present"},
+    "bivcca": {"mu": 0.3},
+    "jmvae": {"alpha": 0.2},
+}
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def digits_of(request, tmp_path_factory):
+    """A run of each method on digits, half of whose rows lack something: its name, the trained model, the folder."""
+    folder = tmp_path_factory.mktemp("methods") / request.param
+    options = {"epochs": 2, "paired_fraction": 0.5, "out": folder, "progress": False}
+    return (
+        request.param,
+        mvae.fit("digits", method=request.param, **options, **OPTIONS_OF.get(request.param, {})),
+        folder,
+    )
+
+
+def test_a_run_of_each_method_is_loaded_bit_by_bit(digits_of):
+    method, model, folder = digits_of
+    loaded = load(folder)
+    assert type(loaded) is type(model) is METHODS[method]
+    assert same_weights(loaded, model)
+    assert not loaded.training
+    assert all(part.requires_grad for name, part in loaded.named_parameters())
+    for name, value in OPTIONS_OF.get(method, {}).items():
+        assert getattr(loaded, name) == value
+    assert read_spec(folder).model.method == method
+    rows = mvae.load_dataset("digits").test[:5].only(model.names)
+    assert torch.equal(loaded.posterior(rows).mean, model.posterior(rows).mean)
+    scores = [mvae.log_likelihood(one, rows, "image", one.conditions, num_samples=5).value for one in (model, loaded)]
+    assert torch.equal(*scores)
+
+
+def test_a_resumed_run_of_each_method_is_the_uninterrupted(digits_of, tmp_path):
+    method, model, _ = digits_of
+    options = {"paired_fraction": 0.5, "out": tmp_path / "run", "progress": False}
+    prepared = prepare(
+        "digits",
+        out=tmp_path / "run",
+        options=placed({"method": method, "epochs": 2, "paired_fraction": 0.5, **OPTIONS_OF.get(method, {})}),
+    )
+    killed_in_the_second_epoch(prepared)
+    assert same_weights(mvae.fit("digits", resume=True, **options), model)
+
+
+def killed_in_the_second_epoch(run):
+    with pytest.MonkeyPatch.context() as patch:
+        step = Training.training_step
+        patch.setattr(Training, "training_step", lambda module, *given: die_after(module) or step(module, *given))
+        with pytest.raises(RuntimeError, match="killed"):
+            run.train(progress=False)
+
+
+def die_after(module):
+    if module.current_epoch == 1:
+        raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_trained_on_the_rows_that_it_learns_from(method):
+    dataset = own_dataset()
+    gap = torch.arange(64) % 5 > 0
+    dataset = replace(dataset, train=Batch(dataset.train.values, {**dataset.train.present, "point": gap}))
+    config = {**CONFIG, "model": {name: part for name, part in CONFIG["model"].items() if name != "reconstruct"}}
+    run = prepare(dataset, options={("model", "method"): method}, config=config)
+    names = NEEDED.get(method, ())
+    expected = dataset.train.presence(names).all(1) if names else dataset.train.presence(["point", "class"]).any(1)
+    assert len(run.dataset.train) == int(expected.sum()) < 64
+    assert torch.equal(run.dataset.train.values["point"], dataset.train.values["point"][expected])
+    validation = dataset.validation.presence(names).all(1) if names else torch.ones(16, dtype=torch.bool)
+    assert len(run.dataset.validation) == int(validation.sum())
+    assert len(run.dataset.test) == 16
+    assert tuple(run.dataset.test.values) == run.model.names
+    said = f"{int(expected.sum()):,} of 64 training rows have what '{method}' learns from"
+    assert said in run.dataset.description
+    history = run.train(progress=False).history
+    assert all(torch.tensor(list(record.values())).isfinite().all() for record in history)
+
+
+def test_the_description_says_nothing_where_all_rows_are_used():
+    run = prepare("digits", options={("model", "method"): "jmvae"})
+    assert "learns from" not in run.dataset.description
+
+
+@pytest.mark.parametrize("method", ["cvae", "jmvae", "telbo"])
+def test_rows_of_which_none_is_complete_are_refused_before_anything_is_written(method, tmp_path):
+    options = {("model", "method"): method, ("data", "paired_fraction"): 0.0}
+    with pytest.raises(SpecError, match=f"no training row has what '{method}' learns from, all of image, label"):
+        prepare("digits", out=tmp_path / "run", options=options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["vae", "cvae", "jmvae"])
+def test_training_rows_that_hold_nothing_of_what_a_method_needs_are_refused(method):
+    whole = own_dataset()
+    model = {name: part for name, part in CONFIG["model"].items() if name != "reconstruct"}
+    modalities = dict(reversed(CONFIG["model"]["modalities"].items())) if method == "vae" else model["modalities"]
+    config = {**CONFIG, "model": {**model, "modalities": modalities}}
+    with pytest.raises(SpecError, match=f"no training row has what '{method}' learns from, all of .*class"):
+        prepare(replace(whole, train=whole.train.only(["point"])), options={("model", "method"): method}, config=config)
+
+
+@pytest.mark.parametrize(("method", "target"), [("vae", "image"), ("vae", "label"), ("bivcca", None), ("mvae-q", None)])
+def test_rows_of_one_modality_each_are_enough_for_others(method, target):
+    options = {("model", "method"): method, ("data", "paired_fraction"): 0.0, ("model", "target"): target}
+    count = {"image": 606, "label": 606}.get(target, 1212)
+    assert len(prepare("digits", options=options).dataset.train) == count
+
+
+def test_a_vae_of_labels_needs_no_images(tmp_path):
+    options = {"target": "label", "weight": {"label": 1.0}, "epochs": 10, "progress": False}
+    model = mvae.fit("digits", method="vae", out=tmp_path / "run", **options)
+    labels = mvae.load_dataset("digits").test.only(["label"])
+    value = mvae.log_likelihood(load(tmp_path / "run"), labels, "label", num_samples=50).mean()
+    assert value == pytest.approx(mvae.log_likelihood(model, labels, "label", num_samples=50).mean())
+    assert -math.log(10) - 0.2 < value < -math.log(10) + 0.05  # classes are almost equally many
+
+
+@pytest.mark.parametrize(("started", "asked"), [("jmvae", "telbo"), ("mvae", "mvae-q"), ("vae", "mvae")])
+def test_a_run_is_not_resumed_with_another_method(started, asked, tmp_path):
+    options = {"epochs": 1, "out": tmp_path / "run", "progress": False}
+    mvae.fit("digits", method=started, **options)
+    with pytest.raises(RunError, match=f"was started with model.method = {started}; .* resumed with {asked}"):
+        mvae.fit("digits", method=asked, resume=True, **options)

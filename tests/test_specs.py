@@ -77,6 +77,12 @@ def test_an_unknown_key_of_a_network_is_named_without_inner_tags(tiny_config):
         (("model", "latent_dim"), 0, ["model.latent_dim: ", "greater than 0"]),
         (("model", "latent_dim"), "many", ["model.latent_dim: ", "integer", "'many'"]),
         (("model", "subsets"), -1, ["model.subsets: ", "greater than or equal to 0"]),
+        (("model", "alpha"), -0.1, ["model.alpha: ", "greater than or equal to 0", "-0.1"]),
+        (("model", "alpha"), math.nan, ["model.alpha: ", "nan"]),
+        (("model", "mu"), 1.5, ["model.mu: ", "less than or equal to 1", "1.5"]),
+        (("model", "mu"), -0.5, ["model.mu: ", "greater than or equal to 0", "-0.5"]),
+        (("model", "target"), 3, ["model.target: ", "string", "3"]),
+        (("model", "method"), ["vae"], ["model.method: ", "string"]),
         (("model", "reconstruct"), "all", ["model.reconstruct: ", "'given' or 'present'", "'all'"]),
         (("model", "modalities"), {}, ["model.modalities: ", "at least 1 item"]),
         (("data", "paired_fraction"), 1.2, ["data.paired_fraction: ", "less than or equal to 1", "1.2"]),
@@ -216,6 +222,27 @@ def test_every_recipe_parses_and_builds(name):
 def test_an_unknown_method_lists_the_known(tiny_config):
     message = "model.method: expected one of mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo, got 'gan'"
     assert refused(changed(tiny_config, ("model", "method"), "gan")) == message
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value", "takes"),
+    [
+        ("mvae", "alpha", 0.0, "subsets, reconstruct"),
+        ("vae", "reconstruct", ["class"], "target"),
+        ("jmvae", "target", "class", "alpha"),
+        ("bivcca", "subsets", 0, "mu"),
+        ("telbo", "mu", 0.5, "none of its own"),
+    ],
+)
+def test_an_option_of_another_method_is_refused_in_these_words(tiny_config, method, option, value, takes):
+    config = changed(changed(tiny_config, ("model", "method"), method), ("model", option), value)
+    assert refused(config) == f"model.{option}: no option of the method '{method}', which takes {takes}"
+
+
+@pytest.mark.parametrize("name", ["sound", ""])
+def test_an_unknown_modality_to_reconstruct_lists_the_known(tiny_config, name):
+    message = refused(changed(tiny_config, ("model", "reconstruct"), ["class", name]))
+    assert message == f"model.reconstruct: unknown modality '{name}'; there are point, picture, class"
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])

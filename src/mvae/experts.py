@@ -60,7 +60,7 @@ def product_of_experts(
         >>> [x.item() for x in product_of_experts(mean, log_variance, both)]  # doctest: +ELLIPSIS
         [0.333..., -1.098...]
     """
-    mean, log_precision = _at_least_float32(mean), -_at_least_float32(log_variance).clamp_min(SMALLEST_LOG_VARIANCE)
+    mean, log_precision = at_least_float32(mean), -at_least_float32(log_variance).clamp_min(SMALLEST_LOG_VARIANCE)
     if present is not None:
         here = present.T.unsqueeze(-1)
         mean = torch.where(here, mean, 0.0)
@@ -100,7 +100,7 @@ def quotient_of_experts(
     Returns:
         Mean and log variance of each posterior, each `[S, B, D]`; float32 or wider.
     """
-    mean, log_variance = _at_least_float32(mean), _at_least_float32(log_variance).clamp_min(SMALLEST_LOG_VARIANCE)
+    mean, log_variance = at_least_float32(mean), at_least_float32(log_variance).clamp_min(SMALLEST_LOG_VARIANCE)
     if present is not None:
         here = present.T.unsqueeze(-1)
         mean, log_variance = torch.where(here, mean, 0.0), torch.where(here, log_variance, 0.0)  # the prior itself
@@ -127,6 +127,7 @@ def first_expert(
     Returns:
         Mean and log variance of each posterior, each `[S, B, D]`.
     """
+    mean, log_variance = at_least_float32(mean), at_least_float32(log_variance)
     member = subsets.to(mean.device).unsqueeze(1).expand(-1, mean.shape[1], -1)
     member = member if present is None else member & present
     first, row = member.int().argmax(-1), torch.arange(mean.shape[1], device=mean.device)
@@ -149,6 +150,9 @@ def kl_between(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log
     Returns:
         `[...]`, at least 0 to rounding.
     """
+    mean, log_variance, other_mean, other_log_variance = map(
+        at_least_float32, (mean, log_variance, other_mean, other_log_variance)
+    )
     ratio = log_variance - other_log_variance
     distance = (mean - other_mean).square() * (-other_log_variance).exp()
     return 0.5 * (ratio.expm1() + distance - ratio).sum(-1)
@@ -185,5 +189,5 @@ def _dense_product(mean: Tensor, log_precision: Tensor, subsets: Tensor) -> tupl
     return torch.einsum(spec, table, precision * mean) / total, -(total.log() + largest)
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()

@@ -120,7 +120,7 @@ class Condition(Variable):
     def features(self, values: Tensor) -> Tensor:
         """Values as numbers for a network, `[B, width]`: categories one-hot, anything else flattened."""
         numbers = one_hot(values, self.num_symbols).float() if self.num_symbols else values
-        return numbers.reshape(len(values), -1)
+        return numbers.reshape(len(values), self.width)
 
     def _distribution(self) -> Distribution:
         like = next(self._head.buffers(), torch.zeros(()))

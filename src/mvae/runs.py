@@ -16,7 +16,7 @@ from mvae.data.loading import COMPLETE, grouped
 from mvae.data.sources import load_dataset
 from mvae.data.splits import Dataset
 from mvae.experiments.recipes import merge, read_config, resolve
-from mvae.models import MultimodalVAE
+from mvae.models import METHODS, MultimodalVAE
 from mvae.specs import RunSpec, SpecError
 from mvae.storage import CONFIG, METRICS, RunError, read_spec, save_weights, write_json
 
@@ -204,9 +204,11 @@ class Run:
         return outcome
 
     def _outcome(self, history: list[dict[str, float]], interrupted: bool = False) -> Outcome:
+        from mvae.training import rank
+
         validated = [record for record in history if "validation/elbo" in record]
         if self.spec.training.keep == "best" and validated:
-            return Outcome(history, max(validated, key=lambda record: record["validation/elbo"]), interrupted)
+            return Outcome(history, max(validated, key=rank), interrupted)
         return Outcome(history, history[-1] if history else {}, interrupted)
 
     def _keep(self, outcome: Outcome) -> None:
@@ -255,6 +257,10 @@ def prepare(
         )
     torch.manual_seed(spec.training.seed)
     model = build_model(spec.model)
+    if spec.training.epochs < model.num_stages:
+        raise SpecError(
+            f"training.epochs: '{spec.model.method}' trains in {model.num_stages} stages of an epoch or more"
+        )
     dataset = _as_learned(model, spec, dataset)
     dataset = replace(
         dataset,
@@ -284,16 +290,16 @@ def placed(options: Mapping[str, Any], weights: Mapping[str, float] | None = Non
 
 def _as_learned(model: MultimodalVAE, spec: RunSpec, dataset: Dataset) -> Dataset:
     """The data set without what the method has no use for: modalities that it leaves out, rows it cannot learn from."""
+    if not model.usable(dataset.train).any():
+        raise SpecError(
+            f"model.method: no training row has what '{spec.model.method}' learns from, all of {', '.join(model.names)}"
+        )
     unused = spec.model.modalities.keys() - set(model.names)
     train, validation, test = (
         rows.only([name for name in rows.values if name not in unused])
         for rows in (dataset.train, dataset.validation, dataset.test)
     )
     usable = model.usable(train)
-    if not usable.any():
-        raise SpecError(
-            f"model.method: no training row has what '{spec.model.method}' learns from, all of {', '.join(model.names)}"
-        )
     description = dataset.description
     if not usable.all():
         train = train[usable]
@@ -331,6 +337,12 @@ def _resumed(
         if new != old:
             raise RunError(f"{folder} was started with {'.'.join(place)} = {old}; it cannot be resumed with {new}")
     epochs, done = options.get(EPOCHS, spec.training.epochs), _finished_epochs(folder)
+    stages = METHODS[spec.model.method].num_stages if spec.model.method in METHODS else 1
+    if stages > 1 and epochs != spec.training.epochs:
+        raise RunError(
+            f"{folder} trains in {stages} stages of equally many epochs; it cannot be resumed with another number than"
+            f" {spec.training.epochs}"
+        )
     if epochs < done:
         raise RunError(f"{folder} has {done} epochs already; it cannot be resumed with training.epochs = {epochs}")
     return spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": epochs})})

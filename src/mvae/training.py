@@ -61,6 +61,11 @@ def cosine_decay(step: int, total: int, lowest: float = 0.01) -> float:
     return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * min(1.0, gone)))
 
 
+def rank(record: dict[str, float]) -> tuple[float, float]:
+    """What makes one epoch better than another: a later stage, then the validation ELBO."""
+    return record.get("stage", 0), record["validation/elbo"]
+
+
 class Training(LightningModule):
     """A model and what happens to it at each step and epoch.
 
@@ -105,10 +110,13 @@ class Training(LightningModule):
         """The weight of the KL terms now."""
         return annealed_beta(self.global_step, self.spec.annealing_epochs * len(self._order))
 
+    @property
+    def _stage(self) -> int:
+        stages = self.model.num_stages
+        return min(stages * self.current_epoch // self.spec.epochs, stages - 1)
+
     def on_train_epoch_start(self) -> None:
-        self.model.enter_stage(
-            min(self.model.num_stages * self.current_epoch // self.spec.epochs, self.model.num_stages - 1)
-        )
+        self.model.enter_stage(self._stage)
         self._sums, self._batches = {}, 0
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -162,7 +170,8 @@ class Training(LightningModule):
         validation = self.trainer.callback_metrics.get("validation/elbo")
         if validation is not None:
             means["validation/elbo"] = validation.item()
-        self.history.append({"epoch": self.current_epoch + 1, "beta": self.beta, **means})
+        stage = {"stage": self._stage} if self.model.num_stages > 1 else {}
+        self.history.append({"epoch": self.current_epoch + 1, **stage, "beta": self.beta, **means})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
@@ -187,10 +196,26 @@ class Checkpoints(Checkpoint):
         self.folder = folder
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        *earlier, latest = (record.get("validation/elbo") for record in pl_module.history)  # type: ignore[union-attr]
-        if latest is not None and all(latest > score for score in earlier):
+        *earlier, latest = pl_module.history  # type: ignore[misc]
+        if "validation/elbo" in latest and all(rank(latest) > rank(record) for record in earlier):
             trainer.save_checkpoint(self.folder / BEST)
         trainer.save_checkpoint(self.folder / LAST)
+
+
+class Patience(EarlyStopping):
+    """Ends a training whose validation ELBO has not risen for some epochs, counted in the last stage.
+
+    Args:
+        epochs: how many.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__("validation/elbo", patience=epochs, mode="max")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        latest = pl_module.history[-1]  # type: ignore[index, union-attr]
+        if latest.get("stage", 0) == pl_module.model.num_stages - 1:  # type: ignore[union-attr, operator]
+            super().on_train_epoch_end(trainer, pl_module)
 
 
 class Progress(Callback):
@@ -268,7 +293,7 @@ def train(
     callbacks: list[Callback] = [Checkpoints(checkpoints)]
     callbacks += [Reporter(progress)] if callable(progress) else [Progress()] if progress else []
     if spec.patience is not None and validated:
-        callbacks.append(EarlyStopping("validation/elbo", patience=spec.patience, mode="max"))
+        callbacks.append(Patience(spec.patience))
     module = Training(model, spec, dataset)
     last = checkpoints / LAST
     interrupted = False

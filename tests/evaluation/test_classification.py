@@ -11,6 +11,8 @@ from mvae.evaluation.classification import proportion_interval
 from mvae.evaluation.report import evaluate
 from mvae.likelihoods import Categorical, Normal
 from mvae.modality import Decoder, Modality
+from mvae.models import CVAE, JMVAE, MVAEQ, TELBO, VAE, BiVCCA
+from small_models import build, complete_rows, rows_with_holes
 
 GRID = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
 SLOPE, NOISE = 0.8, 0.7
@@ -126,3 +128,47 @@ def test_report_says_what_the_estimators_say():
     predicted = mvae.classify(model(), rows, "y", ["x"], num_samples=accuracy["samples"]).argmax(1)
     assert accuracy["accuracy"] == pytest.approx(accuracy_score(rows.values["y"], predicted))
     assert accuracy["interval"][0] < accuracy["accuracy"] < accuracy["interval"][1]
+
+
+# Other methods
+
+
+@pytest.mark.parametrize("method", [BiVCCA, JMVAE, TELBO])
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+def test_prediction_by_methods_of_two_modalities_is_the_exact_one(method, weight):
+    # q(z | x) comes from the encoder of x: neither the label nor the joint encoder plays a part
+    joint = [] if method is BiVCCA else [nn.Module()]
+    other = method(model(weight).modalities, 1, *joint).eval()
+    x = torch.tensor([[-2.0], [0.0], [0.7], [2.5]])
+    for batch in (Batch({"x": x}), Batch({"x": x, "y": torch.tensor([2, 0, 1, 1])})):
+        predicted = mvae.classify(other, batch, "y", num_samples=100_000)
+        torch.testing.assert_close(predicted, exact(x, weight), atol=8e-3, rtol=0)
+
+
+def test_an_evaluation_asks_of_each_method_what_it_can_answer():
+    two = ["log p(vector)", "log p(label)", "log p(vector, label)", "accuracy of label"]
+    conditional = ["log p(vector | label)"]
+    for method, expected in [
+        (VAE, ["log p(vector)"]),
+        (CVAE, conditional),
+        *((m, two) for m in (BiVCCA, JMVAE, TELBO, MVAEQ)),
+    ]:
+        other = build(method).float().eval()
+        rows = complete_rows(build(BiVCCA))
+        report = evaluate(other, rows, num_samples=5)
+        asked = []
+        for score in report["log_likelihood"]:
+            behind = f" | {', '.join(score['given'])}" if score["given"] else ""
+            asked.append(f"log p({', '.join(score['targets'])}{behind})")
+            estimate = mvae.log_likelihood(
+                other, rows.only(other.names), score["targets"], score["given"], num_samples=5
+            )
+            assert score["nats"] == pytest.approx(estimate.mean())
+            assert score["rows"] == len(rows)
+        assert asked + [f"accuracy of {part['target']}" for part in report["accuracy"]] == expected
+
+
+def test_an_evaluation_of_a_cvae_counts_the_rows_that_have_its_condition():
+    other = build(CVAE).float().eval()
+    (score,) = evaluate(other, rows_with_holes(other), num_samples=5)["log_likelihood"]
+    assert score["rows"] == 2

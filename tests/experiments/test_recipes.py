@@ -6,8 +6,10 @@ import json
 import pytest
 import yaml
 
+from mvae.building import build_model
 from mvae.experiments.recipes import merge, recipe, resolve
-from mvae.specs import SpecError
+from mvae.models import METHODS
+from mvae.specs import SpecError, TrainingSpec
 
 EPOCHS, ANNEALING = ("training", "epochs"), ("training", "annealing_epochs")
 
@@ -225,3 +227,71 @@ def test_a_config_of_another_source_is_refused_or_gives_way():
         assert "source" in str(error)  # noqa: PT017
     else:
         assert spec.data.source == "digits"
+
+
+# Another method than the recipe's
+
+
+METHOD = ("model", "method")
+
+
+@pytest.mark.parametrize("source", ["digits", "mnist", "binary-mnist", "fashion-mnist"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_recipe_goes_with_every_method(source, method):
+    spec = resolve(source, None, {METHOD: method})
+    own = recipe(source)
+    assert spec.model.method == method
+    assert type(build_model(spec.model)) is METHODS[method]
+    assert spec.model.latent_dim == own["model"]["latent_dim"]
+    assert (spec.training.epochs, spec.training.batch_size) == (
+        own["training"]["epochs"],
+        own["training"]["batch_size"],
+    )
+
+
+@pytest.mark.parametrize("way", ["option", "config"])
+def test_what_a_recipe_chose_for_its_own_method_goes_where_the_method_changes(way, monkeypatch):
+    own = merge(recipe("digits"), {"training": {"sharpness": 5}})
+    assert {"subsets", "reconstruct"} <= own["model"].keys()
+    assert {"shares", "completion"} <= own["training"].keys()
+    monkeypatch.setattr("mvae.experiments.recipes.recipe", lambda source: own)
+    config, options = (None, {METHOD: "jmvae"}) if way == "option" else ({"model": {"method": "jmvae"}}, {})
+    spec, plain = resolve("digits", config, options), TrainingSpec(epochs=1)
+    assert (spec.model.subsets, spec.model.reconstruct) == (None, None)
+    for name in ("shares", "completion", "sharpness"):
+        assert getattr(spec.training, name) == getattr(plain, name) != own["training"][name]
+    for name in ("epochs", "batch_size", "learning_rate", "schedule", "annealing_epochs", "keep"):
+        assert getattr(spec.training, name) == own["training"][name]
+
+
+def test_what_is_asked_for_beside_the_method_stays():
+    spec = resolve("digits", {"training": {"completion": 0.5}}, {METHOD: "bivcca", ("model", "mu"): 0.3})
+    assert (spec.model.mu, spec.training.completion) == (0.3, 0.5)
+    spec = resolve("digits", {"model": {"method": "mvae-q", "subsets": 1}}, {})
+    assert (spec.model.method, spec.model.subsets) == ("mvae-q", 1)
+
+
+def test_an_option_s_method_wins_over_the_config_s():
+    assert resolve("digits", {"model": {"method": "vae"}}, {METHOD: "jmvae"}).model.method == "jmvae"
+    # and where it goes back to the recipe's, nothing of the recipe has gone
+    assert resolve("digits", {"model": {"method": "vae"}}, {METHOD: "mvae"}) == resolve("digits", None, {})
+
+
+def test_naming_the_recipe_s_own_method_changes_nothing():
+    assert resolve("digits", None, {METHOD: "mvae"}) == resolve("digits", None, {})
+    assert resolve("digits", {"model": {"method": "mvae"}}, {}) == resolve("digits", None, {})
+
+
+def test_options_that_two_methods_share_stay_the_recipe_s():
+    assert resolve("digits", None, {METHOD: "mvae-q"}).model.reconstruct == recipe("digits")["model"]["reconstruct"]
+
+
+@pytest.mark.parametrize("method", [None, ["vae"], 3, {"name": "vae"}, ""])
+def test_a_method_that_is_no_name_is_named_with_its_place(method):
+    try:
+        spec = resolve("digits", {"model": {"method": method}}, {})
+        build_model(spec.model)
+    except SpecError as error:
+        assert "model.method" in str(error)  # noqa: PT017
+    else:
+        pytest.fail(f"{method} was taken for a method")

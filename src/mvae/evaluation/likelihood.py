@@ -110,6 +110,8 @@ def log_likelihood(
     if denominator not in ("importance", "prior"):
         raise ValueError(f"denominator: expected 'importance' or 'prior', got '{denominator}'")
     for name in model.conditions:
+        if name in targets:
+            raise ValueError(f"this model is given '{name}' and has no likelihood of it")
         if name not in given:
             raise ValueError(f"this model has a likelihood given {', '.join(model.conditions)} only; add it to `given`")
     proposal = targets + given if proposal is None else as_names(proposal)
@@ -174,8 +176,9 @@ def marginal_likelihoods(
     for draws in importance_draws(model, batch, scored, proposal, num_samples, seed, memory, progress):
         for moment, names in zip(moments, targets, strict=True):
             moment.add(draws.rows, draws.log_weights(names))
+    conditioned = batch.presence(model.conditions).all(1) if model.conditions else True
     return [
-        moment.estimate(proposal, num_samples, absent=~batch.presence(names).any(1).cpu())
+        moment.estimate(proposal, num_samples, absent=~(batch.presence(names).any(1) & conditioned).cpu())
         for moment, names in zip(moments, targets, strict=True)
     ]
 
@@ -313,10 +316,11 @@ def _bytes_per_draw(model: MultimodalVAE, names: tuple[str, ...]) -> int:
 
         hooks = [module.register_forward_hook(record) for module in modality.decoder.modules()]
         try:
-            modality.decoder(torch.zeros(2, model.latent_dim + modality.condition_width, device=model.device))
+            width = model.latent_dim + modality.condition_width
+            modality.decoder(torch.zeros(2, width, device=model.device, dtype=model.dtype))
         finally:
             for hook in hooks:
                 hook.remove()
         widest = max(widest, max(sizes, default=0) // 2)
         observation = max(observation, math.prod(modality.shape))
-    return 4 * (3 * widest + 4 * observation + 12 * model.latent_dim)
+    return model.dtype.itemsize * (3 * widest + 4 * observation + 12 * model.latent_dim)

@@ -49,7 +49,7 @@ def resolve(
     if config is not None:
         changes, where = (dict(config), "config") if isinstance(config, Mapping) else (read_config(config), str(config))
     method = options.get(("model", "method")) or _at(changes, "model", "method")
-    if content and method:
+    if content and isinstance(method, str) and method:
         content = _for_method(content, method)
     if config is not None:
         training = changes.get("training")

@@ -47,9 +47,12 @@ class MultimodalVAE(nn.Module, ABC):
         latent_dim: D, the dimension of z.
 
     Raises:
-        ValueError: if there is no modality or a modality was built for another D.
+        ValueError: if there is no modality, a modality was built for another D, or there are conditions and the
+            method takes none.
     """
 
+    takes_conditions = False
+    """Whether some of what the model reads may be a `Condition`."""
     num_stages = 1
     """Into how many parts, of equally many epochs, the method's training falls."""
 
@@ -60,6 +63,10 @@ class MultimodalVAE(nn.Module, ABC):
         for name, modality in modalities.items():
             if isinstance(modality, Modality) and modality.latent_dim != latent_dim:
                 raise ValueError(f"modality '{name}' has latent_dim {modality.latent_dim}, the model {latent_dim}")
+            if not self.takes_conditions and not (isinstance(modality, Modality) and not modality.condition_width):
+                raise ValueError(
+                    f"{type(self).__name__} takes no conditions; '{name}' is one, or its networks take some"
+                )
         self.names = tuple(modalities)
         self.latent_dim = latent_dim
         self._modalities = nn.ModuleDict({_module_name(name): modality for name, modality in modalities.items()})
@@ -88,6 +95,11 @@ class MultimodalVAE(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the parameters, and so of z."""
+        return next(self.parameters()).dtype
 
     @abstractmethod
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
@@ -125,7 +137,7 @@ class MultimodalVAE(nn.Module, ABC):
             if rows is None:
                 mean, log_variance = modality.encoder(batch.values[name])
             elif not len(rows):
-                mean = log_variance = torch.zeros(size, device=self.device)
+                mean = log_variance = torch.zeros(size, device=self.device, dtype=self.dtype)
             else:
                 some_mean, some_log_variance = modality.encoder(batch.values[name][rows])
                 mean = some_mean.new_zeros(size).index_copy(0, rows, some_mean)
@@ -196,8 +208,14 @@ class MultimodalVAE(nn.Module, ABC):
             ValueError: as `generate`.
         """
         if given is None:
-            return self._decoder_input(None, torch.randn(num_samples, 1, self.latent_dim, device=self.device))
+            return self._decoder_input(
+                None, torch.randn(num_samples, 1, self.latent_dim, device=self.device, dtype=self.dtype)
+            )
         batch = self.checked(given)
+        for name in self.conditions:
+            if name in batch.present and not batch.present[name].all():
+                row = int((~batch.present[name]).nonzero()[0])
+                raise ValueError(f"row {row} lacks '{name}', which this model must be given")
         return self._decoder_input(batch, self.posterior(batch).sample((num_samples,)))
 
     @torch.no_grad()

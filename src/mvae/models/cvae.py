@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from mvae.data.batch import Batch
+from mvae.experts import Experts
 from mvae.modality import Condition, Variable
 from mvae.models.base import MultimodalVAE, Objective
 
@@ -30,6 +31,8 @@ class CVAE(MultimodalVAE):
         ValueError: as `MultimodalVAE`, or if there is not one modality with the conditions' width.
     """
 
+    takes_conditions = True
+
     def __init__(self, modalities: Mapping[str, Variable], latent_dim: int) -> None:
         super().__init__(modalities, latent_dim)
         widths = [variable.width for variable in self.variables.values() if isinstance(variable, Condition)]
@@ -44,6 +47,14 @@ class CVAE(MultimodalVAE):
                 f"modality '{self.target}' takes conditions of {modality.condition_width} numbers, got {sum(widths)}"
             )
 
+    def encode(self, batch: Batch, names: str | Iterable[str] | None = None) -> Experts:
+        """Refused: there is no expert a modality.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("a CVAE has no expert a modality; see posterior")
+
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
         batch = self._complete(batch)
         everything = torch.ones(1, len(self.names), dtype=torch.bool)
@@ -56,7 +67,7 @@ class CVAE(MultimodalVAE):
         """q(z | x_1, x_2) where all is given and present; the prior elsewhere."""
         whole = self.usable(batch)
         known = subsets.all(1).to(whole.device).unsqueeze(1) & whole  # [S, B]
-        mean = torch.zeros(*known.shape, self.latent_dim, device=self.device)
+        mean = torch.zeros(*known.shape, self.latent_dim, device=self.device, dtype=self.dtype)
         log_variance = torch.zeros_like(mean)
         if not known.any():
             return mean, log_variance
@@ -64,7 +75,7 @@ class CVAE(MultimodalVAE):
         encoded = self.modalities[self.target].encoder(some.values[self.target], self._features(some))
         row = (whole.cumsum(0) - 1).expand(known.shape)[known]
         return tuple(  # type: ignore[return-value]
-            old.to(new.dtype).index_put((known,), new[row])
+            old.index_put((known,), new[row].to(old.dtype))
             for old, new in zip((mean, log_variance), encoded, strict=True)
         )
 

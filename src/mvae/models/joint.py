@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from mvae.data.batch import Batch
-from mvae.experts import first_expert
+from mvae.experts import at_least_float32, first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
 
@@ -43,7 +43,8 @@ class JointEncoderVAE(MultimodalVAE):
 
     def encode_jointly(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """q(z | x_1, x_2) of complete rows: mean and log variance, each `[B, D]`."""
-        return self.joint_encoder(*(batch.values[name] for name in self.names))
+        mean, log_variance = self.joint_encoder(*(batch.values[name] for name in self.names))
+        return at_least_float32(mean), at_least_float32(log_variance)
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
         """q(z | x_1, x_2) where both are given and present, else q(z | x_i) of the one, else the prior."""
