@@ -40,7 +40,7 @@ def idx_fixture():
     return idx
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_mnist():
     return write_pairs
 

@@ -201,3 +201,44 @@ def test_only_a_learned_scale_is_a_parameter_and_is_saved(head):
 def test_a_wrong_scale_is_refused(head, scale):
     with pytest.raises(ValueError, match=rf"^scale: expected a number above 0.*got {scale}"):
         head((3,), scale)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1,), (2, 3)])
+@pytest.mark.parametrize("batch", [(), (5,), (4, 5), (0,)])
+def test_shapes_of_a_string(shape, batch):
+    likelihood = Categorical(7, shape)
+    distribution = likelihood(torch.zeros(*batch, likelihood.num_parameters))
+    assert likelihood.num_parameters == 7 * math.prod(shape)
+    assert distribution.batch_shape == batch
+    assert distribution.event_shape == shape
+    assert distribution.sample().shape == batch + shape
+    assert distribution.sample().dtype == torch.long
+    assert distribution.mode.shape == batch + shape
+
+
+def test_a_string_is_scored_symbol_by_symbol():
+    logits, symbols = random(5, 12, scale=2.0), torch.randint(0, 3, (5, 4), generator=torch.Generator().manual_seed(1))
+    each = logits.reshape(5, 4, 3).numpy()
+    probabilities = np.exp(each) / np.exp(each).sum(-1, keepdims=True)
+    expected = [
+        sum(math.log(probabilities[row, place, symbol]) for place, symbol in enumerate(symbols[row]))
+        for row in range(5)
+    ]
+    np.testing.assert_allclose(Categorical(3, (4,))(logits).log_prob(symbols).numpy(), expected, rtol=1e-10)
+
+
+def test_probabilities_of_all_strings_sum_to_one():
+    everything = torch.tensor(list(itertools.product(range(3), repeat=4)))
+    distribution = Categorical(3, (4,))(random(12, scale=2.0))
+    assert distribution.log_prob(everything).exp().sum().item() == pytest.approx(1, rel=1e-12)
+    assert distribution.log_prob(distribution.mode) == distribution.log_prob(everything).max()
+
+
+def test_drawn_strings_have_the_probabilities_of_the_formula():
+    torch.manual_seed(0)
+    logits = torch.tensor([0.0, 1.0, 2.0, 0.5, 0.5, -1.0])
+    drawn = Categorical(3, (2,))(logits).sample((20_000,))
+    for place in range(2):
+        shares = torch.bincount(drawn[:, place], minlength=3) / 20_000
+        # Five standard errors of a proportion are at most 0.018 here.
+        torch.testing.assert_close(shares, logits.reshape(2, 3)[place].softmax(0), rtol=0, atol=0.018)

@@ -9,10 +9,16 @@ from torch import nn
 from torch.distributions import Independent, MultivariateNormal, OneHotCategorical, Poisson
 
 from mvae import likelihoods
+from mvae.building import build_model
+from mvae.data.batch import Batch
+from mvae.evaluation.likelihood import log_likelihood
 from mvae.modality import Condition, Decoder, Modality
 from mvae.models import CVAE
 from mvae.networks.conv import ConvDecoder, ConvEncoder
 from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
+from mvae.networks.recurrent import GRUEncoder
+from mvae.specs import ModelSpec, RunSpec, SpecError
+from mvae.storage import load, read_spec, save_weights, write_json
 
 LATENT = 2
 
@@ -362,3 +368,141 @@ def test_conditions_stand_beside_the_observation(rows):
     features = torch.cat([convolutional.features(image), condition], 1)
     expected = convolutional.head(convolutional.layers(features))
     torch.testing.assert_close(torch.cat(convolutional(image, condition), 1), expected)
+
+
+# Strings: several classes an observation
+
+
+def string_modality(length=4, num_symbols=5):
+    likelihood = likelihoods.Categorical(num_symbols, (length,))
+    return Modality(GRUEncoder(num_symbols, LATENT, 3, 6), decoder(likelihood), LATENT)
+
+
+def test_a_string_has_symbols_and_no_class():
+    text = string_modality()
+    assert text.shape == (4,)
+    assert text.num_symbols == 5
+    assert text.num_classes is None
+
+
+@pytest.mark.parametrize("dtype", [torch.long, torch.uint8, torch.float32])
+def test_strings_of_any_number_type_are_read_as_whole_numbers(dtype):
+    text, values = string_modality(), torch.tensor([[0, 4, 2, 2], [1, 1, 1, 3]])
+    text.check("text", values.to(dtype))
+    assert text.as_read(values.to(dtype)).dtype == torch.long
+    assert torch.equal(text.as_read(values.to(dtype)), values)
+
+
+@pytest.mark.parametrize("value", [5.0, -1.0, 1.5, math.nan])
+def test_a_symbol_that_is_none_of_them_is_named_with_its_row(value):
+    values = torch.ones(3, 4)
+    values[2, 3] = value
+    with pytest.raises(ValueError, match=rf"modality 'text', row 2: {value:g} is outside .*integers from 0 to 4; 1 of"):
+        string_modality().check("text", values)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 1)])
+def test_strings_of_another_length_are_refused(shape):
+    with pytest.raises(ValueError, match=r"modality 'text': expected rows of shape \(4,\), got rows of shape"):
+        string_modality().check("text", torch.zeros(2, *shape, dtype=torch.long))
+
+
+def test_a_string_as_a_condition_is_one_hot_symbol_by_symbol():
+    condition = Condition(likelihoods.Categorical(5, (3,)))
+    values = torch.tensor([[0, 4, 2], [1, 1, 3]])
+    assert (condition.shape, condition.num_symbols, condition.num_classes) == ((3,), 5, None)
+    assert condition.width == 15
+    features = condition.features(condition.as_read(values.float()))
+    expected = torch.zeros(2, 15)
+    for row in range(2):
+        for place in range(3):
+            expected[row, 5 * place + values[row, place]] = 1
+    assert torch.equal(features, expected)
+    with pytest.raises(ValueError, match=r"modality 'text', row 0: 7 is outside"):
+        condition.check("text", torch.tensor([[0, 1, 7]]))
+
+
+DENSE = {"kind": "mlp", "hidden": [8]}
+STRINGS = {
+    "image": {"shape": [1, 4, 4], "likelihood": {"kind": "bernoulli"}, "encoder": DENSE, "decoder": DENSE},
+    "text": {
+        "shape": [4],
+        "likelihood": {"kind": "categorical", "num_classes": 5},
+        "encoder": {"kind": "gru", "embedding": 3, "hidden": 6},
+        "decoder": DENSE,
+    },
+}
+
+
+def string_model(method):
+    torch.manual_seed(0)
+    return build_model(ModelSpec.model_validate({"method": method, "latent_dim": 2, "modalities": STRINGS}))
+
+
+def images_and_strings(count=6):
+    torch.manual_seed(1)
+    return Batch({"image": torch.rand(count, 1, 4, 4).round(), "text": torch.randint(0, 5, (count, 4))})
+
+
+@pytest.mark.parametrize("method", ["mvae", "mvae-q", "jmvae", "bivcca", "telbo", "cvae"])
+def test_every_method_learns_from_images_and_strings(method):
+    model = string_model(method)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    batch = model.checked(images_and_strings())
+    losses = []
+    for _ in range(60):
+        optimiser.zero_grad()
+        torch.manual_seed(2)  # the same draws, so that the losses compare
+        loss = model.loss(batch).loss
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 1
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_generated_strings_are_whole_numbers_of_symbols(mean):
+    model = string_model("mvae").eval()
+    for given in (None, {"image": torch.ones(1, 4, 4)}, {"text": torch.tensor([4, 0, 1, 1])}):
+        drawn = model.generate(given, ["text"], 50, mean=mean)["text"]
+        assert drawn.shape == (50, 1, 4)
+        assert drawn.dtype == torch.long
+        assert 0 <= drawn.min() <= drawn.max() <= 4
+
+
+def test_a_model_of_strings_survives_its_folder(tmp_path):
+    spec = RunSpec.model_validate({"model": {"latent_dim": 2, "modalities": STRINGS}, "training": {"epochs": 1}})
+    torch.manual_seed(0)
+    model = build_model(spec.model).eval()
+    write_json(tmp_path / "config.json", spec.model_dump(mode="json"))
+    save_weights(model, tmp_path)
+    again, batch = load(tmp_path), images_and_strings()
+    for one, other in zip(model.encode(batch)[:2], again.encode(batch)[:2], strict=True):
+        assert torch.equal(one, other)
+    assert read_spec(tmp_path) == spec
+
+
+def test_the_likelihood_of_strings_that_ignore_the_latent_is_a_product_of_tables():
+    model = string_model("mvae").eval()
+    head = model.modalities["text"].decoder.network.head
+    head.weight.data.zero_()
+    batch = images_and_strings()
+    table = head.bias.detach().double().reshape(4, 5).log_softmax(1)
+    expected = torch.stack([table[torch.arange(4), row].sum() for row in batch.values["text"]])
+    estimate = log_likelihood(model, batch, "text", proposal=(), num_samples=3)
+    torch.testing.assert_close(estimate.value, expected, atol=1e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "embedding", "conv"])
+def test_an_encoder_that_cannot_read_strings_is_refused(kind):
+    encoder = {"kind": kind} | ({} if kind == "conv" else {"hidden": [8]})
+    with pytest.raises(SpecError, match=r"^model\.modalities\.text: "):
+        build_model(
+            ModelSpec.model_validate({"latent_dim": 2, "modalities": {"text": STRINGS["text"] | {"encoder": encoder}}})
+        )
+
+
+def test_a_string_encoder_of_a_single_class_is_refused():
+    label = STRINGS["text"] | {"shape": []}
+    with pytest.raises(SpecError, match=r"^model\.modalities\.text: "):
+        build_model(ModelSpec.model_validate({"latent_dim": 2, "modalities": {"text": label}}))

@@ -253,7 +253,10 @@ def _sample(options: Namespace) -> int:
 def _reproduce(options: Namespace) -> int:
     from mvae.experiments import commands
 
-    commands.run(options.experiment, options[options.experiment])
+    try:
+        commands.run(options.experiment, options[options.experiment])
+    except RuntimeError as error:  # some cells failed; the others are kept
+        return _fail(error, 1)
     return 0
 
 

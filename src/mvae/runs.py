@@ -246,7 +246,7 @@ def prepare(
         spec = _resumed(name, folder, config, given)
     else:
         spec = resolve(name, config, options)
-    if not resume and folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not resume and folder is not None and folder.exists() and _holds_something(folder):
         what = "holds a run already; continue it with --resume or" if (folder / CONFIG).exists() else "is not empty;"
         raise RunError(f"{folder} {what} choose another folder")
     if isinstance(source, Dataset):
@@ -270,6 +270,11 @@ def prepare(
     )
     grouped(dataset.train, model.names, spec.training.shares)  # refuses impossible shares before anything is written
     return Run(spec, dataset, model, folder, resume)
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether anything is there but what a write that was cut short left behind."""
+    return not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())
 
 
 def paired_only(share: float | None) -> dict[str, float] | None:

@@ -43,6 +43,22 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     assert (tmp_path / "table.json").read_bytes() == before
 
 
+def test_what_else_a_file_holds_is_kept_on_resume(tmp_path):
+    results = Results(tmp_path / "table.json", {"epochs": 3})
+    results.add({"model": "a", "seed": 0})
+    results.content["differences"] = [{"model": "a", "nats": 1.5}]
+    results.save()
+    Results(tmp_path / "table.json", {"epochs": 3}, resume=True).add({"model": "a", "seed": 1})
+    assert json.loads((tmp_path / "table.json").read_text())["differences"] == [{"model": "a", "nats": 1.5}]
+
+
+def test_a_results_file_that_is_damaged_is_named_and_left(tmp_path):
+    (tmp_path / "table.json").write_text('{"settings": {"epochs": 3}, "cel')
+    with pytest.raises(RunError, match=r"table\.json: not readable as JSON"):
+        Results(tmp_path / "table.json", {"epochs": 3}, resume=True)
+    assert (tmp_path / "table.json").read_text() == '{"settings": {"epochs": 3}, "cel'
+
+
 @pytest.mark.parametrize(
     ("name", "page"),
     [("digits", digits.page), ("digits-validated", digits.page), ("reconstruct-mnist", reconstruct.page)],

@@ -170,4 +170,4 @@ def _among(chosen: Sequence[str] | None, known: Iterable[str], option: str) -> l
     for name in chosen or ():
         if name not in known:
             raise ValueError(f"{option}: expected some of {', '.join(known)}, got '{name}'")
-    return list(chosen or known)
+    return list(dict.fromkeys(chosen or known))

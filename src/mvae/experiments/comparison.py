@@ -31,9 +31,20 @@ from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
 from mvae.runs import prepare
 from mvae.specs import RunSpec
-from mvae.storage import CONFIG, RunError, load, read_json, read_spec, write_json
+from mvae.storage import CONFIG, WEIGHTS, RunError, load, read_json, read_spec, write_json
 
-__all__ = ["DATASETS", "MODELS", "PRESETS", "Cell", "Preset", "cells_of", "compare", "train_model", "trained_model"]
+__all__ = [
+    "DATASETS",
+    "MODELS",
+    "PRESETS",
+    "Cell",
+    "Preset",
+    "cells_of",
+    "check",
+    "compare",
+    "train_model",
+    "trained_model",
+]
 
 DATASETS = {"binary-mnist": "BinaryMNIST", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 TRAINED, SCORES = "trained.json", "scores.json"
@@ -138,11 +149,20 @@ def compare(
         RunError: before anything starts, if a run there was made with other settings.
         RuntimeError: at the end, if some cells failed, e.g. because a training diverged.
     """
+    check(cells, preset, runs, data_dir)
+    yield from run_side_by_side(train_and_score, cells, jobs, (preset, runs, data_dir))
+
+
+def check(cells: Sequence[Cell], preset: str, runs: Path, data_dir: str | None) -> None:
+    """Say what would go wrong before anything starts: data that are missing, runs with other settings.
+
+    Raises:
+        ValueError: naming the file or the folder.
+    """
     for cell in cells:
         _check(cell, preset, runs)
     for dataset in {cell.dataset for cell in cells}:
-        load_dataset(dataset, data_dir=data_dir)  # what is missing or damaged is said once, here
-    yield from run_side_by_side(train_and_score, cells, jobs, (preset, runs, data_dir))
+        load_dataset(dataset, data_dir=data_dir)
 
 
 def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
@@ -180,7 +200,7 @@ def train_model(cell: Cell, preset: str, runs: Path, data_dir: str | None, repor
     """
     folder, settings = cell.folder(runs, preset), PRESETS[preset]
     _check(cell, preset, runs)
-    if not (folder / TRAINED).exists():
+    if not ((folder / TRAINED).exists() and (folder / WEIGHTS).exists()):
         resume = (folder / CONFIG).exists()
         run = prepare(cell.dataset, options=cell.options(settings), out=folder, data_dir=data_dir, resume=resume)
         if settings.train_rows is not None:
@@ -207,6 +227,7 @@ def _check(cell: Cell, preset: str, runs: Path) -> None:
         raise RunError(f"{folder} holds a run with other settings; move it away, or choose another folder with --runs")
 
 
+@torch.inference_mode()
 def _scores(model: MultimodalVAE, rows: Batch, preset: Preset) -> list[dict[str, Any]]:
     """All that Tables 2 and 3 ask of a model."""
     count = preset.samples

@@ -12,7 +12,7 @@ import torch
 from mvae.baselines.logistic import PixelLogisticRegression
 from mvae.data.batch import Batch
 from mvae.data.sources import load_dataset
-from mvae.experiments.comparison import DATASETS, MODELS, PRESETS, Cell, train_model, trained_model
+from mvae.experiments.comparison import DATASETS, MODELS, PRESETS, Cell, check, train_model, trained_model
 from mvae.experiments.results import Results, markdown_table
 from mvae.experiments.side_by_side import run_side_by_side
 from mvae.figures import image_grid
@@ -58,6 +58,7 @@ def reproduce(
     results = Results(folder / "figure2" / f"{preset}.json", {"preset": preset, **asdict(PRESETS[preset])}, resume)
     cells = [Cell(dataset, model, 0) for dataset in datasets for model in models]
     cells = [cell for cell in cells if not results.has(**asdict(cell))]
+    check(cells, preset, runs, data_dir)
     judges: dict[str, PixelLogisticRegression] = {}
     for cell, made in run_side_by_side(train_model, cells, jobs, (preset, runs, data_dir)):
         model, _ = trained_model(cell, preset, runs, data_dir)
@@ -85,12 +86,14 @@ def _draw(model: MultimodalVAE, label: int, path: Path, judge: PixelLogisticRegr
     figure = Figure(figsize=(8, 4.3), layout="constrained")
     axes = figure.subplots(1, 2)
     for axis, images, title in ((axes[0], from_prior, "z from the prior"), (axes[1], given_label, "z given the label")):
-        axis.imshow(image_grid(images[: SIDE * SIDE].reshape(SIDE, SIDE, *images.shape[2:])), interpolation="nearest")
+        axis.imshow(
+            image_grid(images[: SIDE * SIDE].reshape(SIDE, SIDE, *images.shape[2:])), interpolation="antialiased"
+        )
         axis.set_title(title, fontsize=10)
         axis.set_axis_off()
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+        figure.savefig(temporary, dpi=160)
     predicted = judge.predict(Batch({"image": given_label.squeeze(1)}))
     return float((predicted == label).mean())
 

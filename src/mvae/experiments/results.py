@@ -39,7 +39,8 @@ class Results:
             old = read_json(path)
             if old.get("settings") != settings:
                 raise RunError(f"{path} was made with other settings; move it away")
-            self.content["cells"] = old["cells"]
+            self.content = old | {"provenance": provenance()}
+        path.parent.mkdir(parents=True, exist_ok=True)
 
     @property
     def cells(self) -> list[dict[str, Any]]:
@@ -57,7 +58,6 @@ class Results:
 
     def save(self) -> None:
         """Write the file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, self.content)
 
 

@@ -7,9 +7,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
+from threading import Thread
 from typing import Any
 
 import torch
@@ -54,7 +57,7 @@ def run_side_by_side(
     Raises:
         RuntimeError: after the last one, if some failed, naming them and why.
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, (os.cpu_count() or 1) // jobs)  # whatever is left to do: a resumed table computes the same
     context = get_context("spawn")
     waiting = list(tasks)
     running: dict[Any, tuple[Any, Any]] = {}
@@ -76,14 +79,15 @@ def run_side_by_side(
                     task, process = running[connection]
                     try:
                         kind, content = connection.recv()
-                    except EOFError:  # it died without a word
+                    except (EOFError, OSError):  # it died without a word, or in the midst of one
                         process.join()
                         kind, content = "failed", f"its process ended with status {process.exitcode}"
                     if kind == "progress":
                         display.show(task, *content)
                         continue
                     del running[connection]
-                    process.join()
+                    process.join(10)
+                    process.kill()
                     display.finish(task)
                     if kind == "done":
                         yield task, content
@@ -104,21 +108,31 @@ def _child(
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     torch.set_num_threads(threads)
-    parent = os.getppid()
+    Thread(target=_end_with_parent, daemon=True).start()
 
     def report(phase: str, done: int, total: int) -> None:
-        if os.getppid() != parent:
-            os._exit(1)  # nobody waits for this any more
         connection.send(("progress", (phase, done, total)))
 
+    message: tuple[str, Any]
     try:
-        result = work(task, *arguments, report)
-    except Exception as error:
+        message = "done", work(task, *arguments, report)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # the last two: a training that was told to end
         if os.environ.get("MVAE_DEBUG"):
             traceback.print_exc()
-        connection.send(("failed", f"{error}" or type(error).__name__))
-    else:
-        connection.send(("done", result))
+        message = "failed", f"{error}" or type(error).__name__
+    try:
+        content = bytes(ForkingPickler.dumps(message))
+    except Exception as error:
+        content = bytes(ForkingPickler.dumps(("failed", f"its result cannot be sent: {error}")))
+    with suppress(BrokenPipeError):
+        connection.send_bytes(content)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # nobody waits for this any more
 
 
 class _Display:

@@ -40,7 +40,7 @@ def page(table: str, content: dict[str, Any]) -> str:
         reading=_alone(content, [("conditional", ["image"], "q(z | label)")], table),
         preset=settings["preset"],
         errors="over rows" if seeds == 1 else f"over {seeds} seeds",
-        command=made["command"],
+        command="`, `".join(dict.fromkeys(cell["scored"]["command"] for cell in cells)),
         commits=", ".join(commits),
         machine=made["machine"],
     )
@@ -88,8 +88,12 @@ def _alone(content: dict[str, Any], wanted: Sequence[tuple[str, list[str], str |
 
 
 def _way(proposal: list[str], second: str | None) -> str:
-    means = {"prior": "log p(label) from the prior", "importance": "log p(label) by importance"}
-    return f"q(z given {' and '.join(proposal)}), {means.get(second or '', second)}"
+    means = {
+        "prior": "log p(label) from the prior",
+        "importance": "log p(label) by importance",
+        "q(z | label)": "q(z given label)",
+    }
+    return f"q(z given {' and '.join(proposal)}), {means[second or 'prior']}"
 
 
 def _difference_table(content: dict[str, Any]) -> str:

@@ -63,7 +63,8 @@ def reproduce(
             f"{entry['quantity']} {entry[FIGURES[table][0]]:.2f}" for entry in main_entries(record["estimates"])
         )
     if table == "table2":
-        results.content["differences"] = _differences(results.cells, runs, preset)
+        if all((_cell(found).folder(runs, preset) / SCORES).exists() for found in results.cells):
+            results.content["differences"] = _differences(results.cells, runs, preset)  # else they stay as they were
         results.save()
 
 
@@ -93,7 +94,7 @@ def _differences(cells: Sequence[dict[str, Any]], runs: Path, preset: str, base:
     """Each model minus the MVAE on the same rows, seed by seed: the mean, and its standard error over rows."""
     values: dict[tuple[str, str, str], list[list[float]]] = {}
     for found in cells:
-        cell = Cell(found["dataset"], found["model"], found["seed"])
+        cell = _cell(found)
         for entry in main_entries(read_json(cell.folder(runs, preset) / SCORES)["estimates"]):
             values.setdefault((cell.dataset, entry["quantity"], cell.model), []).append(entry["values"])
     differences = []
@@ -108,6 +109,10 @@ def _differences(cells: Sequence[dict[str, Any]], runs: Path, preset: str, base:
             | {"error": error}
         )
     return differences
+
+
+def _cell(found: dict[str, Any]) -> Cell:
+    return Cell(found["dataset"], found["model"], found["seed"])
 
 
 def _minus(left: list[float], right: list[float]) -> list[float]:

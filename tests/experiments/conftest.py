@@ -1,0 +1,71 @@
+"""Cells of the tables on small random files: trained and scored once, for reading only."""
+
+import os
+import shutil
+
+import pytest
+
+from mvae.experiments import comparison
+from mvae.experiments.comparison import Cell, train_and_score
+from mvae.storage import WEIGHTS, read_json
+
+OPTIONS = ["--dataset", "mnist", "--preset", "smoke", "--out", "out", "--runs", "runs", "--data-dir", "data"]
+
+
+@pytest.fixture(scope="session")
+def place(write_mnist, tmp_path_factory):
+    """A folder with MNIST files: 5,000 of the training rows are for validation, 40 for training."""
+    folder = tmp_path_factory.mktemp("tables")
+    write_mnist(folder / "data" / "mnist", 5040, 300)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def table2(mvae_command, place):
+    """`mvae reproduce table2` as a real process: what it said, and the folder with `out` and `runs`."""
+    return mvae_command("reproduce", "table2", "--model", "vae", "mvae", *OPTIONS, cwd=place), place
+
+
+@pytest.fixture(scope="session")
+def cells(table2):
+    """More cells beside those of `table2`, made in this process: the folder with all runs."""
+    result, place = table2
+    assert result.returncode == 0, result.stderr
+    for model, seed in (("vae", 1), ("mvae", 1), ("cvae", 0), ("cvae", 1), ("jmvae", 0)):
+        cell = Cell("mnist", model, seed)
+        train_and_score(cell, "smoke", place / "runs", str(place / "data"), lambda *_: None)
+    return place
+
+
+@pytest.fixture
+def copied(cells, tmp_path):
+    """A folder like `cells` that a test may damage."""
+    copy = shutil.copytree(
+        cells / "runs", tmp_path / "runs", ignore=shutil.ignore_patterns("checkpoints", "logs", WEIGHTS)
+    )
+    for path in (cells / "runs").rglob(WEIGHTS):
+        os.link(path, copy / path.relative_to(cells / "runs"))  # to be replaced or removed, not written into
+    (tmp_path / "data").symlink_to(cells / "data")
+    return tmp_path
+
+
+@pytest.fixture
+def read_scores(cells):
+    def read(model, seed=0):
+        return read_json(Cell("mnist", model, seed).folder(cells / "runs", "smoke") / "scores.json")
+
+    return read
+
+
+@pytest.fixture
+def in_turn(monkeypatch):
+    """Cells are done in this process, one after the other; gives the list of those begun."""
+    begun = []
+
+    def run(work, tasks, jobs, arguments=()):
+        for task in tasks:
+            begun.append(task)
+            yield task, work(task, *arguments, lambda *_: None)
+
+    monkeypatch.setattr(comparison, "run_side_by_side", run)
+    return begun

@@ -1,0 +1,125 @@
+"""The pictures of Figure 2, drawn by models that were never trained but vary much: only what is drawn matters here."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mvae.baselines.logistic import PixelLogisticRegression
+from mvae.building import build_model
+from mvae.data.batch import Batch
+from mvae.data.sources import load_dataset
+from mvae.experiments import figure2
+from mvae.experiments.comparison import PRESETS, Cell
+from mvae.experiments.recipes import resolve
+from mvae.storage import RunError, load, save_weights, write_json
+
+LABEL = 6  # one that the judge, trained on noise, sees in some of the pictures
+
+
+@pytest.fixture(scope="module")
+def drawn(place, tmp_path_factory):
+    """Pictures of two models: the folder, what was said, and the JSON."""
+    folder = tmp_path_factory.mktemp("figure2")
+    for name in figure2.MODELS_DRAWN:
+        cell = Cell("mnist", name, 0)
+        run = cell.folder(folder / "runs", "smoke")
+        run.mkdir(parents=True)
+        spec = resolve("mnist", None, cell.options(PRESETS["smoke"]))
+        torch.manual_seed(0)
+        model = build_model(spec.model)
+        for layer in model.modalities["image"].decoder.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.weight.data *= 10
+        write_json(run / "config.json", spec.model_dump(mode="json"))
+        save_weights(model, run)
+        write_json(run / "trained.json", {"seconds": 1.0, "epoch": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figure2, "JUDGE_ROWS", 100)
+        patch.setitem(figure2.LABELS, "mnist", (LABEL, "six"))
+        patch.setattr(
+            figure2,
+            "run_side_by_side",
+            lambda work, tasks, _, arguments: ((task, work(task, *arguments, lambda *_: None)) for task in tasks),
+        )
+        lines = list(reproduce(folder, place))
+    return folder, lines, json.loads((folder / "figure2" / "smoke.json").read_text())
+
+
+def reproduce(folder, place, **options):
+    return figure2.reproduce(
+        folder, "smoke", ["mnist"], list(figure2.MODELS_DRAWN), folder / "runs", str(place / "data"), **options
+    )
+
+
+def runs(filled):
+    """First and last + 1 of each stretch of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], filled, [False]]).astype(int)))
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+@pytest.mark.parametrize("model", ["mvae", "mvae-label"])
+def test_a_picture_has_two_panels_of_64_images(drawn, model):
+    folder, _, content = drawn
+    (cell,) = (cell for cell in content["cells"] if cell["model"] == model)
+    with Image.open(folder / "figure2" / cell["file"]) as picture:
+        assert picture.format == "PNG"
+        grey = np.asarray(picture.convert("L"), dtype=float)
+    columns = runs((grey[60:-30] < 250).any(0))  # below the titles
+    assert len(columns) == 16
+    gaps = [right[0] - left[1] for left, right in itertools.pairwise(columns)]
+    assert gaps.index(max(gaps)) == 7
+    for panel in (columns[:8], columns[8:]):
+        rows = runs((grey[35:, panel[0][0] : panel[-1][1]] < 250).any(1))
+        assert len(rows) == 8
+        images = [grey[35 + top : 35 + bottom, left:right] for top, bottom in rows for left, right in panel]
+        assert len({image[2:-2, 2:-2].tobytes() for image in images}) == 64
+
+
+def test_the_json_says_what_was_drawn(drawn):
+    folder, lines, content = drawn
+    assert [(cell["dataset"], cell["model"], cell["seed"]) for cell in content["cells"]] == [
+        ("mnist", "mvae", 0),
+        ("mnist", "mvae-label", 0),
+    ]
+    assert {path.name for path in (folder / "figure2").iterdir()} == {
+        "smoke.json",
+        *(cell["file"] for cell in content["cells"]),
+    }
+    for cell, line in zip(content["cells"], lines, strict=True):
+        assert (cell["label"], cell["judged"], cell["trained"]["epoch"]) == (LABEL, 1000, 1)
+        assert f"drawn for 'six', {100 * cell['right']:.1f} %" in line
+        assert cell["file"] in line
+    page = figure2.page(content)
+    for cell in content["cells"]:
+        assert f"(../../results/figure2/{cell['file']})" in page
+        assert f"{100 * cell['right']:.1f} %" in page
+
+
+def test_the_share_that_is_right_is_that_of_other_draws(drawn, place):
+    folder, _, content = drawn
+    judge = PixelLogisticRegression().fit(load_dataset("mnist", data_dir=place / "data").train[:100])
+    cell = content["cells"][0]
+    model = load(Cell("mnist", "mvae", 0).folder(folder / "runs", "smoke"))
+    torch.manual_seed(17)
+    with torch.no_grad():
+        posterior = model.posterior({"label": [LABEL]})
+        z = posterior.mean + posterior.stddev * torch.randn(20_000, model.latent_dim)
+        images = model.decode(z, ["image"])["image"].mean
+    share = (judge.predict(Batch({"image": images})) == LABEL).mean()
+    assert 0.01 < share < 0.99
+    # five standard errors of a proportion of 1,000
+    assert abs(cell["right"] - share) < 5 * np.sqrt(share * (1 - share) / 1000)
+
+
+def test_pictures_are_kept_on_resume_and_otherwise_refused(drawn, place):
+    folder, _, content = drawn
+    before = {path: path.read_bytes() for path in (folder / "figure2").iterdir()}
+    with pytest.raises(RunError, match=r"smoke\.json is already there"):
+        list(reproduce(folder, place))
+    assert list(reproduce(folder, place, resume=True)) == []
+    assert {path: path.read_bytes() for path in (folder / "figure2").iterdir()} == before
+    assert len(content["cells"]) == 2
