@@ -49,9 +49,15 @@ def page(table: str, content: dict[str, Any]) -> str:
 def _spent(content: dict[str, Any]) -> str:
     """Epochs, rows and samples, data set by data set."""
     found = {cell["dataset"]: cell for cell in content["cells"]}
-    parts = [f"{DATASETS[name]}: {cell['epochs']} epochs, {cell['rows']:,} test rows" for name, cell in found.items()]
+    lines = [
+        f"- {title}: {found[name]['epochs']} epochs; the first {found[name]['rows']:,} test rows"
+        for name, title in DATASETS.items()
+        if name in found
+    ]
     samples, prior = content["settings"]["samples"], content["settings"]["prior_samples"]
-    return "; ".join(parts) + f". {samples:,} importance samples a row, {prior:,} for the second term from the prior"
+    return "\n".join(
+        [*lines, f"- {samples:,} importance samples a row; {prior:,} draws for log p(label) from the prior"]
+    )
 
 
 def _beside_the_paper(table: str, content: dict[str, Any], quantity: str) -> str:
@@ -127,10 +133,12 @@ def _shown(entries: Sequence[dict[str, Any]], table: str) -> str:
 
 TABLE2 = """# Table 2: test log-likelihoods
 
-In nats, the average test row ± its standard error {errors}, beside what the paper prints. {spent}. Every model has the
-same data, networks, label weight and annealing; only objective and inference differ
+In nats, the average test row ± its standard error {errors}, beside what the paper prints. Every model has the same
+data, networks, label weight, annealing and epochs; only objective and inference differ
 ([what each maximises](../method.md#the-models)). MVAE and MVAE-Q train on Eq. 2 as written; the last row is the MVAE of
 our recipes. How the numbers read is said [on a page of its own](reading-tables.md).
+
+{spent}
 
 ## log p(image), proposal q(z | image)
 
@@ -165,15 +173,16 @@ minus log 1/10 and can only have come from q(z | image), which its caption names
 
 {ways}
 
-Made by `{command}`, preset `{preset}`, on {machine}; cells at commit {commits}. Every cell is in
+Made on {machine}, cells at commit {commits}, by `{command}`. Every cell is in
 `results/table2/{preset}.json`.
 """
 
 TABLE3 = """# Table 3: variance of the log importance weights
 
 The variance over draws from q(z | image), the average test row ± its standard error {errors}, beside what the paper
-prints. {spent}. The models are those of [Table 2](table2.md), and [how the numbers read](reading-tables.md) is said
-elsewhere.
+prints. The models are those of [Table 2](table2.md), and [how the numbers read](reading-tables.md) is said elsewhere.
+
+{spent}
 
 ## log p(image, z) - log q(z | image)
 
@@ -199,7 +208,7 @@ With the model's own q(z | label) in the place of p(z | label):
 
 {both}
 
-Made by `{command}`, preset `{preset}`, on {machine}; cells at commit {commits}. Every cell is in
+Made on {machine}, cells at commit {commits}, by `{command}`. Every cell is in
 `results/table3/{preset}.json`.
 """
 
