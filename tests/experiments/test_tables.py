@@ -189,8 +189,8 @@ def test_table3_has_variances_and_their_errors():
 @pytest.mark.parametrize("table", ["table2", "table3"])
 def test_pages_say_what_was_spent_and_by_what(table):
     text = " ".join(table_pages.page(table, MADE).split())
-    assert "- MNIST: 3 epochs; the first 1,234 test rows\n- FashionMNIST: 3 epochs; the first 1,234 test rows" in text
-    assert "1,000 importance samples a row, 5,000 for the second term from the prior" in text
+    assert "- MNIST: 3 epochs; the first 1,234 test rows - FashionMNIST: 3 epochs; the first 1,234 test rows" in text
+    assert "1,000 importance samples a row; 5,000 draws for log p(label) from the prior" in text
     assert "standard error over rows" in text
     assert "Made on a machine, cells at commit abc, by `mvae reproduce`." in text
     assert f"`results/{table}/smoke.json`" in text
