@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mvae.experiments import digits, reconstruct
+from mvae.experiments import digits, figure2, reconstruct, table1, table_pages
 from mvae.experiments.results import Results
 from mvae.storage import RunError
 
@@ -61,11 +61,19 @@ def test_a_results_file_that_is_damaged_is_named_and_left(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "page"),
-    [("digits", digits.page), ("digits-validated", digits.page), ("reconstruct-mnist", reconstruct.page)],
+    [
+        ("digits", digits.page),
+        ("digits-validated", digits.page),
+        ("reconstruct-mnist", reconstruct.page),
+        ("table1", table1.page),
+        ("table2/cpu", lambda content: table_pages.page("table2", content)),
+        ("table3/cpu", lambda content: table_pages.page("table3", content)),
+        ("figure2/cpu", figure2.page),
+    ],
 )
 def test_pages_in_the_docs_are_those_of_the_committed_results(name, page):
     content = json.loads((ROOT / "results" / f"{name}.json").read_text())
-    assert (ROOT / "docs" / "experiments" / f"{name}.md").read_text() == page(content)
+    assert (ROOT / "docs" / "experiments" / f"{Path(name).parent.name or name}.md").read_text() == page(content)
 
 
 def test_digits_cell_by_cell(tmp_path, monkeypatch):

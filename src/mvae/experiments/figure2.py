@@ -100,7 +100,9 @@ def _draw(model: MultimodalVAE, label: int, path: Path, judge: PixelLogisticRegr
 
 def page(content: dict[str, Any]) -> str:
     """The docs page of these pictures, in Markdown."""
-    cells, preset = content["cells"], content["settings"]["preset"]
+    order = [(dataset, model) for dataset in DATASETS for model in MODELS_DRAWN]
+    cells = sorted(content["cells"], key=lambda cell: order.index((cell["dataset"], cell["model"])))
+    preset = content["settings"]["preset"]
     rows = [
         [
             DATASETS[cell["dataset"]],

@@ -40,7 +40,7 @@ def page(table: str, content: dict[str, Any]) -> str:
         reading=_alone(content, [("conditional", ["image"], "q(z | label)")], table),
         preset=settings["preset"],
         errors="over rows" if seeds == 1 else f"over {seeds} seeds",
-        command="`, `".join(dict.fromkeys(cell["scored"]["command"] for cell in cells)),
+        command="`, `".join(dict.fromkeys([*(cell["scored"]["command"] for cell in cells), made["command"]])),
         commits=", ".join(commits),
         machine=made["machine"],
     )
