@@ -409,7 +409,7 @@ METHOD_FLAGS = {
 @pytest.mark.parametrize("method", METHOD_FLAGS)
 def test_a_run_of_each_method_is_fitted_evaluated_and_drawn_from(method, tmp_path, capsys):
     run = tmp_path / "run"
-    flags = ["--method", method, *METHOD_FLAGS[method], "--epochs", "1"]
+    flags = ["--method", method, *METHOD_FLAGS[method], "--epochs", "2"]
     assert main(["fit", "digits", *flags, "--out", str(run)]) == 0
     said = capsys.readouterr().out
     assert f"model: {method}, 16 latent dimensions" in said
