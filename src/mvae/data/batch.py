@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, reduce
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -42,8 +43,8 @@ class Batch:
             if not value.dim():
                 raise ValueError(f"modality '{name}': expected a value a row, got one value; put it into a list")
         length = len(next(iter(values.values())))
-        self.values = dict(values)
-        self.present = {
+        self.values: Mapping[str, Tensor] = dict(values)
+        self.present: Mapping[str, Tensor] = {
             name: present[name] if name in present else torch.ones(length, dtype=torch.bool, device=value.device)
             for name, value in values.items()
         }
@@ -58,6 +59,8 @@ class Batch:
                     f" {len(value)} rows and presence of shape {tuple(self.present[name].shape)}"
                 )
         self._length = length
+        self._rows: dict[str, Tensor | None] = {}
+        self._blocks: _Blocks | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any], present: Mapping[str, Any] | None = None) -> Batch:
@@ -91,6 +94,8 @@ class Batch:
         return self._length
 
     def __getitem__(self, rows: Tensor | slice | Sequence[int]) -> Batch:
+        if self._blocks is not None:
+            return _of_blocks(self._blocks.map(lambda tensor: tensor[rows]))
         return Batch({n: v[rows] for n, v in self.values.items()}, {n: p[rows] for n, p in self.present.items()})
 
     def __repr__(self) -> str:
@@ -99,6 +104,8 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
+        if self._blocks is not None:
+            return _of_blocks(self._blocks.map(lambda tensor: tensor.to(device, non_blocking=non_blocking)))
         return Batch(
             {n: v.to(device, non_blocking=non_blocking) for n, v in self.values.items()},
             {n: p.to(device, non_blocking=non_blocking) for n, p in self.present.items()},
@@ -121,26 +128,110 @@ class Batch:
 
         A modality that the batch does not hold is present in no row.
         """
-        return self._rows[name] if name in self.values else torch.zeros(0, dtype=torch.long, device=self.device)
-
-    @cached_property
-    def _rows(self) -> dict[str, Tensor | None]:
-        return {n: None if bool(p.all()) else p.nonzero().flatten() for n, p in self.present.items()}
+        if name not in self.values:
+            return torch.zeros(0, dtype=torch.long, device=self.device)
+        if name not in self._rows:
+            present = self.present[name]
+            self._rows[name] = None if bool(present.all()) else present.nonzero().flatten()
+        return self._rows[name]
 
     @property
     def device(self) -> torch.device:
         """Where the values are."""
-        return next(iter(self.values.values())).device
+        return self.values[next(iter(self.values))].device
 
     @property
     def complete(self) -> bool:
         """Whether every row has every modality."""
-        return all(rows is None for rows in self._rows.values())
+        return self.whole(tuple(self.values))
+
+    def whole(self, names: Sequence[str]) -> bool:
+        """Whether every row has all of these modalities."""
+        if self._blocks is not None:
+            return bool(self.presence(names).all())
+        return all(self.rows(name) is None for name in names)
 
     def presence(self, names: Sequence[str]) -> Tensor:
         """Presence as one table `[B, N]` in the order of `names`; a name the batch lacks is absent."""
+        if self._blocks is not None and tuple(names) == self._blocks.layout.names:
+            return self._blocks.present
         absent = torch.zeros(len(self), dtype=torch.bool, device=self.device)
         return torch.stack([self.present.get(name, absent) for name in names], 1)
+
+    def block(self, names: Sequence[str]) -> Tensor:
+        """The values of several modalities of one shape, side by side: `[G, B, ...]`."""
+        if self._blocks is not None:
+            for members, values in zip(self._blocks.layout.members, self._blocks.values, strict=True):
+                if members == tuple(names):
+                    return values.transpose(0, 1)
+        return torch.stack([self.values[name] for name in names])
+
+    def blocked(self) -> Batch:
+        """The same batch, with modalities of one shape and type in one tensor each.
+
+        With many modalities, indexing then takes one operation a tensor and not one a modality.
+        """
+        kinds: dict[tuple[torch.dtype, torch.Size], list[str]] = {}
+        for name, value in self.values.items():
+            kinds.setdefault((value.dtype, value.shape[1:]), []).append(name)
+        if self._blocks is not None or len(kinds) == len(self.values):
+            return self
+        layout = _Layout(tuple(self.values), [tuple(names) for names in kinds.values()])
+        values = [torch.stack([self.values[name] for name in names], 1) for names in layout.members]
+        return _of_blocks(_Blocks(layout, values, self.presence(layout.names)))
+
+
+class _Layout:
+    """Where each modality of a blocked batch stands.
+
+    Args:
+        names: all, in order.
+        members: those of each block.
+    """
+
+    def __init__(self, names: tuple[str, ...], members: list[tuple[str, ...]]) -> None:
+        self.names, self.members = names, members
+        self.values = {name: (k, j) for k, block in enumerate(members) for j, name in enumerate(block)}
+        self.present = {name: (0, j) for j, name in enumerate(names)}
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """The tensors of a blocked batch."""
+
+    layout: _Layout
+    values: list[Tensor]
+    """`[B, G, ...]` for each of the layout's members."""
+    present: Tensor
+    """`[B, N]`, in the order of the layout's names."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> _Blocks:
+        return _Blocks(self.layout, [change(block) for block in self.values], change(self.present))
+
+
+class _Columns(Mapping[str, Tensor]):
+    """One column of some table for each name, made when it is asked for."""
+
+    def __init__(self, names: tuple[str, ...], tables: list[Tensor], places: Mapping[str, tuple[int, int]]) -> None:
+        self._names, self._tables, self._places = names, tables, places
+
+    def __getitem__(self, name: str) -> Tensor:
+        table, column = self._places[name]
+        return self._tables[table][:, column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _of_blocks(blocks: _Blocks) -> Batch:
+    batch, layout = Batch.__new__(Batch), blocks.layout
+    batch.values = _Columns(layout.names, blocks.values, layout.values)
+    batch.present = _Columns(layout.names, [blocks.present], layout.present)
+    batch._length, batch._rows, batch._blocks = len(blocks.present), {}, blocks
+    return batch
 
 
 def _with_presence(name: str, rows: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import torch
@@ -14,6 +14,7 @@ from torch.distributions import Distribution, Normal
 from mvae.data.batch import Batch
 from mvae.experts import Experts, kl_to_prior, product_of_experts
 from mvae.modality import Modality, Variable
+from mvae.stacking import Stack, stacks_of
 
 __all__ = ["MultimodalVAE", "Objective", "as_names"]
 
@@ -70,6 +71,37 @@ class MultimodalVAE(nn.Module, ABC):
         self.names = tuple(modalities)
         self.latent_dim = latent_dim
         self._modalities = nn.ModuleDict({_module_name(name): modality for name, modality in modalities.items()})
+        plain = {name: modality for name, modality in self.modalities.items() if not modality.condition_width}
+        self._encoders = stacks_of({name: modality.encoder for name, modality in plain.items()})
+        self._decoders = stacks_of({name: modality.decoder for name, modality in plain.items()})
+        self._place = {name: number for number, name in enumerate(self.names)}
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)  # is where the parameters are
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """What is learned: of networks of one architecture the stacked parameters, once for all of them."""
+        stacks = [stack for _, stack in (*self._encoders, *self._decoders)]
+        sliced = {id(parameter) for stack in stacks for module in stack.modules for parameter in module.parameters()}
+        for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
+            if id(parameter) not in sliced:
+                yield name, parameter
+        for number, stack in enumerate(stacks):
+            for name, parameter in zip(stack.names, stack.parameters, strict=True):
+                yield f"{prefix}{'.' if prefix else ''}stack {number}.{name}", parameter
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MultimodalVAE:
+        super()._apply(fn, recurse)
+        self._tie()
+        return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._tie()
+
+    def _tie(self) -> None:
+        for _, stack in (*self._encoders, *self._decoders):
+            stack.tie()
 
     @property
     def variables(self) -> dict[str, Variable]:
@@ -94,7 +126,7 @@ class MultimodalVAE(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return next(self.parameters()).device
+        return self._anchor.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -129,11 +161,21 @@ class MultimodalVAE(nn.Module, ABC):
         Returns:
             Experts over all N modalities of the model, in its order.
         """
-        names = self.names if names is None else self._known(names)
+        wanted = set(self.names if names is None else self._known(names))
         size = (len(batch), self.latent_dim)
-        means, log_variances, present = [], [], []
+        means, log_variances, order = [], [], []
+        for members, stack in self._encoders:
+            some = [name for name in members if name in wanted and name in batch.values]
+            if len(some) > 1:
+                mean, log_variance = self._encode_stacked(batch, some, members, stack)
+                means.append(mean)
+                log_variances.append(log_variance)
+                order += some
+        stacked = set(order)
         for name, modality in self.modalities.items():
-            rows = batch.rows(name) if name in names else _NO_ROWS
+            if name in stacked:
+                continue
+            rows = batch.rows(name) if name in wanted else _NO_ROWS
             if rows is None:
                 mean, log_variance = modality.encoder(batch.values[name])
             elif not len(rows):
@@ -142,11 +184,43 @@ class MultimodalVAE(nn.Module, ABC):
                 some_mean, some_log_variance = modality.encoder(batch.values[name][rows])
                 mean = some_mean.new_zeros(size).index_copy(0, rows, some_mean)
                 log_variance = some_mean.new_zeros(size).index_copy(0, rows, some_log_variance)
-            means.append(mean)
-            log_variances.append(log_variance)
-            present.append(name in names)
-        table = batch.presence(self.names) & torch.tensor(present, device=batch.device)
-        return Experts(torch.stack(means), torch.stack(log_variances), table)
+            means.append(mean.unsqueeze(0))
+            log_variances.append(log_variance.unsqueeze(0))
+            order.append(name)
+        mean, log_variance = torch.cat(means), torch.cat(log_variances)
+        if tuple(order) != self.names:
+            place = {name: number for number, name in enumerate(order)}
+            index = torch.tensor([place[name] for name in self.names], device=mean.device)
+            mean, log_variance = mean[index], log_variance[index]
+        table = batch.presence(self.names)
+        if len(wanted) < len(self.names):
+            table = table & torch.tensor([name in wanted for name in self.names], device=batch.device)
+        return Experts(mean, log_variance, table)
+
+    def _encode_stacked(
+        self, batch: Batch, names: list[str], members: tuple[str, ...], stack: Stack
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and log variance `[G, B, D]` of modalities of one architecture, 0 where absent."""
+        values, chosen = batch.block(names), _chosen(names, members, self.device)
+        if batch.whole(names):
+            return stack(_encode, values, members=chosen)
+        present = batch.presence(names).T  # [G, B]
+        most = int(present.sum(1).max())
+        if not most:
+            zeros = torch.zeros(len(names), len(batch), self.latent_dim, device=self.device)
+            return zeros, zeros
+        here, row = present.sort(dim=1, descending=True, stable=True)  # the rows that have it first
+        here, row = here[:, :most], row[:, :most]
+        # what stands where a value is absent may be NaN
+        compact = torch.where(
+            _like(here, values), values.gather(1, _like(row, values).expand(-1, -1, *values.shape[2:])), 0
+        )
+        results = []
+        for part in stack(_encode, compact, members=chosen):
+            some = torch.where(here.unsqueeze(-1), part, 0.0)
+            whole = some.new_zeros(len(names), len(batch), self.latent_dim)
+            results.append(whole.scatter_add(1, row.unsqueeze(-1).expand_as(some), some))
+        return results[0], results[1]
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
         """q(z | X_s) of many subsets at once: the product of their experts and the prior (paper, Eq. 4).
@@ -266,20 +340,74 @@ class MultimodalVAE(nn.Module, ABC):
             For each modality that some term reconstructs: its name, those terms `[S_i]` (ascending), and the values
             `[S_i, B]`, 0 where the modality is absent or the term does not count.
         """
+        for names, terms, values in self._term_likelihoods(batch, z, reconstruct, counts):
+            for name, own, some in zip(names, terms, values, strict=True):
+                listed = own >= 0
+                yield (name, own, some) if listed.all() else (name, own[listed], some[listed])
+
+    def _term_likelihoods(
+        self, batch: Batch, z: Tensor, reconstruct: Tensor, counts: Tensor | None
+    ) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor]]:
+        """As `log_likelihoods`, for the G modalities of an architecture at once.
+
+        Yields:
+            Names, terms `[G, S_i]`, -1 where a modality has fewer of them than another, and values `[G, S_i, B]`.
+        """
         z = self._decoder_input(batch, z)
+        stacked: set[str] = set()
+        for members, stack in self._decoders:
+            wanted = reconstruct[:, [self._place[name] for name in members]].any(0).tolist()
+            some = tuple(n for n, want in zip(members, wanted, strict=True) if want and n in batch.values)
+            if len(some) > 1:
+                stacked.update(some)
+                yield some, *self._decode_stacked(batch, z, reconstruct, counts, some, members, stack)
         for name, modality in self.modalities.items():
-            terms = reconstruct[:, self.names.index(name)].nonzero().flatten().to(z.device)
+            if name in stacked:
+                continue
+            terms = reconstruct[:, self._place[name]].nonzero().flatten().to(z.device)
             present = batch.rows(name)
             if not len(terms) or (present is not None and not len(present)):
                 continue
             drawn = z if len(terms) == len(z) else z[terms]
             if present is None and counts is None:
-                yield name, terms, modality.decoder(drawn).log_prob(batch.values[name])
-                continue
-            keep = batch.present[name] if counts is None else batch.present[name] & counts[terms]
-            term, row = keep.expand(len(terms), -1).nonzero(as_tuple=True)
-            some = modality.decoder(drawn[term, row]).log_prob(batch.values[name][row])
-            yield name, terms, some.new_zeros(len(terms), len(batch)).index_put((term, row), some)
+                values = modality.decoder(drawn).log_prob(batch.values[name])
+            else:
+                keep = batch.present[name] if counts is None else batch.present[name] & counts[terms]
+                term, row = keep.expand(len(terms), -1).nonzero(as_tuple=True)
+                part = modality.decoder(drawn[term, row]).log_prob(batch.values[name][row])
+                values = part.new_zeros(len(terms), len(batch)).index_put((term, row), part)
+            yield (name,), terms.unsqueeze(0), values.unsqueeze(0)
+
+    def _decode_stacked(
+        self,
+        batch: Batch,
+        z: Tensor,
+        reconstruct: Tensor,
+        counts: Tensor | None,
+        names: tuple[str, ...],
+        members: tuple[str, ...],
+        stack: Stack,
+    ) -> tuple[Tensor, Tensor]:
+        """Terms `[G, S_i]` and values `[G, S_i, B]` of modalities of one architecture, from one call."""
+        values, chosen = batch.block(names), _chosen(names, members, self.device)
+        terms = _padded(reconstruct[:, [self._place[name] for name in names]].T).to(z.device)  # [G, S_i]
+        count, most = terms.shape
+        size = len(batch)
+        whole = counts is None and batch.whole(names) and bool((terms >= 0).all())
+        flat = (terms.clamp_min(0).unsqueeze(-1) * size + torch.arange(size, device=z.device)).flatten(1)  # into S * B
+        drawn = z.flatten(0, 1)
+        if whole:
+            repeated = values.unsqueeze(1).expand(-1, most, *values.shape[1:]).flatten(1, 2)
+            return terms, stack(_score, drawn[flat], repeated, members=chosen).unflatten(1, (most, size))
+        keep = (terms >= 0).unsqueeze(-1) & batch.presence(names).T.unsqueeze(1)
+        keep = keep if counts is None else keep & counts[terms.clamp_min(0)]
+        pairs = _padded(keep.flatten(1))  # [G, M], numbers of the kept (term, row) pairs
+        here, pair = pairs >= 0, pairs.clamp_min(0)
+        row = pair % size
+        observed = values.gather(1, _like(row, values).expand(-1, -1, *values.shape[2:]))
+        observed = torch.where(_like(here, values), observed, 0)  # what is absent may be NaN
+        part = torch.where(here, stack(_score, drawn[flat.gather(1, pair)], observed, members=chosen), 0.0)
+        return terms, part.new_zeros(count, most * size).scatter_add(1, pair, part).unflatten(1, (most, size))
 
     def evidence(
         self,
@@ -303,10 +431,11 @@ class MultimodalVAE(nn.Module, ABC):
         kl = kl_to_prior(mean, log_variance)
         terms, elbo = -beta * kl, -kl[0]
         modalities, log_likelihood = self.modalities, {}
-        for name, rows, values in self.log_likelihoods(batch, z, reconstruct, counts):
-            terms = terms.index_add(0, rows, modalities[name].weight * values)
-            elbo = elbo + values[0] if reconstruct[0, self.names.index(name)] else elbo
-            log_likelihood[name] = values
+        for names, rows, values in self._term_likelihoods(batch, z, reconstruct, counts):
+            weights = values.new_tensor([modalities[name].weight for name in names]).reshape(-1, 1, 1)
+            terms = terms.index_add(0, rows.clamp_min(0).flatten(), (weights * values).flatten(0, 1))
+            elbo = elbo + values[:, 0][rows[:, 0] == 0].sum(0)
+            log_likelihood |= dict(zip(names, values.unbind(), strict=True))
         if counts is not None:
             terms = torch.where(counts, terms, 0.0)
         return Objective(-terms.sum(0).mean(), terms, log_likelihood, kl, elbo)
@@ -372,7 +501,7 @@ class MultimodalVAE(nn.Module, ABC):
         """What products of experts take: means, log variances, subsets and presence, None where rows are whole."""
         used = [name for name, some in zip(self.names, subsets.any(0).tolist(), strict=True) if some]
         mean, log_variance, present = self.encode(batch, used)
-        whole = all(batch.rows(name) is None for name in self.names) and len(used) == len(self.names)
+        whole = len(used) == len(self.names) and batch.whole(self.names)
         return mean, log_variance, subsets, None if whole else present
 
     def _rows_of(self, name: str, value: object) -> object:
@@ -410,6 +539,37 @@ def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
         (('label',), ('image', 'label'))
     """
     return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _encode(encoder: nn.Module, values: Tensor) -> Any:
+    return encoder(values)
+
+
+def _score(decoder: nn.Module, z: Tensor, values: Tensor) -> Tensor:
+    return decoder(z).log_prob(values)
+
+
+def _chosen(names: Sequence[str], members: tuple[str, ...], device: torch.device) -> Tensor | None:
+    """The numbers of these among the members of a stack; None for all."""
+    if len(names) == len(members):
+        return None
+    place = {name: number for number, name in enumerate(members)}
+    return torch.tensor([place[name] for name in names], device=device)
+
+
+def _like(table: Tensor, values: Tensor) -> Tensor:
+    """`[G, M]` with as many dimensions as `values`."""
+    return table.reshape(*table.shape, *(1,) * (values.dim() - 2))
+
+
+def _padded(table: Tensor) -> Tensor:
+    """Of each row of a boolean table the numbers of the true columns, ascending, filled up with -1."""
+    row, column = table.nonzero(as_tuple=True)
+    count = table.sum(1)
+    start = count.cumsum(0) - count
+    padded = table.new_full((len(table), max(1, int(count.max()))), -1, dtype=torch.long)
+    padded[row, torch.arange(len(row), device=table.device) - start[row]] = column
+    return padded
 
 
 _NO_ROWS = torch.zeros(0, dtype=torch.long)

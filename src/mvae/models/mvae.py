@@ -59,6 +59,6 @@ class MVAE(MultimodalVAE):
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
         given = draw_subsets(len(self.names), self.subsets)
-        complete = all(batch.rows(name) is None for name in self.names)
+        complete = batch.whole(self.names)
         counts = None if complete else distinct_terms(given, batch.presence(self.names))
         return self.evidence(batch, self.posteriors(batch, given), given | self._always, counts, beta)
