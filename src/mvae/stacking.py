@@ -50,8 +50,8 @@ class Stack:
 
     def tie(self) -> None:
         """Stack what the modules hold now, and make it theirs; after anything that gave them new tensors."""
-        for name, stacked in zip(self.names, self.parameters, strict=True):
-            own = [module.get_parameter(name) for module in self.modules]
+        self.own = [[module.get_parameter(name) for module in self.modules] for name in self.names]
+        for own, stacked in zip(self.own, self.parameters, strict=True):
             stacked.data = torch.stack([parameter.data for parameter in own])
             for parameter, part in zip(own, stacked.data.unbind(), strict=True):
                 parameter.data = part
@@ -72,7 +72,7 @@ class Stack:
         Returns:
             What `call` returns, with a first dimension G.
         """
-        tensors = dict(zip(self.names, self.parameters, strict=True)) | self.buffers
+        tensors = dict(zip(self.names, map(_learned, self.parameters, self.own), strict=True)) | self.buffers
         if members is not None:
             tensors = {name: tensor[members] for name, tensor in tensors.items()}
 
@@ -80,6 +80,15 @@ class Stack:
             return functional_call(_Calling(self.template, call), {f"module.{n}": v for n, v in state.items()}, parts)
 
         return torch.vmap(one)(tensors, *arguments)
+
+
+def _learned(stacked: Tensor, own: Sequence[Tensor]) -> Tensor:
+    """The stacked parameter, without gradient where a module's own asks for none."""
+    wanted = [parameter.requires_grad for parameter in own]
+    if all(wanted):
+        return stacked
+    mask = torch.tensor(wanted, device=stacked.device).reshape(-1, *(1,) * (stacked.dim() - 1))
+    return torch.where(mask, stacked, stacked.detach())
 
 
 class _Calling(nn.Module):
