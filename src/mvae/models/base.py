@@ -126,7 +126,7 @@ class MultimodalVAE(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self._anchor.device
+        return self._anchor.device  # type: ignore[return-value]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -430,7 +430,8 @@ class MultimodalVAE(nn.Module, ABC):
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         kl = kl_to_prior(mean, log_variance)
         terms, elbo = -beta * kl, -kl[0]
-        modalities, log_likelihood = self.modalities, {}
+        modalities = self.modalities
+        log_likelihood: dict[str, Tensor] = {}
         for names, rows, values in self._term_likelihoods(batch, z, reconstruct, counts):
             weights = values.new_tensor([modalities[name].weight for name in names]).reshape(-1, 1, 1)
             terms = terms.index_add(0, rows.clamp_min(0).flatten(), (weights * values).flatten(0, 1))

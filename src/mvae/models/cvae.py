@@ -84,7 +84,7 @@ class CVAE(MultimodalVAE):
     ) -> Iterator[tuple[str, Tensor, Tensor]]:
         """log p(x_1 | z, x_2); a row that lacks a condition counts as lacking x_1."""
         if not (whole := self.usable(batch)).all():
-            present = batch.present | {name: batch.present[name] & whole for name in batch.values}
+            present = {name: batch.present[name] & whole for name in batch.values}
             batch = Batch(batch.values, present)
         return super().log_likelihoods(batch, z, reconstruct, counts)
 
