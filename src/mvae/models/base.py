@@ -131,7 +131,7 @@ class MultimodalVAE(nn.Module, ABC):
     @property
     def dtype(self) -> torch.dtype:
         """The type of the parameters, and so of z."""
-        return next(self.parameters()).dtype
+        return self._anchor.dtype  # type: ignore[return-value]
 
     @abstractmethod
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
