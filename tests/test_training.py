@@ -181,3 +181,14 @@ def test_completed_rows_add_their_share_of_the_loss(monkeypatch):
     (batch, first), (completed, second) = losses
     assert len(completed) == int((~batch.present["label"]).sum())
     torch.testing.assert_close(total, first.loss + 0.7 * len(completed) / 50 * second.loss)
+
+
+def test_bfloat16_training_leaves_the_likelihood_where_float32_has_it():
+    scores = {}
+    for precision in ("float32", "bfloat16"):
+        model = mvae.fit("digits", epochs=15, precision=precision, paired_fraction=1.0, progress=False)
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        test = mvae.load_dataset("digits").test
+        scores[precision] = mvae.log_likelihood(model, test, ["image", "label"], num_samples=100).mean()
+    assert scores["float32"] != scores["bfloat16"]
+    assert abs(scores["float32"] - scores["bfloat16"]) < 0.1

@@ -109,6 +109,7 @@ def _fit_arguments(parser: ArgumentParser) -> None:
         help="weight of rows lacking a category, completed with the model's own guess; 0 is the paper's method",
     )
     add("--patience", metavar="N", type=PositiveInt, help="stop after N epochs without a better validation ELBO")
+    add("--precision", choices=["float32", "bfloat16"], help="of the networks' matrix products in training")
     add("--seed", metavar="N", type=NonNegativeInt, help="of initialisation, order, draws and the paired rows")
     add("--data-dir", metavar="DIR", type=str, help="where to look first for data files (then $MVAE_DATA, the cache)")
     add("--config", metavar="FILE.yaml", type=str, help="any part of a run's config.json, networks too; flags win")

@@ -39,6 +39,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "shares": ("training", "shares"),
     "completion": ("training", "completion"),
     "patience": ("training", "patience"),
+    "precision": ("training", "precision"),
     "seed": ("training", "seed"),
 }
 """The options of `fit` by name, and their places in a `RunSpec`."""
@@ -66,6 +67,7 @@ def fit(
     paired_share: float | None = None,
     completion: float | None = None,
     patience: int | None = None,
+    precision: Literal["float32", "bfloat16"] | None = None,
     seed: int | None = None,
     data_dir: str | Path | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
@@ -98,6 +100,8 @@ def fit(
         completion: weight of rows that lack a category, completed with the model's own guess (`mvae.completion`; not in
             the paper); 0 for none.
         patience: stop after so many epochs without a better validation ELBO.
+        precision: of the networks' matrix products in training, `"float32"` or the faster `"bfloat16"`. Parameters,
+            products of experts and likelihoods are float32 either way.
         seed: of initialisation, order, draws and the choice of paired rows.
         data_dir: where to look first for data files.
         config: a YAML or JSON file, or a mapping, with any part of a run's `config.json`; options given here win.
@@ -138,6 +142,7 @@ def fit(
                 "shares": paired_only(paired_share),
                 "completion": completion,
                 "patience": patience,
+                "precision": precision,
                 "seed": seed,
             },
             weight,
@@ -264,7 +269,7 @@ def prepare(
     dataset = _as_learned(model, spec, dataset)
     dataset = replace(
         dataset,
-        train=_checked_training_rows(model, dataset),
+        train=_checked_training_rows(model, dataset).blocked(),
         validation=model.checked(dataset.validation),
         test=model.checked(dataset.test),
     )

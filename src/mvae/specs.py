@@ -166,6 +166,9 @@ class TrainingSpec(_Spec):
     completion: NonNegativeFloat = Field(0.0, description="weight of rows completed with the model's own guess")
     sharpness: PositiveFloat = Field(2.0, description="of that guess: 1 draws from p(y | x)")
     patience: PositiveInt | None = Field(None, description="stop after this many epochs without a better validation")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the networks' matrix products; bfloat16 is faster where the processor has it"
+    )
     keep: Literal["best", "last"] = Field(
         "best", description="the weights of the epoch with the best validation ELBO, or of the last epoch"
     )

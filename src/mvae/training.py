@@ -301,6 +301,7 @@ def train(
         trainer = Trainer(
             max_epochs=spec.epochs,
             devices=1,
+            precision="bf16-mixed" if spec.precision == "bfloat16" else "32-true",
             callbacks=callbacks,
             logger=TensorBoardLogger(folder, name="logs", version=""),
             limit_val_batches=None if validated else 0,

@@ -274,3 +274,65 @@ def test_an_array_is_refused_exactly_where_a_row_is_partly_nan(array):
             Batch.of({"x": array})
     else:
         assert Batch.of({"x": array}).present["x"].tolist() == (~holes.any(1)).tolist()
+
+
+# Blocks
+
+
+def many(count=9, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    values = {"image": torch.rand(count, 2, 3, generator=generator)}
+    for number in range(4):
+        values[f"x{number}"] = torch.randn(count, generator=generator)
+        values[f"k{number}"] = torch.randint(5, (count,), generator=generator)
+    present = {name: torch.rand(count, generator=generator) < 0.6 for name in values if name != "x2"}
+    return Batch(values, present)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda batch: batch,
+        lambda batch: batch[torch.tensor([3, 3, 0])],
+        lambda batch: batch[2:5],
+        lambda batch: batch[torch.arange(9) % 2 == 0],
+        lambda batch: batch[[8, 1]],
+        lambda batch: batch.to("cpu"),
+        lambda batch: batch.only(["k1", "image", "x2"]),
+        lambda batch: batch.only(["k1", "image"])[1:4],
+    ],
+)
+def test_a_blocked_batch_is_the_same_batch(view):
+    plain, blocked = view(many()), view(many().blocked())
+    assert list(blocked.values) == list(plain.values)
+    assert list(blocked.present) == list(plain.present)
+    assert len(blocked) == len(plain)
+    assert blocked.complete == plain.complete
+    assert repr(blocked) == repr(plain)
+    for name, value in plain.values.items():
+        assert torch.equal(blocked.values[name], value)
+        assert torch.equal(blocked.present[name], plain.present[name])
+        rows, expected = blocked.rows(name), plain.rows(name)
+        assert (rows is None) == (expected is None)
+        assert rows is None or torch.equal(rows, expected)
+    for names in (list(plain.values), ["x2"], ["k1", "not here"]):
+        assert torch.equal(blocked.presence(names), plain.presence(names))
+        assert blocked.whole(names) == plain.whole(names) == bool(plain.presence(names).all())
+
+
+@pytest.mark.parametrize("names", [["x0", "x1", "x2", "x3"], ["x2", "x0"], ["k3"]])
+def test_a_block_has_the_values_of_its_modalities_side_by_side(names):
+    for batch in (many(), many().blocked(), many().blocked()[2:6]):
+        assert torch.equal(batch.block(names), torch.stack([batch.values[name] for name in names]))
+
+
+def test_a_blocked_batch_without_absence_is_complete():
+    batch = Batch({"a": torch.zeros(3), "b": torch.ones(3)}).blocked()
+    assert batch.complete
+    assert batch.rows("a") is None
+    assert batch.blocked() is batch
+
+
+def test_nothing_to_block_leaves_a_batch_as_it_is():
+    batch = Batch({"a": torch.zeros(3), "b": torch.ones(3, 2)})
+    assert batch.blocked() is batch
