@@ -136,11 +136,10 @@ def main() -> None:
         times = MEASUREMENTS[name]()
         write_json(options.out / f"{name}.json", {"provenance": provenance(), "seconds": times})
         first = next(iter(times.values()))["median"]
-        rows = [
-            [way, f"{1000 * found['median']:.2f}", f"{1000 * found['least']:.2f}", f"{1000 * found['most']:.2f}"]
-            + [f"{found['median'] / first:.2f}"]
-            for way, found in times.items()
-        ]
+        rows = []
+        for way, found in times.items():
+            milliseconds = (f"{1000 * found[key]:.2f}" for key in ("median", "least", "most"))
+            rows.append([way, *milliseconds, f"{found['median'] / first:.2f}"])
         print(f"{name}\n{markdown_table(['', 'median ms', 'least', 'most', 'ratio'], rows)}\n", flush=True)
 
 

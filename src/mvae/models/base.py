@@ -340,18 +340,18 @@ class MultimodalVAE(nn.Module, ABC):
             For each modality that some term reconstructs: its name, those terms `[S_i]` (ascending), and the values
             `[S_i, B]`, 0 where the modality is absent or the term does not count.
         """
-        for names, terms, values in self._term_likelihoods(batch, z, reconstruct, counts):
-            for name, own, some in zip(names, terms, values, strict=True):
-                listed = own >= 0
-                yield (name, own, some) if listed.all() else (name, own[listed], some[listed])
+        for names, owner, terms, values in self._term_likelihoods(batch, z, reconstruct, counts):
+            sizes = owner.bincount(minlength=len(names)).tolist()
+            yield from zip(names, terms.split(sizes), values.split(sizes), strict=True)
 
     def _term_likelihoods(
         self, batch: Batch, z: Tensor, reconstruct: Tensor, counts: Tensor | None
-    ) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor]]:
-        """As `log_likelihoods`, for the G modalities of an architecture at once.
+    ) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor, Tensor]]:
+        """As `log_likelihoods`, for all modalities of an architecture at once.
 
         Yields:
-            Names, terms `[G, S_i]`, -1 where a modality has fewer of them than another, and values `[G, S_i, B]`.
+            Names; then, for the P pairs of a modality and a term that reconstructs it: the modality's number among the
+            names `[P]`, ascending, the term `[P]`, and the values `[P, B]`.
         """
         z = self._decoder_input(batch, z)
         stacked: set[str] = set()
@@ -376,7 +376,7 @@ class MultimodalVAE(nn.Module, ABC):
                 term, row = keep.expand(len(terms), -1).nonzero(as_tuple=True)
                 part = modality.decoder(drawn[term, row]).log_prob(batch.values[name][row])
                 values = part.new_zeros(len(terms), len(batch)).index_put((term, row), part)
-            yield (name,), terms.unsqueeze(0), values.unsqueeze(0)
+            yield (name,), torch.zeros_like(terms), terms, values
 
     def _decode_stacked(
         self,
@@ -387,27 +387,24 @@ class MultimodalVAE(nn.Module, ABC):
         names: tuple[str, ...],
         members: tuple[str, ...],
         stack: Stack,
-    ) -> tuple[Tensor, Tensor]:
-        """Terms `[G, S_i]` and values `[G, S_i, B]` of modalities of one architecture, from one call."""
-        values, chosen = batch.block(names), _chosen(names, members, self.device)
-        terms = _padded(reconstruct[:, [self._place[name] for name in names]].T).to(z.device)  # [G, S_i]
-        count, most = terms.shape
-        size = len(batch)
-        whole = counts is None and batch.whole(names) and bool((terms >= 0).all())
-        flat = (terms.clamp_min(0).unsqueeze(-1) * size + torch.arange(size, device=z.device)).flatten(1)  # into S * B
-        drawn = z.flatten(0, 1)
-        if whole:
-            repeated = values.unsqueeze(1).expand(-1, most, *values.shape[1:]).flatten(1, 2)
-            return terms, stack(_score, drawn[flat], repeated, members=chosen).unflatten(1, (most, size))
-        keep = (terms >= 0).unsqueeze(-1) & batch.presence(names).T.unsqueeze(1)
-        keep = keep if counts is None else keep & counts[terms.clamp_min(0)]
-        pairs = _padded(keep.flatten(1))  # [G, M], numbers of the kept (term, row) pairs
-        here, pair = pairs >= 0, pairs.clamp_min(0)
-        row = pair % size
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The pairs of `_term_likelihoods` and their values, from one call that takes each pair for a module."""
+        chosen = _chosen(names, members, self.device)
+        table = reconstruct[:, [self._place[name] for name in names]].T
+        owner, terms = (index.to(z.device) for index in table.nonzero(as_tuple=True))
+        values, drawn = batch.block(names)[owner], z[terms]  # [P, B, ...]
+        modules = owner if chosen is None else chosen[owner]
+        if counts is None and batch.whole(names):
+            return owner, terms, stack(_score, drawn, values, members=modules)
+        keep = batch.presence(names).T[owner]
+        keep = keep if counts is None else keep & counts[terms]
+        row = _padded(keep)  # [P, M], numbers of the kept rows
+        here, row = row >= 0, row.clamp_min(0)
         observed = values.gather(1, _like(row, values).expand(-1, -1, *values.shape[2:]))
         observed = torch.where(_like(here, values), observed, 0)  # what is absent may be NaN
-        part = torch.where(here, stack(_score, drawn[flat.gather(1, pair)], observed, members=chosen), 0.0)
-        return terms, part.new_zeros(count, most * size).scatter_add(1, pair, part).unflatten(1, (most, size))
+        drawn = drawn.gather(1, row.unsqueeze(-1).expand(-1, -1, drawn.shape[-1]))
+        part = torch.where(here, stack(_score, drawn, observed, members=modules), 0.0)
+        return owner, terms, part.new_zeros(keep.shape).scatter_add(1, row, part)
 
     def evidence(
         self,
@@ -432,11 +429,12 @@ class MultimodalVAE(nn.Module, ABC):
         terms, elbo = -beta * kl, -kl[0]
         modalities = self.modalities
         log_likelihood: dict[str, Tensor] = {}
-        for names, rows, values in self._term_likelihoods(batch, z, reconstruct, counts):
-            weights = values.new_tensor([modalities[name].weight for name in names]).reshape(-1, 1, 1)
-            terms = terms.index_add(0, rows.clamp_min(0).flatten(), (weights * values).flatten(0, 1))
-            elbo = elbo + values[:, 0][rows[:, 0] == 0].sum(0)
-            log_likelihood |= dict(zip(names, values.unbind(), strict=True))
+        for names, owner, rows, values in self._term_likelihoods(batch, z, reconstruct, counts):
+            weights = values.new_tensor([modalities[name].weight for name in names])[owner].unsqueeze(1)
+            terms = terms.index_add(0, rows, weights * values)
+            elbo = elbo + values[rows == 0].sum(0)
+            sizes = owner.bincount(minlength=len(names)).tolist()
+            log_likelihood |= dict(zip(names, values.split(sizes), strict=True))
         if counts is not None:
             terms = torch.where(counts, terms, 0.0)
         return Objective(-terms.sum(0).mean(), terms, log_likelihood, kl, elbo)
