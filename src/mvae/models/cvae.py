@@ -79,14 +79,14 @@ class CVAE(MultimodalVAE):
             for old, new in zip((mean, log_variance), encoded, strict=True)
         )
 
-    def log_likelihoods(
-        self, batch: Batch, z: Tensor, reconstruct: Tensor, counts: Tensor | None = None
-    ) -> Iterator[tuple[str, Tensor, Tensor]]:
+    def _term_likelihoods(
+        self, batch: Batch, z: Tensor, reconstruct: Tensor, counts: Tensor | None
+    ) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor, Tensor]]:
         """log p(x_1 | z, x_2); a row that lacks a condition counts as lacking x_1."""
         if not (whole := self.usable(batch)).all():
             present = {name: batch.present[name] & whole for name in batch.values}
             batch = Batch(batch.values, present)
-        return super().log_likelihoods(batch, z, reconstruct, counts)
+        return super()._term_likelihoods(batch, z, reconstruct, counts)
 
     def _decoder_input(self, batch: Batch | None, z: Tensor) -> Tensor:
         lacking = [name for name in self.conditions if batch is None or name not in batch.values]
