@@ -9,7 +9,7 @@ RUN := runs/quickstart
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint docs clean
+.PHONY: help quickstart test bench lint docs clean
 
 help:
 	@sed -n 's/^#   \(make\)/\1/p' Makefile
@@ -37,6 +37,9 @@ lint: .venv/installed
 # A document is run by one process, block after block: hence loadfile.
 test: lint
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks
 
 docs: .venv/installed
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
