@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-__all__ = ["Stack", "architecture", "stacks_of"]
+from mvae.data.batch import Batch
+
+__all__ = ["Stack", "Stacked", "architecture", "encode_together", "score_together", "stacks_of"]
 
 PLAIN = (nn.Linear, nn.SiLU, nn.ReLU, nn.Tanh, nn.GELU, nn.Embedding, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten)
 """Layers that do the same to each row whatever the others are, draw nothing and keep no statistics."""
@@ -119,3 +121,142 @@ def stacks_of(modules: Mapping[str, nn.Module]) -> list[tuple[tuple[str, ...], S
 
 def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
+
+
+class Stacked(nn.Module):
+    """A module with stacks among its parts: what is learned are the stacked parameters, wherever it goes."""
+
+    @property
+    def _stacks(self) -> list[Stack]:
+        raise AttributeError("_stacks")  # of a subclass
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """What is learned: of networks of one architecture the stacked parameters, once for all of them."""
+        stacks = self._stacks
+        sliced = {id(parameter) for stack in stacks for module in stack.modules for parameter in module.parameters()}
+        for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
+            if id(parameter) not in sliced:
+                yield name, parameter
+        for number, stack in enumerate(stacks):
+            for name, parameter in zip(stack.names, stack.parameters, strict=True):
+                yield f"{prefix}{'.' if prefix else ''}stack {number}.{name}", parameter
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Stacked:
+        super()._apply(fn, recurse)
+        self._tie()
+        return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._tie()
+
+    def _tie(self) -> None:
+        for stack in self._stacks:
+            stack.tie()
+
+
+def encode_together(
+    stack: Stack, batch: Batch, names: Sequence[str], members: Sequence[str], latent_dim: int
+) -> tuple[Tensor, Tensor]:
+    """The experts of modalities of one architecture, from one call of their encoders.
+
+    Args:
+        stack: the encoders of `members`.
+        batch: B rows.
+        names: G of the members.
+        members: names of what is stacked.
+        latent_dim: D.
+
+    Returns:
+        Mean and log variance, each `[G, B, D]`, 0 where absent.
+    """
+    values, chosen = batch.block(names), _chosen(names, members, batch.device)
+    if batch.whole(names):
+        return stack(_encode, values, members=chosen)
+    present = batch.presence(names).T  # [G, B]
+    most = int(present.sum(1).max())
+    if not most:
+        zeros = torch.zeros(len(names), len(batch), latent_dim, device=batch.device, dtype=stack.parameters[0].dtype)
+        return zeros, zeros
+    here, row = present.sort(dim=1, descending=True, stable=True)  # the rows that have it first
+    here, row = here[:, :most], row[:, :most]
+    results = []
+    for part in stack(_encode, _taken(values, row, here), members=chosen):
+        some = torch.where(here.unsqueeze(-1), part, 0.0)
+        whole = some.new_zeros(len(names), len(batch), latent_dim)
+        results.append(whole.scatter_add(1, row.unsqueeze(-1).expand_as(some), some))
+    return results[0], results[1]
+
+
+def score_together(
+    stack: Stack,
+    batch: Batch,
+    names: Sequence[str],
+    members: Sequence[str],
+    z: Tensor,
+    reconstruct: Tensor,
+    counts: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log p(x_i | z_s) of modalities of one architecture, from one call that takes each pair (i, s) for a module.
+
+    Args:
+        stack: the decoders of `members`.
+        batch: B rows.
+        names: G of the members.
+        members: names of what is stacked.
+        z: `[S, B, D]`.
+        reconstruct: boolean `[G, S]`: the P pairs.
+        counts: boolean `[S, B]`, which terms count for which row; all where None.
+
+    Returns:
+        Of each pair the modality's number among the names, ascending, and the term, each `[P]`; and the values
+        `[P, B]`, 0 where absent or not counted.
+    """
+    chosen = _chosen(names, members, batch.device)
+    owner, terms = (index.to(z.device) for index in reconstruct.nonzero(as_tuple=True))
+    values, drawn = batch.block(names)[owner], z[terms]  # [P, B, ...]
+    modules = owner if chosen is None else chosen[owner]
+    if counts is None and batch.whole(names):
+        return owner, terms, stack(_score, drawn, values, members=modules)
+    keep = batch.presence(names).T[owner]
+    keep = keep if counts is None else keep & counts[terms]
+    row = _padded(keep)  # [P, M], numbers of the kept rows
+    here, row = row >= 0, row.clamp_min(0)
+    drawn = drawn.gather(1, row.unsqueeze(-1).expand(-1, -1, drawn.shape[-1]))
+    part = torch.where(here, stack(_score, drawn, _taken(values, row, here), members=modules), 0.0)
+    return owner, terms, part.new_zeros(keep.shape).scatter_add(1, row, part)
+
+
+def _encode(encoder: nn.Module, values: Tensor) -> Any:
+    return encoder(values)
+
+
+def _score(decoder: nn.Module, z: Tensor, values: Tensor) -> Tensor:
+    return decoder(z).log_prob(values)
+
+
+def _chosen(names: Sequence[str], members: Sequence[str], device: torch.device) -> Tensor | None:
+    """The numbers of these among the members of a stack; None for all."""
+    if len(names) == len(members):
+        return None
+    place = {name: number for number, name in enumerate(members)}
+    return torch.tensor([place[name] for name in names], device=device)
+
+
+def _taken(values: Tensor, row: Tensor, here: Tensor) -> Tensor:
+    """The rows `[G, M]` of `[G, B, ...]`, 0 where not `here`: what stands where a value is absent may be NaN."""
+    more = (1,) * (values.dim() - 2)
+    taken = values.gather(1, row.reshape(*row.shape, *more).expand(-1, -1, *values.shape[2:]))
+    return torch.where(here.reshape(*here.shape, *more), taken, 0)
+
+
+def _padded(table: Tensor) -> Tensor:
+    """Of each row of a boolean table the numbers of the true columns, ascending, filled up with -1."""
+    row, column = table.nonzero(as_tuple=True)
+    count = table.sum(1)
+    start = count.cumsum(0) - count
+    padded = table.new_full((len(table), max(1, int(count.max()))), -1, dtype=torch.long)
+    padded[row, torch.arange(len(row), device=table.device) - start[row]] = column
+    return padded

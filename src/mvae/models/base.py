@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,29 +12,14 @@ from torch.distributions import Distribution, Normal
 from mvae.data.batch import Batch
 from mvae.experts import Experts, kl_to_prior, product_of_experts
 from mvae.modality import Modality, Variable
-from mvae.stacking import Stack, stacks_of
+from mvae.models.names import as_names, module_name
+from mvae.models.objective import Objective
+from mvae.stacking import Stack, Stacked, encode_together, score_together, stacks_of
 
 __all__ = ["MultimodalVAE", "Objective", "as_names"]
 
 
-class Objective(NamedTuple):
-    """What a training step minimises, and what it is made of. All in nats."""
-
-    loss: Tensor
-    """Scalar: minus the mean over the batch of each row's summed terms."""
-    terms: Tensor
-    """`[S, B]`, the weighted terms of the objective; those that a row does not train are 0."""
-    log_likelihood: dict[str, Tensor]
-    """For each modality, the unweighted log p(x_i | z) of the terms that reconstruct it, `[S_i, B]`, 0 where absent;
-    the terms in their order."""
-    kl: Tensor
-    """`[S', B]`, the divergence from the prior of each posterior that z was drawn from, in the order of the terms."""
-    elbo: Tensor
-    """`[B]`: the first term with beta = 1 and every lambda = 1, a lower bound on the log-likelihood of what it
-    reconstructs."""
-
-
-class MultimodalVAE(nn.Module, ABC):
+class MultimodalVAE(Stacked, ABC):
     """A joint distribution p(z) prod_i p(x_i | z) over modalities, z ~ N(0, I), with an inference network.
 
     A method is a subclass that says what it minimises (`loss`) and, where its posterior is no product of experts with
@@ -70,38 +53,16 @@ class MultimodalVAE(nn.Module, ABC):
                 )
         self.names = tuple(modalities)
         self.latent_dim = latent_dim
-        self._modalities = nn.ModuleDict({_module_name(name): modality for name, modality in modalities.items()})
+        self._modalities = nn.ModuleDict({module_name(name): modality for name, modality in modalities.items()})
         plain = {name: modality for name, modality in self.modalities.items() if not modality.condition_width}
         self._encoders = stacks_of({name: modality.encoder for name, modality in plain.items()})
         self._decoders = stacks_of({name: modality.decoder for name, modality in plain.items()})
         self._place = {name: number for number, name in enumerate(self.names)}
         self.register_buffer("_anchor", torch.empty(0), persistent=False)  # is where the parameters are
 
-    def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, nn.Parameter]]:
-        """What is learned: of networks of one architecture the stacked parameters, once for all of them."""
-        stacks = [stack for _, stack in (*self._encoders, *self._decoders)]
-        sliced = {id(parameter) for stack in stacks for module in stack.modules for parameter in module.parameters()}
-        for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
-            if id(parameter) not in sliced:
-                yield name, parameter
-        for number, stack in enumerate(stacks):
-            for name, parameter in zip(stack.names, stack.parameters, strict=True):
-                yield f"{prefix}{'.' if prefix else ''}stack {number}.{name}", parameter
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MultimodalVAE:
-        super()._apply(fn, recurse)
-        self._tie()
-        return self
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._tie()
-
-    def _tie(self) -> None:
-        for _, stack in (*self._encoders, *self._decoders):
-            stack.tie()
+    @property
+    def _stacks(self) -> list[Stack]:
+        return [stack for _, stack in (*self._encoders, *self._decoders)]
 
     @property
     def variables(self) -> dict[str, Variable]:
@@ -167,7 +128,7 @@ class MultimodalVAE(nn.Module, ABC):
         for members, stack in self._encoders:
             some = [name for name in members if name in wanted and name in batch.values]
             if len(some) > 1:
-                mean, log_variance = self._encode_stacked(batch, some, members, stack)
+                mean, log_variance = encode_together(stack, batch, some, members, self.latent_dim)
                 means.append(mean)
                 log_variances.append(log_variance)
                 order += some
@@ -196,31 +157,6 @@ class MultimodalVAE(nn.Module, ABC):
         if len(wanted) < len(self.names):
             table = table & torch.tensor([name in wanted for name in self.names], device=batch.device)
         return Experts(mean, log_variance, table)
-
-    def _encode_stacked(
-        self, batch: Batch, names: list[str], members: tuple[str, ...], stack: Stack
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and log variance `[G, B, D]` of modalities of one architecture, 0 where absent."""
-        values, chosen = batch.block(names), _chosen(names, members, self.device)
-        if batch.whole(names):
-            return stack(_encode, values, members=chosen)
-        present = batch.presence(names).T  # [G, B]
-        most = int(present.sum(1).max())
-        if not most:
-            zeros = torch.zeros(len(names), len(batch), self.latent_dim, device=self.device)
-            return zeros, zeros
-        here, row = present.sort(dim=1, descending=True, stable=True)  # the rows that have it first
-        here, row = here[:, :most], row[:, :most]
-        # what stands where a value is absent may be NaN
-        compact = torch.where(
-            _like(here, values), values.gather(1, _like(row, values).expand(-1, -1, *values.shape[2:])), 0
-        )
-        results = []
-        for part in stack(_encode, compact, members=chosen):
-            some = torch.where(here.unsqueeze(-1), part, 0.0)
-            whole = some.new_zeros(len(names), len(batch), self.latent_dim)
-            results.append(whole.scatter_add(1, row.unsqueeze(-1).expand_as(some), some))
-        return results[0], results[1]
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
         """q(z | X_s) of many subsets at once: the product of their experts and the prior (paper, Eq. 4).
@@ -360,7 +296,8 @@ class MultimodalVAE(nn.Module, ABC):
             some = tuple(n for n, want in zip(members, wanted, strict=True) if want and n in batch.values)
             if len(some) > 1:
                 stacked.update(some)
-                yield some, *self._decode_stacked(batch, z, reconstruct, counts, some, members, stack)
+                table = reconstruct[:, [self._place[name] for name in some]].T
+                yield some, *score_together(stack, batch, some, members, z, table, counts)
         for name, modality in self.modalities.items():
             if name in stacked:
                 continue
@@ -377,34 +314,6 @@ class MultimodalVAE(nn.Module, ABC):
                 part = modality.decoder(drawn[term, row]).log_prob(batch.values[name][row])
                 values = part.new_zeros(len(terms), len(batch)).index_put((term, row), part)
             yield (name,), torch.zeros_like(terms), terms, values
-
-    def _decode_stacked(
-        self,
-        batch: Batch,
-        z: Tensor,
-        reconstruct: Tensor,
-        counts: Tensor | None,
-        names: tuple[str, ...],
-        members: tuple[str, ...],
-        stack: Stack,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The pairs of `_term_likelihoods` and their values, from one call that takes each pair for a module."""
-        chosen = _chosen(names, members, self.device)
-        table = reconstruct[:, [self._place[name] for name in names]].T
-        owner, terms = (index.to(z.device) for index in table.nonzero(as_tuple=True))
-        values, drawn = batch.block(names)[owner], z[terms]  # [P, B, ...]
-        modules = owner if chosen is None else chosen[owner]
-        if counts is None and batch.whole(names):
-            return owner, terms, stack(_score, drawn, values, members=modules)
-        keep = batch.presence(names).T[owner]
-        keep = keep if counts is None else keep & counts[terms]
-        row = _padded(keep)  # [P, M], numbers of the kept rows
-        here, row = row >= 0, row.clamp_min(0)
-        observed = values.gather(1, _like(row, values).expand(-1, -1, *values.shape[2:]))
-        observed = torch.where(_like(here, values), observed, 0)  # what is absent may be NaN
-        drawn = drawn.gather(1, row.unsqueeze(-1).expand(-1, -1, drawn.shape[-1]))
-        part = torch.where(here, stack(_score, drawn, observed, members=modules), 0.0)
-        return owner, terms, part.new_zeros(keep.shape).scatter_add(1, row, part)
 
     def evidence(
         self,
@@ -530,51 +439,4 @@ class MultimodalVAE(nn.Module, ABC):
         return names
 
 
-def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Names as a tuple; a single one may be given as it is.
-
-    Example:
-        >>> as_names("label"), as_names(["image", "label"])
-        (('label',), ('image', 'label'))
-    """
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _encode(encoder: nn.Module, values: Tensor) -> Any:
-    return encoder(values)
-
-
-def _score(decoder: nn.Module, z: Tensor, values: Tensor) -> Tensor:
-    return decoder(z).log_prob(values)
-
-
-def _chosen(names: Sequence[str], members: tuple[str, ...], device: torch.device) -> Tensor | None:
-    """The numbers of these among the members of a stack; None for all."""
-    if len(names) == len(members):
-        return None
-    place = {name: number for number, name in enumerate(members)}
-    return torch.tensor([place[name] for name in names], device=device)
-
-
-def _like(table: Tensor, values: Tensor) -> Tensor:
-    """`[G, M]` with as many dimensions as `values`."""
-    return table.reshape(*table.shape, *(1,) * (values.dim() - 2))
-
-
-def _padded(table: Tensor) -> Tensor:
-    """Of each row of a boolean table the numbers of the true columns, ascending, filled up with -1."""
-    row, column = table.nonzero(as_tuple=True)
-    count = table.sum(1)
-    start = count.cumsum(0) - count
-    padded = table.new_full((len(table), max(1, int(count.max()))), -1, dtype=torch.long)
-    padded[row, torch.arange(len(row), device=table.device) - start[row]] = column
-    return padded
-
-
 _NO_ROWS = torch.zeros(0, dtype=torch.long)
-
-
-def _module_name(name: str) -> str:
-    """A modality's name as torch allows a module to be called: any name works, and no two collide."""
-    escaped = quote(name, safe=" ").replace(".", "%2E")
-    return escaped + "%" if hasattr(nn.ModuleDict(), escaped) or not escaped else escaped

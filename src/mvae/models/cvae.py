@@ -51,9 +51,9 @@ class CVAE(MultimodalVAE):
         """Refused: there is no expert a modality.
 
         Raises:
-            NotImplementedError: always.
+            TypeError: always.
         """
-        raise NotImplementedError("a CVAE has no expert a modality; see posterior")
+        raise TypeError("a CVAE has no expert a modality; see posterior")
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
         batch = self._complete(batch)
