@@ -70,11 +70,17 @@ def product_of_experts(
             return _dense_product(mean, log_precision, subsets)
         alone = subsets.sum(1) == 1
         singles, others = alone.nonzero().flatten(), (~alone).nonzero().flatten()
-        members = subsets[singles].int().argmax(1).to(mean.device)
-        single = _product_of_one(mean[members], log_precision[members])
+        if len(singles) == len(mean) and subsets[singles].diagonal().all():  # each modality alone, in their order
+            single = _product_of_one(mean, log_precision)
+        else:
+            members = subsets[singles].int().argmax(1).to(mean.device)
+            single = _product_of_one(mean[members], log_precision[members])
         if not len(others):
             return single
         dense = _dense_product(mean, log_precision, subsets[others].to(mean.device))
+        first, last = (int(singles[0]), int(singles[-1]) + 1) if len(singles) else (0, 0)
+        if last - first == len(singles):  # they stand together
+            return tuple(torch.cat([d[:first], s, d[first:]]) for d, s in zip(dense, single, strict=True))  # type: ignore[return-value]
         order = torch.cat([others, singles]).argsort().to(mean.device)
         return (torch.cat([dense[0], single[0]])[order], torch.cat([dense[1], single[1]])[order])
 

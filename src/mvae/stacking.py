@@ -18,6 +18,12 @@ PLAIN = (nn.Linear, nn.SiLU, nn.ReLU, nn.Tanh, nn.GELU, nn.Embedding, nn.Conv2d,
 """Layers that do the same to each row whatever the others are, draw nothing and keep no statistics."""
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 
+# What was measured on a processor core, in nanoseconds; only what is called together depends on it, no result.
+MOVING = 10.0
+"""To move a number out of its row and back, forward and backward."""
+EXTRA_CALL = 1.5e6
+"""One more call of a stack, forward and backward."""
+
 
 def architecture(module: nn.Module) -> str | None:
     """What two modules share when one may stand in for the other with its parameters; None where that is not certain.
@@ -48,6 +54,8 @@ class Stack:
         self.names = [name for name, _ in modules[0].named_parameters()]
         self.buffer_names = [name for name, _ in modules[0].named_buffers()]
         self.parameters = [nn.Parameter(torch.empty(0)) for _ in self.names]
+        self.cost = 60 + 0.07 * sum(parameter.numel() for parameter in modules[0].parameters())
+        """About how long a row takes a module, forward and backward, in nanoseconds on a processor core."""
         self.tie()
 
     def tie(self) -> None:
@@ -162,6 +170,9 @@ def encode_together(
 ) -> tuple[Tensor, Tensor]:
     """The experts of modalities of one architecture, from one call of their encoders.
 
+    Rows that lack a modality are left out where that saves more than it costs, which it does in all but small
+    networks.
+
     Args:
         stack: the encoders of `members`.
         batch: B rows.
@@ -170,7 +181,7 @@ def encode_together(
         latent_dim: D.
 
     Returns:
-        Mean and log variance, each `[G, B, D]`, 0 where absent.
+        Mean and log variance, each `[G, B, D]`; any finite numbers where absent.
     """
     values, chosen = batch.block(names), _chosen(names, members, batch.device)
     if batch.whole(names):
@@ -180,6 +191,8 @@ def encode_together(
     if not most:
         zeros = torch.zeros(len(names), len(batch), latent_dim, device=batch.device, dtype=stack.parameters[0].dtype)
         return zeros, zeros
+    if (len(batch) - most) * stack.cost < most * latent_dim * MOVING:
+        return stack(_encode, _masked(values, present), members=chosen)
     here, row = present.sort(dim=1, descending=True, stable=True)  # the rows that have it first
     here, row = here[:, :most], row[:, :most]
     results = []
@@ -199,7 +212,10 @@ def score_together(
     reconstruct: Tensor,
     counts: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """log p(x_i | z_s) of modalities of one architecture, from one call that takes each pair (i, s) for a module.
+    """log p(x_i | z_s) of modalities of one architecture, from few calls of their decoders, mostly one.
+
+    Each decoder gets all that it decodes, of whatever terms and rows, side by side. Where some get much more than
+    others, those that get about equally much are called together, so that little is filled up.
 
     Args:
         stack: the decoders of `members`.
@@ -214,19 +230,74 @@ def score_together(
         Of each pair the modality's number among the names, ascending, and the term, each `[P]`; and the values
         `[P, B]`, 0 where absent or not counted.
     """
-    chosen = _chosen(names, members, batch.device)
     owner, terms = (index.to(z.device) for index in reconstruct.nonzero(as_tuple=True))
-    values, drawn = batch.block(names)[owner], z[terms]  # [P, B, ...]
-    modules = owner if chosen is None else chosen[owner]
-    if counts is None and batch.whole(names):
-        return owner, terms, stack(_score, drawn, values, members=modules)
-    keep = batch.presence(names).T[owner]
-    keep = keep if counts is None else keep & counts[terms]
-    row = _padded(keep)  # [P, M], numbers of the kept rows
-    here, row = row >= 0, row.clamp_min(0)
-    drawn = drawn.gather(1, row.unsqueeze(-1).expand(-1, -1, drawn.shape[-1]))
-    part = torch.where(here, stack(_score, drawn, _taken(values, row, here), members=modules), 0.0)
-    return owner, terms, part.new_zeros(keep.shape).scatter_add(1, row, part)
+    values, chosen = batch.block(names), _chosen(names, members, batch.device)
+    if counts is None and batch.whole(names):  # a cell is all rows of a term: whose it is, and where its z stands
+        cell_owner, place, drawn, pair, row = owner, terms, z, torch.arange(len(owner), device=z.device), None
+    else:  # a cell is one row of a term
+        keep = batch.presence(names).T[owner]
+        pair, row = (keep if counts is None else keep & counts[terms]).nonzero(as_tuple=True)
+        cell_owner, place, drawn = owner[pair], terms[pair] * len(batch) + row, z.flatten(0, 1)
+    width = 1 if row is not None else len(batch)
+    pieces, order = [], []
+    for group, cells, slot in _alike(cell_owner, len(names), EXTRA_CALL / (stack.cost * width)):
+        some = None if len(group) == len(names) else group
+        number = cell_owner[cells] if some is None else _numbers(group, len(names))[cell_owner[cells]]
+        index = place[cells[slot == 0]].repeat(1 + int(slot.max()), 1).T.contiguous()  # fills up with what is there
+        index[number, slot] = place[cells]
+        if row is not None:
+            data = values[group.unsqueeze(1), index % len(batch)]
+        else:
+            data = values if some is None else values[some]
+            data = data.unsqueeze(1).expand(-1, index.shape[1], *data.shape[1:]).flatten(1, 2)
+        part = stack(_score, drawn[index].flatten(1, -2), data, members=_composed(chosen, some))
+        part = part.reshape(-1, width)
+        pieces.append(part if len(part) == len(cells) else part[number * index.shape[1] + slot])
+        order.append(cells)
+    if row is None and len(pieces) == 1:
+        return owner, terms, pieces[0]
+    scores = torch.zeros(len(owner), len(batch), device=z.device, dtype=pieces[0].dtype if pieces else z.dtype)
+    if pieces:
+        found, taken = torch.cat(pieces), torch.cat(order)
+        where = (pair[taken],) if row is None else (pair[taken], row[taken])
+        scores = scores.index_put(where, found if row is None else found.squeeze(1))
+    return owner, terms, scores
+
+
+def _alike(owner: Tensor, count: int, least: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Owners of about equally many cells, together.
+
+    Args:
+        owner: `[C]`, whose each cell is, ascending.
+        count: how many owners there are.
+        least: how many filled-up cells another group has to save.
+
+    Yields:
+        Numbers of the owners in a group, ascending; numbers of their cells; and the place of each cell among its
+        owner's.
+    """
+    number = owner.bincount(minlength=count)
+    start = number.cumsum(0) - number
+    slot = torch.arange(len(owner), device=owner.device) - start[owner]
+    has, order = number.sort(descending=True)
+    ranges = _ranges(has[has > 0].tolist(), least)
+    if ranges == [(0, count)]:
+        yield torch.arange(count, device=owner.device), torch.arange(len(owner), device=owner.device), slot
+        return
+    for first, last in ranges:
+        group = order[first:last].sort().values
+        cells = (_numbers(group, count)[owner] >= 0).nonzero().flatten()
+        yield group, cells, slot[cells]
+
+
+def _ranges(sizes: Sequence[int], least: float, first: int = 0) -> list[tuple[int, int]]:
+    """Cut falling sizes where what would have to be filled up, to the first of each range, is more than `least`."""
+    if not sizes:
+        return []
+    saved, cut = max(((sizes[0] - size) * (len(sizes) - place), place) for place, size in enumerate(sizes))
+    if saved <= least:
+        return [(first, first + len(sizes))]
+    return _ranges(sizes[:cut], least, first) + _ranges(sizes[cut:], least, first + cut)
 
 
 def _encode(encoder: nn.Module, values: Tensor) -> Any:
@@ -248,15 +319,20 @@ def _chosen(names: Sequence[str], members: Sequence[str], device: torch.device) 
 def _taken(values: Tensor, row: Tensor, here: Tensor) -> Tensor:
     """The rows `[G, M]` of `[G, B, ...]`, 0 where not `here`: what stands where a value is absent may be NaN."""
     more = (1,) * (values.dim() - 2)
-    taken = values.gather(1, row.reshape(*row.shape, *more).expand(-1, -1, *values.shape[2:]))
-    return torch.where(here.reshape(*here.shape, *more), taken, 0)
+    return _masked(values.gather(1, row.reshape(*row.shape, *more).expand(-1, -1, *values.shape[2:])), here)
 
 
-def _padded(table: Tensor) -> Tensor:
-    """Of each row of a boolean table the numbers of the true columns, ascending, filled up with -1."""
-    row, column = table.nonzero(as_tuple=True)
-    count = table.sum(1)
-    start = count.cumsum(0) - count
-    padded = table.new_full((len(table), max(1, int(count.max()))), -1, dtype=torch.long)
-    padded[row, torch.arange(len(row), device=table.device) - start[row]] = column
-    return padded
+def _masked(values: Tensor, here: Tensor) -> Tensor:
+    return torch.where(here.reshape(*here.shape, *(1,) * (values.dim() - here.dim())), values, 0)
+
+
+def _numbers(group: Tensor, count: int) -> Tensor:
+    """`[count]`: the place of each number in the group, -1 where it is not in it."""
+    numbers = group.new_full((count,), -1)
+    numbers[group] = torch.arange(len(group), device=group.device)
+    return numbers
+
+
+def _composed(chosen: Tensor | None, some: Tensor | None) -> Tensor | None:
+    """The numbers in a stack of some of those chosen from it."""
+    return some if chosen is None else chosen if some is None else chosen[some]

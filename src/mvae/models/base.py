@@ -151,7 +151,7 @@ class MultimodalVAE(Stacked, ABC):
             means.append(mean.unsqueeze(0))
             log_variances.append(log_variance.unsqueeze(0))
             order.append(name)
-        mean, log_variance = torch.cat(means), torch.cat(log_variances)
+        mean, log_variance = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (means, log_variances))
         if tuple(order) != self.names:
             place = {name: number for number, name in enumerate(order)}
             index = torch.tensor([place[name] for name in self.names], device=mean.device)
