@@ -1,5 +1,11 @@
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 import mvae
 from linear_gaussian import exact_log_likelihood, linear_gaussian, rows
@@ -192,3 +198,25 @@ def test_bfloat16_training_leaves_the_likelihood_where_float32_has_it():
         scores[precision] = mvae.log_likelihood(model, test, ["image", "label"], num_samples=100).mean()
     assert scores["float32"] != scores["bfloat16"]
     assert abs(scores["float32"] - scores["bfloat16"]) < 0.1
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_training_gives_what_eager_training_gives_to_rounding():
+    before = counters["stats"]["unique_graphs"]
+    dataset, _ = linear_gaussian_rows(700)
+    changes = {"training": CONFIG["training"] | {"epochs": 3, "annealing_epochs": 1}}
+    eager, compiled = (mvae.fit(dataset, config=CONFIG | changes, compile=c, progress=False) for c in (False, True))
+    assert counters["stats"]["unique_graphs"] > before
+    assert not any(module._compiled_call_impl for module in compiled.modules())
+    for name, value in compiled.state_dict().items():
+        torch.testing.assert_close(value, eager.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+def test_compiling_without_a_compiler_says_what_is_missing(tmp_path):
+    command = [sys.executable, "-m", "mvae", "fit", "digits", "--compile", "--out", str(tmp_path / "run")]
+    settings = os.environ | {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    ended = subprocess.run(command, capture_output=True, text=True, env=settings, check=False)
+    assert ended.returncode == 2
+    assert "mvae: compiling the networks failed; train without it, or see to: " in ended.stderr
+    assert "C++ compiler" in ended.stderr
+    assert "Traceback" not in ended.stderr

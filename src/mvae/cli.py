@@ -110,6 +110,7 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     )
     add("--patience", metavar="N", type=PositiveInt, help="stop after N epochs without a better validation ELBO")
     add("--precision", choices=["float32", "bfloat16"], help="of the networks' matrix products in training")
+    add("--compile", action="store_true", default=None, help="compile the networks first (needs a C++ compiler)")
     add("--seed", metavar="N", type=NonNegativeInt, help="of initialisation, order, draws and the paired rows")
     add("--data-dir", metavar="DIR", type=str, help="where to look first for data files (then $MVAE_DATA, the cache)")
     add("--config", metavar="FILE.yaml", type=str, help="any part of a run's config.json, networks too; flags win")

@@ -40,6 +40,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "completion": ("training", "completion"),
     "patience": ("training", "patience"),
     "precision": ("training", "precision"),
+    "compile": ("training", "compile"),
     "seed": ("training", "seed"),
 }
 """The options of `fit` by name, and their places in a `RunSpec`."""
@@ -68,6 +69,7 @@ def fit(
     completion: float | None = None,
     patience: int | None = None,
     precision: Literal["float32", "bfloat16"] | None = None,
+    compile: bool | None = None,  # noqa: A002
     seed: int | None = None,
     data_dir: str | Path | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
@@ -102,6 +104,8 @@ def fit(
         patience: stop after so many epochs without a better validation ELBO.
         precision: of the networks' matrix products in training, `"float32"` or the faster `"bfloat16"`. Parameters,
             products of experts and likelihoods are float32 either way.
+        compile: compile the networks with `torch.compile` first, which takes a minute and needs a C++ compiler.
+            Results are the same to rounding.
         seed: of initialisation, order, draws and the choice of paired rows.
         data_dir: where to look first for data files.
         config: a YAML or JSON file, or a mapping, with any part of a run's `config.json`; options given here win.
@@ -111,6 +115,7 @@ def fit(
     Raises:
         ValueError: on bad options or data, naming the place; `RunError` if `out` is not usable.
         NonFiniteLossError: if training diverges.
+        OSError: if `compile` is asked for and fails.
         KeyboardInterrupt: on Ctrl-C, after saving the best weights so far.
 
     Example:
@@ -143,6 +148,7 @@ def fit(
                 "completion": completion,
                 "patience": patience,
                 "precision": precision,
+                "compile": compile,
                 "seed": seed,
             },
             weight,

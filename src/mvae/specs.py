@@ -169,6 +169,7 @@ class TrainingSpec(_Spec):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the networks' matrix products; bfloat16 is faster where the processor has it"
     )
+    compile: bool = Field(False, description="networks by torch.compile, which needs a C++ compiler")
     keep: Literal["best", "last"] = Field(
         "best", description="the weights of the epoch with the best validation ELBO, or of the last epoch"
     )

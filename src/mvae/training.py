@@ -7,7 +7,8 @@ import math
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mvae.completion import complete
 from mvae.data.batch import Batch
 from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader, whole_loader
 from mvae.data.splits import Dataset
+from mvae.modality import Decoder
 from mvae.models import MultimodalVAE, Objective
 from mvae.specs import TrainingSpec
 
@@ -312,7 +314,8 @@ def train(
         )
         handler = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module, ckpt_path=last if resume and last.exists() else None, weights_only=True)
+            with _compiled(model) if spec.compile else nullcontext():
+                trainer.fit(module, ckpt_path=last if resume and last.exists() else None, weights_only=True)
         except NonFiniteLossError as error:
             error.history = module.history
             raise
@@ -329,6 +332,26 @@ def train(
             model.enter_stage(0)
             model.cpu().eval()
     return module.history, interrupted
+
+
+@contextmanager
+def _compiled(model: MultimodalVAE) -> Iterator[None]:
+    """Compile the networks for as long as this lasts, for any number of rows."""
+    from torch import _dynamo
+
+    decoders = [modality.decoder for modality in model.modalities.values()]
+    networks = [*model.inference_networks, *(part.network for part in decoders if isinstance(part, Decoder))]
+    try:
+        for network in networks:
+            network.compile(dynamic=True)
+        with _dynamo.config.patch(recompile_limit=8 * len(networks)):  # networks of one class count together
+            yield
+    except _dynamo.exc.TorchDynamoException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(f"compiling the networks failed; train without it, or see to: {reason}") from error
+    finally:
+        for network in networks:
+            network._compiled_call_impl = None
 
 
 class _Quiet:
