@@ -130,6 +130,12 @@ class Stacked(nn.Module):
     def _stacks(self) -> list[Stack]:
         raise AttributeError("_stacks")  # of a subclass
 
+    @property
+    def sliced(self) -> list[str]:
+        """Names of the parameters that are slices of stacked ones: in `state_dict`, not among those learned."""
+        learned = {id(parameter) for _, parameter in self.named_parameters()}
+        return [name for name, parameter in super().named_parameters() if id(parameter) not in learned]
+
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
