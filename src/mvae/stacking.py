@@ -89,6 +89,8 @@ def _learned(stacked: Tensor, own: Sequence[Tensor]) -> Tensor:
     wanted = [parameter.requires_grad for parameter in own]
     if all(wanted):
         return stacked
+    if not any(wanted):  # a gradient of zeros would let an optimiser's momentum move what is frozen
+        return stacked.detach()
     mask = torch.tensor(wanted, device=stacked.device).reshape(-1, *(1,) * (stacked.dim() - 1))
     return torch.where(mask, stacked, stacked.detach())
 
