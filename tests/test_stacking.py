@@ -181,3 +181,31 @@ def test_likelihoods_that_differ_in_their_scale_share_a_call():
     stacked = Stack(parts)(lambda decoder, z, x: decoder(z).log_prob(x), z, x)
     for part, own_z, own_x, found in zip(parts, z, x, stacked, strict=True):
         torch.testing.assert_close(found, part(own_z).log_prob(own_x))
+
+
+def test_what_is_frozen_as_a_whole_has_no_gradient_that_momentum_could_move(monkeypatch):
+    # A gradient of zeros would do: Adam goes on in the direction of the steps before.
+    stacked, _ = models(monkeypatch)
+    optimiser = torch.optim.Adam(stacked.parameters(), lr=0.1)
+    decoders = [modality.decoder for modality in stacked.modalities.values()]
+    for frozen in (False, True):
+        for decoder in decoders:
+            decoder.requires_grad_(not frozen)
+        before = copy.deepcopy([decoder.state_dict() for decoder in decoders])
+        optimiser.zero_grad()
+        stacked.loss(rows()).loss.backward()
+        optimiser.step()
+        moved = [
+            not torch.equal(value, old[name])
+            for decoder, old in zip(decoders, before, strict=True)
+            for name, value in decoder.state_dict().items()
+        ]
+        assert all(moved) if not frozen else not any(moved)
+
+
+def test_the_slices_are_what_is_saved_and_not_learned(monkeypatch):
+    stacked, looped = models(monkeypatch)
+    learned = {name for name, _ in stacked.named_parameters() if not name.startswith("stack ")}
+    assert sorted([*stacked.sliced, *learned]) == sorted(dict(looped.named_parameters()))
+    assert not any(name.startswith("_modalities.alone.encoder") for name in stacked.sliced)
+    assert looped.sliced == []

@@ -6,12 +6,16 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mvae import __version__
 from mvae.experiments.commands import Help, add_reproduce_arguments
+
+if TYPE_CHECKING:
+    from mvae.runs import Run
 
 __all__ = ["main"]
 
@@ -73,7 +77,7 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     add("--resume", action="store_true", help="continue the run in --out from its last checkpoint")
     add("--method", type=str, help="the model: mvae, mvae-q, vae, cvae, bivcca, jmvae or telbo")
     add("--epochs", metavar="N", type=PositiveInt, help="passes over the training rows")
-    add("--batch-size", metavar="N", type=PositiveInt, help="rows a step")
+    add("--batch-size", metavar="N", type=PositiveInt, help="rows a step, of all processes together")
     add("--latent-dim", metavar="D", type=PositiveInt, help="dimension of z")
     add("--learning-rate", metavar="F", type=PositiveFloat, help="of Adam")
     add("--annealing-epochs", metavar="N", type=NonNegativeInt, help="epochs over which the KL weight rises to 1")
@@ -113,6 +117,13 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     add("--compile", action="store_true", default=None, help="compile the networks first (needs a C++ compiler)")
     add("--seed", metavar="N", type=NonNegativeInt, help="of initialisation, order, draws and the paired rows")
     add("--data-dir", metavar="DIR", type=str, help="where to look first for data files (then $MVAE_DATA, the cache)")
+    add("--devices", metavar="N", type=PositiveInt, default=1, help="GPUs, or CPU processes, on each machine (1)")
+    add("--nodes", metavar="M", type=PositiveInt, default=1, help="machines, with torchrun or Slurm (1)")
+    add(
+        "--strategy",
+        choices=["ddp", "fsdp"],
+        help="of several devices: each has the whole model (ddp, the default), or a part of its parameters (fsdp)",
+    )
     add("--config", metavar="FILE.yaml", type=str, help="any part of a run's config.json, networks too; flags win")
 
 
@@ -182,7 +193,9 @@ _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
 
 
 def _fit(options: Namespace) -> int:
-    from mvae.display import print_outcome, print_plan
+    if options.devices * options.nodes > 1:  # read when torch is imported: DDP warns of what is as it should be
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from mvae.processes import LostProcessError, Processes
     from mvae.runs import OPTIONS, paired_only, placed, prepare
 
     out = options.out or f"runs/{options.source}"
@@ -197,11 +210,29 @@ def _fit(options: Namespace) -> int:
             | {"reconstruct": _reconstruct(options.reconstruct), "shares": paired_only(options.paired_share)},
             {name: _number(name, value) for name, value in _pairs("--weight", options.weight).items()},
         ),
+        processes=Processes(options.devices, options.nodes, options.strategy),
     )
+    try:
+        return _trained(run) if run.processes.first else _followed(run)
+    except LostProcessError as error:
+        return _fail(error, 1)
+
+
+def _trained(run: Run) -> int:
+    from mvae.display import print_outcome, print_plan
+
     print_plan(run)
     outcome = run.train()
     print_outcome(run, outcome)
     return INTERRUPTED if outcome.interrupted else 0
+
+
+def _followed(run: Run) -> int:
+    """Train beside the first process, which does the talking."""
+    try:
+        return INTERRUPTED if run.train(progress=False).interrupted else 0
+    except ArithmeticError:
+        return 1
 
 
 def _evaluate(options: Namespace) -> int:

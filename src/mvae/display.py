@@ -46,9 +46,16 @@ def print_plan(run: Run) -> None:
         f"model: {model.method}, {model.latent_dim} latent dimensions{_in_words(model)}\n"
         f"training: {training.epochs} epochs of batches of {training.batch_size}, Adam at {training.learning_rate:g},"
         f" KL annealed over {training.annealing_epochs} epochs, seed {training.seed}\n{_beyond_the_paper(training)}"
+        f"{_spread(run)}"
         f"{'continuing' if run.resume else 'writing to'} {run.folder}",
         flush=True,
     )
+
+
+def _spread(run: Run) -> str:
+    """How many processes share a batch, where there are several."""
+    rows, world = run.spec.training.batch_size, run.processes.world
+    return f"spread: {world} processes, each with some {rows / world:.4g} rows of every batch\n" if world > 1 else ""
 
 
 def _beyond_the_paper(training: TrainingSpec) -> str:

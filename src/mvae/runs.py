@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,7 @@ from mvae.data.sources import load_dataset
 from mvae.data.splits import Dataset
 from mvae.experiments.recipes import merge, read_config, resolve
 from mvae.models import METHODS, MultimodalVAE
+from mvae.processes import ALONE, Processes
 from mvae.specs import RunSpec, SpecError
 from mvae.storage import CONFIG, METRICS, RunError, read_spec, save_weights, write_json
 
@@ -75,6 +78,9 @@ def fit(
     config: str | Path | Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: bool = True,
+    devices: int = 1,
+    nodes: int = 1,
+    strategy: Literal["ddp", "fsdp"] | None = None,
 ) -> MultimodalVAE:
     """Train a model and return it, in evaluation mode on the CPU.
 
@@ -85,7 +91,7 @@ def fit(
         out: folder to write the run to; kept nowhere where None.
         method: a name in `mvae.models.METHODS`.
         epochs: passes over the training rows. Annealing keeps its share of them unless it is given.
-        batch_size: rows a step.
+        batch_size: rows a step, of all processes together.
         latent_dim: D, the dimension of z.
         learning_rate: of Adam.
         annealing_epochs: epochs over which beta of Eq. 1 rises from 0 to 1.
@@ -111,11 +117,17 @@ def fit(
         config: a YAML or JSON file, or a mapping, with any part of a run's `config.json`; options given here win.
         resume: continue the run in `out`, with the config it has.
         progress: show a bar.
+        devices: processes on each machine that share every batch: GPUs where it has any, else CPU processes. They run
+            the script that calls this once more each, and all are returned the same model. Like `nodes` and
+            `strategy`, they change the results by rounding only and are no part of the config.
+        nodes: machines; their processes must have been started by torchrun or Slurm.
+        strategy: `"ddp"`, the default of several processes, or `"fsdp"`.
 
     Raises:
         ValueError: on bad options or data, naming the place; `RunError` if `out` is not usable.
         NonFiniteLossError: if training diverges.
         OSError: if `compile` is asked for and fails.
+        LostProcessError: if one of several processes dies.
         KeyboardInterrupt: on Ctrl-C, after saving the best weights so far.
 
     Example:
@@ -153,6 +165,7 @@ def fit(
             },
             weight,
         ),
+        processes=Processes(devices, nodes, strategy),
     )
     run.train_to_the_end(progress)
     return run.model
@@ -179,23 +192,29 @@ class Run:
     model: MultimodalVAE
     folder: Path | None
     resume: bool = False
+    processes: Processes = ALONE
 
     def train(self, progress: bool | Callable[[int, int], None] = True) -> Outcome:
         """Train, and write weights and metrics to the folder, also when Ctrl-C or a diverging loss ends it.
 
+        Of several processes, the first one writes.
+
         Raises:
             NonFiniteLossError: if training diverges; the best weights so far are saved.
+            LostProcessError: if one of several processes dies; the checkpoints of whole epochs stay.
         """
         from mvae.training import NonFiniteLossError, train
 
-        settings = self.model, self.dataset, self.spec.training
+        start = partial(train, self.model, self.dataset, self.spec.training, progress=progress)
+        start = partial(start, processes=self.processes, advice=self._advice)
         if self.folder is None:
-            with tempfile.TemporaryDirectory() as temporary:
-                return self._outcome(*train(*settings, Path(temporary), progress=progress))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / CONFIG, self.spec.model_dump(mode="json"))
+            with tempfile.TemporaryDirectory() if self.processes.first else nullcontext("never-written") as temporary:
+                return self._outcome(*start(Path(temporary)))
+        if self.processes.first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / CONFIG, self.spec.model_dump(mode="json"))
         try:
-            outcome = self._outcome(*train(*settings, self.folder, self.resume, progress))
+            outcome = self._outcome(*start(self.folder, self.resume))
         except NonFiniteLossError as error:
             self._keep(self._outcome(error.history))
             raise
@@ -222,8 +241,17 @@ class Run:
             return Outcome(history, max(validated, key=rank), interrupted)
         return Outcome(history, history[-1] if history else {}, interrupted)
 
+    @property
+    def _advice(self) -> str:
+        """What to do when a process is lost."""
+        if self.folder is None:
+            return "; the run has no folder that it could be continued from"
+        go_on = f"mvae fit {self.spec.data.source} --out {self.folder} --resume"
+        go_on = "fit(..., resume=True)" if self.spec.data.source is None else go_on
+        return f"; whole epochs are kept in {self.folder}/checkpoints; continue on any number of processes: {go_on}"
+
     def _keep(self, outcome: Outcome) -> None:
-        if self.folder is not None and outcome.history:
+        if self.folder is not None and outcome.history and self.processes.first:
             save_weights(self.model, self.folder)
             write_json(self.folder / METRICS, {"kept": outcome.kept, "history": outcome.history})
 
@@ -236,6 +264,7 @@ def prepare(
     data_dir: str | Path | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
     resume: bool = False,
+    processes: Processes = ALONE,
 ) -> Run:
     """Read data, settle every option and build the model, without training it.
 
@@ -246,6 +275,7 @@ def prepare(
         data_dir: as for `fit`.
         config: as for `fit`.
         resume: as for `fit`.
+        processes: those that train it together; each of them prepares the run.
 
     Raises:
         ValueError: as `fit`. Nothing has been written then.
@@ -257,7 +287,7 @@ def prepare(
         spec = _resumed(name, folder, config, given)
     else:
         spec = resolve(name, config, options)
-    if not resume and folder is not None and folder.exists() and _holds_something(folder):
+    if not resume and processes.first and folder is not None and folder.exists() and _holds_something(folder):
         what = "holds a run already; continue it with --resume or" if (folder / CONFIG).exists() else "is not empty;"
         raise RunError(f"{folder} {what} choose another folder")
     if isinstance(source, Dataset):
@@ -268,6 +298,7 @@ def prepare(
         )
     torch.manual_seed(spec.training.seed)
     model = build_model(spec.model)
+    processes.check(model, spec.training.batch_size)
     if spec.training.epochs < model.num_stages:
         raise SpecError(
             f"training.epochs: '{spec.model.method}' trains in {model.num_stages} stages of an epoch or more"
@@ -280,7 +311,7 @@ def prepare(
         test=model.checked(dataset.test),
     )
     grouped(dataset.train, model.names, spec.training.shares)  # refuses impossible shares before anything is written
-    return Run(spec, dataset, model, folder, resume)
+    return Run(spec, dataset, model, folder, resume, processes)
 
 
 def _holds_something(folder: Path) -> bool:

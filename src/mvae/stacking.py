@@ -97,6 +97,8 @@ def _learned(stacked: Tensor, own: Sequence[Tensor]) -> Tensor:
     wanted = [parameter.requires_grad for parameter in own]
     if all(wanted):
         return stacked
+    if not any(wanted):  # a gradient of zeros would let an optimiser's momentum move what is frozen
+        return stacked.detach()
     mask = torch.tensor(wanted, device=stacked.device).reshape(-1, *(1,) * (stacked.dim() - 1))
     return torch.where(mask, stacked, stacked.detach())
 
@@ -137,6 +139,12 @@ class Stacked(nn.Module):
     @property
     def _stacks(self) -> list[Stack]:
         raise AttributeError("_stacks")  # of a subclass
+
+    @property
+    def sliced(self) -> list[str]:
+        """Names of the parameters that are slices of stacked ones: in `state_dict`, not among those learned."""
+        learned = {id(parameter) for _, parameter in self.named_parameters()}
+        return [name for name, parameter in super().named_parameters() if id(parameter) not in learned]
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True

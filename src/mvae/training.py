@@ -1,4 +1,4 @@
-"""Training: the loop's hooks (Lightning), KL annealing, checkpoints, progress."""
+"""Training: the loop's hooks (Lightning), KL annealing, checkpoints, progress, in one process or several."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from mvae.completion import complete
 from mvae.data.batch import Batch
 from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader, whole_loader
 from mvae.data.splits import Dataset
+from mvae.launching import Watch, strategy_of
 from mvae.modality import Decoder
 from mvae.models import MultimodalVAE, Objective
+from mvae.processes import ALONE, Processes
 from mvae.specs import TrainingSpec
 
 __all__ = ["NonFiniteLossError", "Training", "annealed_beta", "train"]
@@ -75,22 +78,40 @@ class Training(LightningModule):
     seed, the epoch and the step, so that a run that was killed and resumed repeats what it would have done. Validation
     draws the same numbers at every epoch.
 
+    Of several processes each takes its part of every batch, with the numbers that its rows would have in one process
+    (`Batch.drawn`). What is recorded, and what decides about an epoch, is of all parts together.
+
     Args:
         model: what is trained.
         spec: how.
         dataset: the rows.
+        processes: which of several processes this is.
     """
 
-    def __init__(self, model: MultimodalVAE, spec: TrainingSpec, dataset: Dataset) -> None:
+    def __init__(
+        self, model: MultimodalVAE, spec: TrainingSpec, dataset: Dataset, processes: Processes = ALONE
+    ) -> None:
         super().__init__()
         self.model, self.spec, self.dataset = model, spec, dataset
+        self.rank, self.world = processes.rank, processes.world
         self.history: list[dict[str, float]] = []
         self.latest: Objective | None = None
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
         self._validation: list[Tensor] = []
         groups = grouped(dataset.train, model.names, spec.shares)
-        self._order = ShuffledBatches(groups, spec.batch_size, spec.seed)
+        self._order = ShuffledBatches(groups, spec.batch_size, spec.seed, rank=self.rank, world=self.world)
+        # DDP finds parameters module by module, so the slices of stacked ones too, which never have a gradient. Buffers
+        # it would copy from process 0 at each step, validation included, where processes have unequally many.
+        buffers = [name for name, _ in model.named_buffers()]
+        self._ddp_params_and_buffers_to_ignore = [f"model.{name}" for name in (*model.sliced, *buffers)]
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those that the model says it learns."""
+        if recurse:
+            yield from self.model.named_parameters(f"{prefix}{'.' if prefix else ''}model", recurse, remove_duplicate)
 
     def configure_optimizers(self) -> Any:
         optimiser = torch.optim.Adam(self.model.parameters(), lr=self.spec.learning_rate, fused=True)
@@ -105,7 +126,7 @@ class Training(LightningModule):
         return training_loader(self._order, self.dataset.train)
 
     def val_dataloader(self) -> Any:
-        return whole_loader(self.dataset.validation, VALIDATION_BATCH)
+        return whole_loader(self.dataset.validation, VALIDATION_BATCH, self.rank, self.world)
 
     @property
     def beta(self) -> float:
@@ -123,40 +144,69 @@ class Training(LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         torch.manual_seed(seed_of(self.spec.seed, self.current_epoch, index))
+        share = 1.0 if batch.part is None else batch.part.share
         if self.dataset.transform is not None:
-            batch = self.dataset.transform(batch)
-        objective = self._finite(self.model.loss(batch, self.beta))
+            batch = self.dataset.transform(batch).as_part(batch.part)
+        objective = self.model.loss(batch, self.beta)
         self.latest = objective
         parts = {"loss": objective.loss, "elbo": objective.elbo.mean(), "kl": objective.kl[0].mean()}
         for name, part in parts.items():
-            self._sums[name] = self._sums.get(name, 0.0) + part.detach()
+            self._sums[name] = self._sums.get(name, 0.0) + share * part.detach()
         self._batches += 1
-        completed = (
-            complete(self.model, batch, self.spec.sharpness) if self.spec.completion and self.beta >= 1 else None
-        )
-        if completed is None:
-            return objective.loss
-        share = self.spec.completion * len(completed) / len(batch)
-        return objective.loss + share * self._finite(self.model.loss(completed, self.beta)).loss
+        loss, objectives = objective.loss, [objective]
+        completed = self._completed(batch, index) if self.spec.completion and self.beta >= 1 else None
+        if completed is not None:
+            objectives.append(self.model.loss(completed, self.beta))
+            loss = loss + self.spec.completion * len(completed) / len(batch) * objectives[1].loss
+        self._check_finite(objectives)
+        return self.world * share * loss  # of which DDP takes the mean over processes
 
-    def _finite(self, objective: Objective) -> Objective:
-        if torch.isfinite(objective.loss):
-            return objective
-        culprits = [
-            f"log p({name} | z)" for name, part in objective.log_likelihood.items() if not part.isfinite().all()
-        ]
-        culprits += [] if objective.kl.isfinite().all() else ["the KL divergence"]
-        place = f"step {self.global_step} (epoch {self.current_epoch + 1})"
-        raise NonFiniteLossError(
-            f"the loss is {objective.loss.item()} at {place}: {' and '.join(culprits)} went out of bounds. {_REMEDIES}"
-        )
+    def _completed(self, batch: Batch, index: int) -> Batch | None:
+        if self.world > 1:  # how many rows the others complete is not known here; let no two processes draw alike
+            torch.manual_seed(seed_of(self.spec.seed, self.current_epoch, index, self.rank))
+        return complete(self.model, batch, self.spec.sharpness)
+
+    def _check_finite(self, objectives: list[Objective]) -> None:
+        """End the training in all processes if the loss of any of them is not finite."""
+        wrong = next((objective for objective in objectives if not torch.isfinite(objective.loss)), None)
+        told = self._any_tells(None if wrong is None else _what_is_wrong(wrong))
+        if told is not None:
+            place = f"step {self.global_step} (epoch {self.current_epoch + 1})"
+            value, culprits = told
+            raise NonFiniteLossError(f"the loss is {value} at {place}: {culprits} went out of bounds. {_REMEDIES}")
+
+    def _any_tells(self, mine: tuple[float, str] | None) -> tuple[float, str] | None:
+        """What this process has to tell or, where it has nothing, the first that has."""
+        if self.world == 1 or not self._sum(torch.tensor(float(mine is not None))):
+            return mine
+        told: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(told, mine)
+        return next(one for one in told if one is not None)
+
+    def _sum(self, value: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.world > 1:
+            value = value.to(self.device)
+            torch.distributed.all_reduce(value)
+        return value
+
+    def _share_statistics(self) -> None:
+        """Give all processes the mean of what each has gathered of its rows, e.g. for batch normalisation."""
+        for buffer in self.model.buffers() if self.world > 1 else ():
+            if buffer.is_floating_point() and buffer.numel():
+                buffer.copy_(self._sum(buffer.clone()) / self.world)
+
+    def on_validation_start(self) -> None:
+        self._share_statistics()
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        torch.manual_seed(seed_of(self.spec.seed, index))
-        self._validation.append(self.model.elbo(batch))
+        number = index * self.world + self.rank  # among the batches of all processes
+        if number * VALIDATION_BATCH < len(self.dataset.validation):
+            torch.manual_seed(seed_of(self.spec.seed, number))
+            self._validation.append(self.model.elbo(batch))
 
     def on_validation_epoch_end(self) -> None:
-        elbo = torch.cat(self._validation).mean()
+        elbo = self._validation_elbo()
         self._validation = []
         if not torch.isfinite(elbo):
             raise NonFiniteLossError(
@@ -165,8 +215,16 @@ class Training(LightningModule):
             )
         self.log("validation/elbo", elbo)
 
+    def _validation_elbo(self) -> Tensor:
+        """The mean over the rows of all processes."""
+        if self.world == 1:
+            return torch.cat(self._validation).mean()
+        total = sum((part.double().sum() for part in self._validation), start=torch.zeros((), dtype=torch.float64))
+        return (self._sum(total) / len(self.dataset.validation)).float()
+
     def on_train_epoch_end(self) -> None:
-        means = {f"train/{name}": (total / self._batches).item() for name, total in self._sums.items()}
+        self._share_statistics()
+        means = {f"train/{name}": (self._sum(total) / self._batches).item() for name, total in self._sums.items()}
         self.log_dict(means)
         self.log("beta", self.beta)
         validation = self.trainer.callback_metrics.get("validation/elbo")
@@ -180,6 +238,13 @@ class Training(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
+
+
+def _what_is_wrong(objective: Objective) -> tuple[float, str]:
+    """The loss, and what of it is not finite."""
+    culprits = [f"log p({name} | z)" for name, part in objective.log_likelihood.items() if not part.isfinite().all()]
+    culprits += [] if objective.kl.isfinite().all() else ["the KL divergence"]
+    return objective.loss.item(), " and ".join(culprits)
 
 
 _REMEDIES = "Look for extreme values in that modality, scale its numbers, or lower the learning rate"
@@ -269,6 +334,8 @@ def train(
     folder: Path,
     resume: bool = False,
     progress: bool | Callable[[int, int], None] = True,
+    processes: Processes = ALONE,
+    advice: str = "",
 ) -> tuple[list[dict[str, float]], bool]:
     """Train a model in place, keeping checkpoints and a TensorBoard log in `folder`.
 
@@ -282,27 +349,33 @@ def train(
         folder: gets `checkpoints/` and `logs/`.
         resume: continue from the last checkpoint in `folder`, if there is one.
         progress: show a bar, or call this with the steps done and to do.
+        processes: how many processes train it together, each of which calls this. The first one writes, and all end
+            with the same model; those on this machine are started by the first where torchrun or Slurm has not.
+        advice: what a `LostProcessError` says after which process was lost.
 
     Returns:
         One record an epoch, and whether training was interrupted by Ctrl-C.
 
     Raises:
-        NonFiniteLossError: if the loss stops being finite; the checkpoints of the epochs before stay, and the model
-            gets the best weights so far.
+        NonFiniteLossError: if the loss stops being finite, in all processes; the checkpoints of the epochs before stay,
+            and the model gets the best weights so far.
+        LostProcessError: in the first process, if another one ends before the training does.
     """
     checkpoints = folder / "checkpoints"
     validated = len(dataset.validation) > 0
-    callbacks: list[Callback] = [Checkpoints(checkpoints)]
-    callbacks += [Reporter(progress)] if callable(progress) else [Progress()] if progress else []
-    if spec.patience is not None and validated:
-        callbacks.append(Patience(spec.patience))
-    module = Training(model, spec, dataset)
-    last = checkpoints / LAST
+    callbacks = _callbacks(spec, checkpoints, validated, progress if processes.first else False)
+    divided = processes.strategy == "fsdp"
+    module = Training(deepcopy(model) if divided else model, spec, dataset, processes)
+    watch = Watch(processes, advice)
+    last, kept = checkpoints / LAST, checkpoints / (BEST if validated and spec.keep == "best" else LAST)
     interrupted = False
+    state: dict[str, Tensor] | None = None
     with _Quiet():
         trainer = Trainer(
             max_epochs=spec.epochs,
-            devices=1,
+            devices=processes.devices,
+            num_nodes=processes.nodes,
+            strategy=strategy_of(processes, watch),
             precision="bf16-mixed" if spec.precision == "bfloat16" else "32-true",
             callbacks=callbacks,
             logger=TensorBoardLogger(folder, name="logs", version=""),
@@ -316,22 +389,45 @@ def train(
         try:
             with _compiled(model) if spec.compile else nullcontext():
                 trainer.fit(module, ckpt_path=last if resume and last.exists() else None, weights_only=True)
+            watch.stop()
+            if processes.world > 1:  # the others may not see the folder
+                state = trainer.strategy.broadcast(_weights(kept) if processes.first else None)
         except NonFiniteLossError as error:
+            watch.stop()
             error.history = module.history
             raise
-        except SystemExit:  # how Lightning ends on Ctrl-C
+        except (SystemExit, KeyboardInterrupt):  # how Lightning ends on Ctrl-C
             if trainer.state.status != TrainerStatus.INTERRUPTED:
                 raise
             interrupted = True
+        except Exception as error:
+            if processes.world == 1:
+                raise
+            raise watch.explained(error) from error
         finally:
             signal.signal(signal.SIGINT, handler)
-            kept = checkpoints / (BEST if validated and spec.keep == "best" else LAST)
-            if kept.exists():
-                state = torch.load(kept, weights_only=True, map_location="cpu")["state_dict"]
-                module.load_state_dict(state)
+            if processes.first and state is None:
+                state = _weights(kept)
+            if state is not None:
+                model.load_state_dict({name.removeprefix("model."): value for name, value in state.items()})
             model.enter_stage(0)
             model.cpu().eval()
     return module.history, interrupted
+
+
+def _callbacks(
+    spec: TrainingSpec, checkpoints: Path, validated: bool, progress: bool | Callable[[int, int], None]
+) -> list[Callback]:
+    callbacks: list[Callback] = [Checkpoints(checkpoints)]
+    callbacks += [Reporter(progress)] if callable(progress) else [Progress()] if progress else []
+    return callbacks + ([Patience(spec.patience)] if spec.patience is not None and validated else [])
+
+
+def _weights(checkpoint: Path) -> dict[str, Tensor] | None:
+    """The parameters that a checkpoint holds, by their names in `Training`; None where there is no checkpoint."""
+    if not checkpoint.exists():
+        return None
+    return torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mvae.data.batch import Batch
+from mvae.data.batch import Batch, Part
 
 NAN = math.nan
 
@@ -336,3 +336,24 @@ def test_a_blocked_batch_without_absence_is_complete():
 def test_nothing_to_block_leaves_a_batch_as_it_is():
     batch = Batch({"a": torch.zeros(3), "b": torch.ones(3, 2)})
     assert batch.blocked() is batch
+
+
+# Draws for parts
+
+
+@given(total=st.integers(1, 40), world=st.integers(1, 6), dim=st.integers(0, 2))
+def test_the_draws_of_all_parts_are_those_of_the_whole_batch(total, world, dim):
+    rows, shape = Batch({"n": torch.arange(total)}), [3, 4, 5]
+
+    def drawn(batch):
+        torch.manual_seed(0)
+        like = torch.zeros([*shape[:dim], len(batch), *shape[dim + 1 :]])
+        numbers = batch.drawn(torch.randn_like, like, dim)
+        return numbers, torch.get_rng_state()
+
+    expected, state = drawn(rows)
+    for rank in range(world):
+        part = Part.of(torch.arange(total), rank, world)
+        numbers, after = drawn(rows[part])
+        assert torch.equal(numbers, expected.index_select(dim, part.rows))
+        assert torch.equal(after, state)

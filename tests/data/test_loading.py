@@ -26,14 +26,19 @@ def pictures_and_names(table):
     return Batch({"picture": numbers, "name": numbers}, {"picture": picture, "name": name})
 
 
+def rows_of(batches):
+    """All row numbers, one after the other."""
+    return torch.cat([part.rows for part in batches])
+
+
 def order(num_rows=100, batch_size=7, seed=0, epoch=0):
-    return torch.cat(list(ShuffledBatches(whole(num_rows), batch_size, seed, epoch))).tolist()
+    return rows_of(ShuffledBatches(whole(num_rows), batch_size, seed, epoch)).tolist()
 
 
 @given(table=kinds, batch_size=sizes, seed=seeds, epoch=some.integers(0, 1000))
 def test_every_row_once_an_epoch(table, batch_size, seed, epoch):
     groups = grouped(pictures_and_names(table), ("picture", "name"), None)
-    batches = list(ShuffledBatches(groups, batch_size, seed, epoch))
+    batches = [part.rows for part in ShuffledBatches(groups, batch_size, seed, epoch)]
     assert sorted(torch.cat(batches).tolist()) == list(range(len(table)))
     assert len(batches) == len(ShuffledBatches(groups, batch_size, seed))
     assert all(len(batch) == batch_size for batch in batches[:-1])
@@ -46,9 +51,9 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     sampler = ShuffledBatches(whole(100), 7, 3)
     for epoch in (2, 5):  # nor what was drawn before
         sampler.set_epoch(epoch)
-        rows = torch.cat(list(sampler)).tolist()
+        rows = rows_of(sampler).tolist()
     assert rows == expected
-    assert torch.cat(list(sampler)).tolist() == expected
+    assert rows_of(sampler).tolist() == expected
 
 
 def test_the_batch_size_cuts_one_order():
@@ -85,7 +90,7 @@ def test_shares_fill_their_part_of_every_batch_each_kind_in_turn(table, batch_si
     rows = pictures_and_names(table)
     groups = grouped(rows, ("picture", "name"), {"complete": complete, "name": names})
     assert sum(share for _, share in groups) == pytest.approx(1)
-    batches = list(ShuffledBatches(groups, batch_size, seed))
+    batches = [part.rows for part in ShuffledBatches(groups, batch_size, seed)]
     assert len(batches) == -(-len(table) // batch_size)
     if len(groups) == 1:
         return
@@ -137,7 +142,7 @@ def test_kinds_come_in_another_order_each_epoch():
     orders = []
     for epoch in range(10):
         sampler.set_epoch(epoch)
-        drawn = torch.cat(list(sampler))
+        drawn = rows_of(sampler)
         orders.append(tuple(drawn[drawn < 10].tolist()))
     assert len(set(orders)) == 10
 
@@ -181,3 +186,44 @@ def test_whole_batches_keep_the_order_of_the_rows(size):
     values = torch.cat([batch.values["n"] for batch in batches]).tolist()
     assert values == list(range(20))
     assert all(a < b for a, b in pairwise(values))
+
+
+# Parts of several processes
+
+
+@given(table=kinds, batch_size=sizes, seed=seeds, epoch=some.integers(0, 9), world=some.integers(1, 9))
+def test_the_parts_of_all_processes_are_the_batches_of_one(table, batch_size, seed, epoch, world):
+    groups = grouped(pictures_and_names(table), ("picture", "name"), {"complete": 0.4} if epoch % 2 else None)
+    whole_batches = [part.rows for part in ShuffledBatches(groups, batch_size, seed, epoch)]
+    orders = [ShuffledBatches(groups, batch_size, seed, epoch, rank, world) for rank in range(world)]
+    assert {len(order) for order in orders} == {len(whole_batches)}
+    for batch, *parts in zip(whole_batches, *orders, strict=True):
+        counted = [part for part in parts if part.counts]
+        assert torch.equal(torch.cat([part.rows for part in counted]), batch)
+        assert sum(part.share for part in parts) == pytest.approx(1)
+        assert max(len(part.rows) for part in counted) - min(len(part.rows) for part in parts) <= 1
+        for part in parts:  # those that do not count too
+            assert len(part.rows) >= 1
+            assert part.total == len(batch)
+            assert torch.equal(part.rows, batch[part.start : part.start + len(part.rows)])
+
+
+def test_a_loaded_part_knows_its_place_wherever_it_goes():
+    rows = Batch({"n": torch.arange(20), "m": torch.arange(20)})
+    for data in (rows, rows.blocked()):
+        loader = training_loader(ShuffledBatches(whole(20), 7, seed=1, rank=1, world=2), data)
+        for batch, part in zip(loader, ShuffledBatches(whole(20), 7, seed=1, rank=1, world=2), strict=True):
+            assert torch.equal(batch.values["n"], part.rows)
+            assert (batch.to("cpu").part.start, batch.to("cpu").part.total) == (part.start, part.total)
+            assert batch[torch.arange(2)].part is None
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 20, 100])
+def test_whole_batches_are_dealt_out_in_turn(size):
+    rows = Batch({"n": torch.arange(20)})
+    expected = [batch.values["n"].tolist() for batch in whole_loader(rows, size)]
+    for world in (2, 3):
+        dealt = [[b.values["n"].tolist() for b in whole_loader(rows, size, rank, world)] for rank in range(world)]
+        for number, batch in enumerate(expected):
+            assert dealt[number % world][number // world] == batch
+        assert all(dealt)  # one that has none repeats the first

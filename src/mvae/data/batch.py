@@ -10,7 +10,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "Part"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a step's batch that one of several processes takes: those from `start` on, of `total`."""
+
+    rows: Tensor
+    """Row numbers `[B]`, at least one."""
+    start: int
+    """Place of the first of them in the whole batch."""
+    total: int
+    """Rows of the whole batch."""
+    counts: bool = True
+    """Whether the rows count. They do not where the batch has fewer rows than there are processes and one of them
+    would stand idle: it takes a row of another one, since all must take part in each step."""
+
+    @classmethod
+    def of(cls, rows: Tensor, rank: int = 0, world: int = 1) -> Part:
+        """What one process takes of a batch: parts of consecutive rows, as even as can be.
+
+        Args:
+            rows: row numbers of the whole batch, at least one.
+            rank: number of the process, from 0.
+            world: how many processes there are.
+
+        Example:
+            >>> [Part.of(torch.arange(5), rank, 2).rows.tolist() for rank in (0, 1)]
+            [[0, 1], [2, 3, 4]]
+        """
+        start, end = len(rows) * rank // world, len(rows) * (rank + 1) // world
+        return cls(rows[start : max(end, start + 1)], start, len(rows), start < end)
+
+    @property
+    def share(self) -> float:
+        """Which share of the whole batch these rows are; 0 where they do not count."""
+        return len(self.rows) / self.total if self.counts else 0.0
 
 
 class Batch:
@@ -61,6 +97,8 @@ class Batch:
         self._length = length
         self._rows: dict[str, Tensor | None] = {}
         self._blocks: _Blocks | None = None
+        self.part: Part | None = None
+        """Where the rows stand in a step's batch that several processes share; None elsewhere."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any], present: Mapping[str, Any] | None = None) -> Batch:
@@ -93,7 +131,9 @@ class Batch:
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, rows: Tensor | slice | Sequence[int]) -> Batch:
+    def __getitem__(self, rows: Part | Tensor | slice | Sequence[int]) -> Batch:
+        if isinstance(rows, Part):
+            return self[rows.rows].as_part(rows)
         if self._blocks is not None:
             return _of_blocks(self._blocks.map(lambda tensor: tensor[rows]))
         return Batch({n: v[rows] for n, v in self.values.items()}, {n: p[rows] for n, p in self.present.items()})
@@ -105,11 +145,35 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
         if self._blocks is not None:
-            return _of_blocks(self._blocks.map(lambda tensor: tensor.to(device, non_blocking=non_blocking)))
-        return Batch(
-            {n: v.to(device, non_blocking=non_blocking) for n, v in self.values.items()},
-            {n: p.to(device, non_blocking=non_blocking) for n, p in self.present.items()},
-        )
+            moved = _of_blocks(self._blocks.map(lambda tensor: tensor.to(device, non_blocking=non_blocking)))
+        else:
+            moved = Batch(
+                {n: v.to(device, non_blocking=non_blocking) for n, v in self.values.items()},
+                {n: p.to(device, non_blocking=non_blocking) for n, p in self.present.items()},
+            )
+        return moved.as_part(self.part)
+
+    def as_part(self, part: Part | None) -> Batch:
+        """This batch, marked as a part of a larger one."""
+        self.part = part
+        return self
+
+    def drawn(self, draw: Callable[[Tensor], Tensor], like: Tensor, dim: int = 0) -> Tensor:
+        """Random numbers for each row, the same ones whether one process has the whole batch or several have parts.
+
+        A process with a part draws for the whole batch and keeps what belongs to its rows, so that all are left with
+        their generators in one state.
+
+        Args:
+            draw: from a tensor to random numbers of its shape, such as `torch.randn_like`.
+            like: a tensor of the shape that is wanted.
+            dim: the dimension of `like` that runs over this batch's rows.
+        """
+        if self.part is None or self.part.total == len(self):
+            return draw(like)
+        shape = list(like.shape)
+        shape[dim] = self.part.total
+        return draw(like.new_empty(shape)).narrow(dim, self.part.start, len(self))
 
     def only(self, names: Iterable[str]) -> Batch:
         """The same rows with only these modalities; others count as absent.
@@ -230,7 +294,7 @@ def _of_blocks(blocks: _Blocks) -> Batch:
     batch, layout = Batch.__new__(Batch), blocks.layout
     batch.values = _Columns(layout.names, blocks.values, layout.values)
     batch.present = _Columns(layout.names, [blocks.present], layout.present)
-    batch._length, batch._rows, batch._blocks = len(blocks.present), {}, blocks
+    batch._length, batch._rows, batch._blocks, batch.part = len(blocks.present), {}, blocks, None
     return batch
 
 

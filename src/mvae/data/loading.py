@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from mvae.data.batch import Batch
+from mvae.data.batch import Batch, Part
 
 __all__ = ["COMPLETE", "ShuffledBatches", "grouped", "seed_of", "training_loader", "whole_loader"]
 
@@ -19,8 +19,8 @@ COMPLETE = "complete"
 """In shares: the rows that have every modality."""
 
 
-class ShuffledBatches(Sampler[Tensor]):
-    """Row numbers of each batch of an epoch.
+class ShuffledBatches(Sampler[Part]):
+    """Row numbers of each batch of an epoch, or of the part of each that one of several processes takes.
 
     The order is a function of the seed and the epoch alone, so that a resumed run sees the batches it would have seen.
     Without shares every row comes once an epoch. With shares each kind of row fills its part of every batch, in its
@@ -31,10 +31,21 @@ class ShuffledBatches(Sampler[Tensor]):
         batch_size: rows a batch.
         seed: of the run.
         epoch: the first to come; a resumed run starts at another than 0.
+        rank: number of this process, from 0.
+        world: how many processes share each batch.
     """
 
-    def __init__(self, groups: Sequence[tuple[Tensor, float]], batch_size: int, seed: int, epoch: int = 0) -> None:
+    def __init__(
+        self,
+        groups: Sequence[tuple[Tensor, float]],
+        batch_size: int,
+        seed: int,
+        epoch: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         self.groups, self.batch_size, self.seed, self.epoch = groups, batch_size, seed, epoch
+        self.rank, self.world = rank, world
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer at the start of each epoch."""
@@ -43,17 +54,21 @@ class ShuffledBatches(Sampler[Tensor]):
     def __len__(self) -> int:
         return math.ceil(sum(len(rows) for rows, _ in self.groups) / self.batch_size)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Part]:
+        return (Part.of(rows, self.rank, self.world) for rows in self._batches())
+
+    def _batches(self) -> Sequence[Tensor] | Tensor:
+        """The row numbers of each whole batch."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         if len(self.groups) == 1:
-            return iter(_shuffled(self.groups[0][0], generator).split(self.batch_size))
+            return _shuffled(self.groups[0][0], generator).split(self.batch_size)
         ends = [round(self.batch_size * share) for share in accumulate(share for _, share in self.groups)]
         parts = []
         for (rows, _), start, end in zip(self.groups, [0, *ends], ends, strict=False):
             rounds = math.ceil(len(self) * (end - start) / len(rows))
             order = torch.cat([_shuffled(rows, generator) for _ in range(rounds)]) if rounds else rows[:0]
             parts.append(order[: len(self) * (end - start)].reshape(len(self), end - start))
-        return iter(torch.cat(parts, 1))
+        return torch.cat(parts, 1)
 
 
 def grouped(rows: Batch, names: Sequence[str], shares: Mapping[str, float] | None) -> list[tuple[Tensor, float]]:
@@ -111,7 +126,11 @@ def training_loader(order: ShuffledBatches, rows: Batch) -> DataLoader[Batch]:
     return DataLoader(rows, batch_size=None, sampler=order)  # type: ignore[arg-type]
 
 
-def whole_loader(rows: Batch, batch_size: int) -> DataLoader[Batch]:
-    """Batches in the order of the rows."""
+def whole_loader(rows: Batch, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
+    """Batches in the order of the rows; of several processes, each takes every `world`-th from its `rank` on.
+
+    A process for which there is none has the first, which does not count for it: Lightning passes over a validation
+    without batches, and the others would wait.
+    """
     slices = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
-    return DataLoader(rows, batch_size=None, sampler=slices)  # type: ignore[arg-type]
+    return DataLoader(rows, batch_size=None, sampler=slices[rank::world] or slices[:1])  # type: ignore[arg-type]

@@ -86,8 +86,8 @@ def binarise(batch: Batch, generator: torch.Generator | None = None) -> Batch:
     if "image" not in batch.values:
         return batch
     grey = batch.values["image"]
-    drawn = torch.rand(grey.shape, generator=generator, device=grey.device) < grey
-    return Batch({**batch.values, "image": drawn.to(grey.dtype)}, batch.present)
+    uniform = batch.drawn(lambda like: torch.rand(like.shape, generator=generator, device=like.device), grey)
+    return Batch({**batch.values, "image": (uniform < grey).to(grey.dtype)}, batch.present).as_part(batch.part)
 
 
 def _pair(image_path: Path, label_path: Path) -> Batch:

@@ -27,7 +27,8 @@ class Dataset:
     description: str = ""
     """What was done to the data, in a sentence that is printed and stored."""
     transform: Callable[[Batch], Batch] | None = None
-    """Applied to each training batch anew, e.g. dynamic binarisation; draws from torch's global generator."""
+    """Applied to each training batch anew, e.g. dynamic binarisation; draws from torch's global generator, with
+    `Batch.drawn` where several processes shall draw what one would."""
 
     def split(self, name: str) -> Batch:
         """The rows called `"train"`, `"validation"` or `"test"`.

@@ -336,7 +336,7 @@ class MultimodalVAE(Stacked, ABC):
             beta: weight of the KL terms.
         """
         mean, log_variance = posteriors
-        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        z = mean + (0.5 * log_variance).exp() * batch.drawn(torch.randn_like, mean, dim=1)
         kl = kl_to_prior(mean, log_variance)
         terms, elbo = -beta * kl, -kl[0]
         modalities = self.modalities
