@@ -387,7 +387,7 @@ def train(
         )
         handler = signal.getsignal(signal.SIGINT)
         try:
-            with _compiled(model) if spec.compile else nullcontext():
+            with _compiled(module.model) if spec.compile else nullcontext():
                 trainer.fit(module, ckpt_path=last if resume and last.exists() else None, weights_only=True)
             watch.stop()
             if processes.world > 1:  # the others may not see the folder
