@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
@@ -22,14 +21,6 @@ __all__ = ["Report", "default_jobs", "run_side_by_side"]
 
 Report = Callable[[str, int, int], None]
 """What a task calls now and then: the phase it is in, how much of it is done, of how much."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A task that did not end well."""
-
-    task: Any
-    message: str
 
 
 def default_jobs() -> int:
@@ -61,7 +52,7 @@ def run_side_by_side(
     context = get_context("spawn")
     waiting = list(tasks)
     running: dict[Any, tuple[Any, Any]] = {}
-    failures: list[Failure] = []
+    failures: list[str] = []
     with _Display(len(tasks)) as display:
         try:
             while waiting or running:
@@ -92,7 +83,7 @@ def run_side_by_side(
                     if kind == "done":
                         yield task, content
                     else:
-                        failures.append(Failure(task, content))
+                        failures.append(f"{task}: {content}")
         finally:
             for _, process in running.values():
                 process.terminate()
@@ -100,7 +91,7 @@ def run_side_by_side(
                 process.join(10)
                 process.kill()
     if failures:
-        raise RuntimeError("; ".join(f"{failure.task}: {failure.message}" for failure in failures))
+        raise RuntimeError("; ".join(failures))
 
 
 def _child(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ class MultimodalVAE(Stacked, ABC):
 
     takes_conditions = False
     """Whether some of what the model reads may be a `Condition`."""
+    needs_whole_rows = False
+    """Whether it learns only from rows that have everything."""
     num_stages = 1
     """Into how many parts, of equally many epochs, the method's training falls."""
 
@@ -107,8 +109,9 @@ class MultimodalVAE(Stacked, ABC):
         """Get ready for a stage of training, counted from 0; called at the start of each epoch."""
 
     def usable(self, batch: Batch) -> Tensor:
-        """Which rows `[B]` this method learns from: those that have anything, unless it says otherwise."""
-        return batch.presence(self.names).any(1)
+        """Which rows `[B]` this method learns from: those that have everything, or anything where that is enough."""
+        present = batch.presence(self.names)
+        return present.all(1) if self.needs_whole_rows else present.any(1)
 
     # Inference
 
@@ -393,10 +396,29 @@ class MultimodalVAE(Stacked, ABC):
 
     def _complete(self, batch: Batch) -> Batch:
         """The rows that have everything, which is all that some methods learn from."""
-        whole = batch.presence(self.names).all(1)
+        whole = self.usable(batch)
         if not whole.any():
             raise ValueError(f"{type(self).__name__} learns from rows with {', '.join(self.names)}; the batch has none")
         return batch if whole.all() else batch[whole]
+
+    def _with_whole_rows(
+        self,
+        posteriors: tuple[Tensor, Tensor],
+        batch: Batch,
+        subsets: Tensor,
+        encode: Callable[[Batch], tuple[Tensor, Tensor]],
+    ) -> tuple[Tensor, Tensor]:
+        """`posteriors`, `[S, B, D]`, with what a network of everything gives where all is given and present."""
+        whole = self.usable(batch)
+        known = subsets.all(1).to(whole.device).unsqueeze(1) & whole  # [S, B]
+        if not known.any():
+            return posteriors
+        row = (whole.cumsum(0) - 1).expand(known.shape)[known]
+        mean, log_variance = (
+            old.index_put((known,), new[row].to(old.dtype))
+            for old, new in zip(posteriors, encode(batch[whole]), strict=True)
+        )
+        return mean, log_variance
 
     def _expect_two(self) -> None:
         if len(self.names) != 2:

@@ -32,6 +32,7 @@ class CVAE(MultimodalVAE):
     """
 
     takes_conditions = True
+    needs_whole_rows = True
 
     def __init__(self, modalities: Mapping[str, Variable], latent_dim: int) -> None:
         super().__init__(modalities, latent_dim)
@@ -60,24 +61,13 @@ class CVAE(MultimodalVAE):
         everything = torch.ones(1, len(self.names), dtype=torch.bool)
         return self.evidence(batch, self.posteriors(batch, everything), everything, beta=beta)
 
-    def usable(self, batch: Batch) -> Tensor:
-        return batch.presence(self.names).all(1)
-
     def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
         """q(z | x_1, x_2) where all is given and present; the prior elsewhere."""
-        whole = self.usable(batch)
-        known = subsets.all(1).to(whole.device).unsqueeze(1) & whole  # [S, B]
-        mean = torch.zeros(*known.shape, self.latent_dim, device=self.device, dtype=self.dtype)
-        log_variance = torch.zeros_like(mean)
-        if not known.any():
-            return mean, log_variance
-        some = batch[whole]
-        encoded = self.modalities[self.target].encoder(some.values[self.target], self._features(some))
-        row = (whole.cumsum(0) - 1).expand(known.shape)[known]
-        return tuple(  # type: ignore[return-value]
-            old.index_put((known,), new[row].to(old.dtype))
-            for old, new in zip((mean, log_variance), encoded, strict=True)
-        )
+        prior = torch.zeros(len(subsets), len(batch), self.latent_dim, device=self.device, dtype=self.dtype)
+        return self._with_whole_rows((prior, prior), batch, subsets, self._encode_whole)
+
+    def _encode_whole(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.modalities[self.target].encoder(batch.values[self.target], self._features(batch))
 
     def _term_likelihoods(
         self, batch: Batch, z: Tensor, reconstruct: Tensor, counts: Tensor | None

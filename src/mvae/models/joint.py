@@ -29,6 +29,8 @@ class JointEncoderVAE(MultimodalVAE):
         ValueError: as `MultimodalVAE`, or if there are not two modalities.
     """
 
+    needs_whole_rows = True
+
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, joint_encoder: nn.Module) -> None:
         super().__init__(modalities, latent_dim)
         self._expect_two()
@@ -38,9 +40,6 @@ class JointEncoderVAE(MultimodalVAE):
     def inference_networks(self) -> list[nn.Module]:
         return [*super().inference_networks, self.joint_encoder]
 
-    def usable(self, batch: Batch) -> Tensor:
-        return batch.presence(self.names).all(1)
-
     def encode_jointly(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """q(z | x_1, x_2) of complete rows: mean and log variance, each `[B, D]`."""
         mean, log_variance = self.joint_encoder(*(batch.values[name] for name in self.names))
@@ -48,18 +47,8 @@ class JointEncoderVAE(MultimodalVAE):
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
         """q(z | x_1, x_2) where both are given and present, else q(z | x_i) of the one, else the prior."""
-        whole = batch.presence(self.names).all(1)
-        joint = subsets.all(1)
-        if joint.all() and whole.all():
+        if subsets.all() and batch.whole(self.names):
             mean, log_variance = self.encode_jointly(batch)
             return mean.expand(len(subsets), -1, -1), log_variance.expand(len(subsets), -1, -1)
-        mean, log_variance = first_expert(*self._experts(batch, subsets))
-        if joint.any() and whole.any():
-            both = joint.to(whole.device).unsqueeze(1) & whole  # [S, B]
-            some = self.encode_jointly(batch[whole])
-            row = (whole.cumsum(0) - 1).expand(both.shape)[both]
-            mean, log_variance = (
-                old.index_put((both,), new[row].to(old.dtype))
-                for old, new in zip((mean, log_variance), some, strict=True)
-            )
-        return mean, log_variance
+        single = first_expert(*self._experts(batch, subsets))
+        return self._with_whole_rows(single, batch, subsets, self.encode_jointly)

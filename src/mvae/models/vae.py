@@ -38,8 +38,7 @@ class VAE(MultimodalVAE):
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
         one = torch.ones(1, 1, dtype=torch.bool)
-        counts = None if batch.complete else batch.presence(self.names).T
-        return self.evidence(batch, self.posteriors(batch, one), one, counts, beta)
+        return self.evidence(batch, self.posteriors(batch, one), one, beta=beta)
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
         return first_expert(*self._experts(batch, subsets))
