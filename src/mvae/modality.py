@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -66,13 +66,16 @@ class Variable(nn.Module):
         self.num_classes = None if self.shape else self.num_symbols
         return distribution
 
-    def check(self, name: str, values: Tensor, rows: Tensor | None = None) -> None:
+    def check(
+        self, name: str, values: Tensor, rows: Tensor | None = None, place: Callable[[int], str] = "row {}".format
+    ) -> None:
         """Refuse values that this modality's likelihood cannot have produced.
 
         Args:
             name: what to call the modality in the message.
             values: `[R, *shape]`, present values only.
             rows: `[R]`, the row numbers to report; counted from 0 where None.
+            place: how the message calls a row, given its number.
 
         Raises:
             ValueError: on a wrong shape or a value outside the likelihood's support, naming modality and row.
@@ -93,7 +96,7 @@ class Variable(nn.Module):
         row = first if rows is None else int(rows[first])
         value = values[first][~fits[first]].reshape(-1)[0].item()
         raise ValueError(
-            f"modality '{name}', row {row}: {value:g} is outside the support of its likelihood,"
+            f"modality '{name}', {place(row)}: {value:g} is outside the support of its likelihood,"
             f" {_in_words(support)}; {int((~good).sum())} of {len(values)} rows have such values"
         )
 

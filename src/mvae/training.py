@@ -22,6 +22,7 @@ from tqdm import tqdm
 from mvae.completion import complete
 from mvae.data.batch import Batch
 from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader, whole_loader
+from mvae.data.shards import ShardedBatches, Shards
 from mvae.data.splits import Dataset
 from mvae.models import MultimodalVAE, Objective
 from mvae.specs import TrainingSpec
@@ -79,7 +80,7 @@ class Training(LightningModule):
         dataset: the rows.
     """
 
-    def __init__(self, model: MultimodalVAE, spec: TrainingSpec, dataset: Dataset) -> None:
+    def __init__(self, model: MultimodalVAE, spec: TrainingSpec, dataset: Dataset[Any]) -> None:
         super().__init__()
         self.model, self.spec, self.dataset = model, spec, dataset
         self.history: list[dict[str, float]] = []
@@ -87,8 +88,12 @@ class Training(LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
         self._validation: list[Tensor] = []
-        groups = grouped(dataset.train, model.names, spec.shares)
-        self._order = ShuffledBatches(groups, spec.batch_size, spec.seed)
+        self._order: ShuffledBatches | ShardedBatches
+        if isinstance(dataset.train, Shards):
+            self._order = ShardedBatches(len(dataset.train), spec.batch_size, spec.seed)
+        else:
+            groups = grouped(dataset.train, model.names, spec.shares)
+            self._order = ShuffledBatches(groups, spec.batch_size, spec.seed)
 
     def configure_optimizers(self) -> Any:
         optimiser = torch.optim.Adam(self.model.parameters(), lr=self.spec.learning_rate, fused=True)
@@ -262,7 +267,7 @@ class Reporter(Callback):
 
 def train(
     model: MultimodalVAE,
-    dataset: Dataset,
+    dataset: Dataset[Any],
     spec: TrainingSpec,
     folder: Path,
     resume: bool = False,
