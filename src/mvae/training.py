@@ -137,6 +137,8 @@ class Training(LightningModule):
         completed = (
             complete(self.model, batch, self.spec.sharpness) if self.spec.completion and self.beta >= 1 else None
         )
+        if not objective.loss.requires_grad:  # no row has anything: there is nothing to learn from this batch
+            return objective.loss + 0 * next(self.model.parameters()).sum()
         if completed is None:
             return objective.loss
         share = self.spec.completion * len(completed) / len(batch)

@@ -197,7 +197,7 @@ def column_fault(kind: Any, shape: Sequence[int] | None = None) -> str | None:
 def _dimensions(depth: int, shape: Sequence[int]) -> list[int] | None:
     """The lengths of lists nested so deep that hold an observation of this shape; None where they cannot.
 
-    Lists may be flat, nested as the shape is, or leave out (or add) dimensions of 1.
+    Lists may be flat, nested as the shape is, or leave out dimensions of 1.
     """
     wide = [size for size in shape if size != 1]
     if depth == len(shape):

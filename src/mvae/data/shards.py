@@ -133,7 +133,9 @@ class Shards:
         self._pieces = np.array(whole, dtype=np.int64).reshape(-1, 3) if pieces is None else pieces
         self._ends = self._pieces[:, 2].cumsum()
         self.names: tuple[str, ...] = tuple(variables or (self.files[0].types if self.files else ()))
-        self._types = {name: self._type(name) for name in self.names} if self.files else {}
+        self._types: dict[str, Any] = {}
+        for name in variables or ():
+            self._type(name)  # refuses what does not fit
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._opened: OrderedDict[int, tuple[list[Any], np.ndarray]] = OrderedDict()
 
@@ -166,7 +168,7 @@ class Shards:
         for column, name in enumerate(self.names):
             arrays = [part.column(column) for part in parts]
             try:
-                values[name], present[name] = tensors(arrays, self._types[name], self._shape(name), order)
+                values[name], present[name] = tensors(arrays, self._type(name), self._shape(name), order)
             except FaultError as fault:
                 place = self.place(int(numbers[order[fault.position]]))
                 raise DataError(f"{place}, column '{name}': {fault}") from None
@@ -184,7 +186,7 @@ class Shards:
 
     def may_be_nan(self, name: str) -> bool:
         """Whether a column holds floating point numbers, so that NaN may stand for what is absent."""
-        return holds_floats(self._types[name])
+        return holds_floats(self._type(name))
 
     def read_as(self, variables: Mapping[str, Variable]) -> Shards:
         """The same rows with only these columns, in the shapes and types that a model reads, each value checked.
@@ -231,6 +233,8 @@ class Shards:
 
     def _type(self, name: str) -> Any:
         """The Arrow type of a column: of the first file that has values in it, and of all others."""
+        if name in self._types:
+            return self._types[name]
         types, kind, first = pyarrow().types, None, self.files[0]
         for file in self.files:
             if name not in file.types:
@@ -246,13 +250,14 @@ class Shards:
                 kind, first = here, file
             elif here != kind:
                 raise DataError(f"{file.path}: column '{name}' holds {here}; expected {kind} as in {first.path}")
-        return pyarrow().null() if kind is None else kind
+        self._types[name] = pyarrow().null() if kind is None else kind
+        return self._types[name]
 
     def _shape(self, name: str) -> tuple[int, ...]:
         if self._variables is not None:
             return self._variables[name].shape
         if name not in self._shapes:
-            fault = column_fault(self._types[name])
+            fault = column_fault(self._type(name))
             if fault is not None:
                 raise DataError(f"{self.files[0].path}: column '{name}' {fault}")
             shapes = (first_shape(file.open(), list(file.types).index(name)) for file in self.files)
