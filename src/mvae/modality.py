@@ -61,6 +61,9 @@ class Variable(nn.Module):
             )
         self.shape = tuple(distribution.event_shape)
         base = _base(distribution)
+        # A support whose bounds are numbers is always this one; then checking a batch runs no network.
+        fixed = not any(isinstance(bound, Tensor) for bound in vars(base.support).values())
+        self._support = base.support if fixed else None
         self.binary = base.support is torch.distributions.constraints.boolean
         self.num_symbols = base.probs.shape[-1] if isinstance(base, torch.distributions.Categorical) else None
         self.num_classes = None if self.shape else self.num_symbols
@@ -86,7 +89,7 @@ class Variable(nn.Module):
             )
         if not len(values):
             return
-        support = _base(self._distribution()).support
+        support = self._support or _base(self._distribution()).support
         inside = support.check(values)  # type: ignore[union-attr]  # one an element, or one a row
         fits = inside.reshape(inside.shape + (1,) * (values.dim() - inside.dim())) & values.isfinite()
         good = fits.reshape(len(values), -1).all(1)
@@ -95,9 +98,10 @@ class Variable(nn.Module):
         first = int((~good).nonzero()[0])
         row = first if rows is None else int(rows[first])
         value = values[first][~fits[first]].reshape(-1)[0].item()
+        expected = _in_words(_base(self._distribution()).support)
         raise ValueError(
             f"modality '{name}', {place(row)}: {value:g} is outside the support of its likelihood,"
-            f" {_in_words(support)}; {int((~good).sum())} of {len(values)} rows have such values"
+            f" {expected}; {int((~good).sum())} of {len(values)} rows have such values"
         )
 
     def as_read(self, values: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -308,12 +309,13 @@ class Shards:
 
 def _among(numbers: np.ndarray, ends: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Ascending numbers by the part they lie in: its number, and theirs counted from its start."""
+    if not len(numbers):
+        return
     parts = ends.searchsorted(numbers, side="right")
-    cuts = np.flatnonzero(np.diff(parts)) + 1
-    for some, here in zip(np.split(parts, cuts), np.split(numbers, cuts), strict=True):
-        if len(some):
-            part = int(some[0])
-            yield part, here - (int(ends[part - 1]) if part else 0)
+    cuts = [0, *(np.flatnonzero(parts[1:] != parts[:-1]) + 1).tolist(), len(numbers)]
+    for start, stop in pairwise(cuts):
+        part = int(parts[start])
+        yield part, numbers[start:stop] - (int(ends[part - 1]) if part else 0)
 
 
 class ShardedBatches(Sampler[Tensor]):
