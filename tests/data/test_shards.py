@@ -156,6 +156,25 @@ def test_a_file_without_a_single_value_in_a_column_is_read(tmp_path):
     assert batch.values["age"].tolist() == [1, 4, 5]
 
 
+def test_a_modality_without_a_single_value_is_absent_everywhere(tmp_path):
+    write_arrow(tmp_path / "rows" / "a.arrow", pa.table({"point": pa.nulls(30), "class": [1, 2, 3] * 10}))
+    batch = open_shards(tmp_path / "rows").train[2:5]
+    assert not batch.present["point"].any()
+    read = prepare(tmp_path / "rows", config=CONFIG, options={}).dataset.train[2:5]
+    assert read.values["point"].shape == (3, 3)
+    assert not read.present["point"].any()
+    assert weights(mvae.fit(tmp_path / "rows", epochs=1, **QUIET)).isfinite().all()
+
+
+def test_the_shape_of_a_column_is_that_of_its_first_value(tmp_path):
+    rows = [None, None, [[1.0, 2.0, 3.0]], None, [[4.0, 5.0, 6.0]]]
+    write_arrow(tmp_path / "a.arrow", pa.table({"x": pa.nulls(4)}))
+    write_arrow(tmp_path / "b.arrow", pa.table({"x": pa.array(rows, pa.list_(pa.list_(pa.float32())))}), batch_rows=4)
+    batch = open_shards(tmp_path).train[[0, 4, 6, 8]]
+    assert batch.present["x"].tolist() == [False, False, True, True]
+    assert torch.equal(batch.values["x"][2:], torch.tensor([[[1.0, 2, 3]], [[4, 5, 6]]]))
+
+
 def test_parquet_is_converted_once(tmp_path, monkeypatch):
     write_parquet(tmp_path / "rows" / "a.parquet", table_of(columns(20)))
     first = open_shards(tmp_path / "rows").train
@@ -358,7 +377,7 @@ def test_training_from_disk_equals_training_on_the_same_batches_in_memory(folder
 
 
 def test_what_is_learned_from_disk_classifies(folder):
-    model = mvae.fit(open_shards(folder), epochs=25, **QUIET)
+    model = mvae.fit(open_shards(folder), epochs=12, **QUIET)
     test = open_shards(folder).test.read_as(model.variables)[:]
     right = mvae.classify(model, test, "class", given=["point"]).argmax(1) == test.values["class"]
     assert right[test.present["class"]].double().mean() > 0.6  # chance is a quarter

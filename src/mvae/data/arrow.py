@@ -215,13 +215,15 @@ def _expected(shape: Sequence[int]) -> str:
 
 def first_shape(batches: Sequence[Any], column: int) -> tuple[int, ...] | None:
     """The shape of a column's first row that is not null; None where all are."""
+    compute = pyarrow().compute
     for batch in batches:
         array = _stored(batch.column(column))
         if array.null_count < len(array):
-            row = array.drop_null()[:1]
+            first = compute.index(array.is_valid(), True).as_py()
+            row = array[first : first + 1]
             shape = []
             for _ in range(_nesting(array.type)[0]):
-                length = pyarrow().compute.list_value_length(row)[0].as_py() or 0
+                length = compute.list_value_length(row)[0].as_py() or 0
                 shape.append(length)
                 row = row.flatten()
             return tuple(shape)
@@ -242,7 +244,7 @@ def tensors(parts: Sequence[Any], kind: Any, shape: tuple[int, ...], places: np.
 
     Args:
         parts: Arrow arrays, with B rows in all.
-        kind: their type; a part of nothing but nulls may have none.
+        kind: their type; a part of nothing but nulls may have none, and so may the column.
         shape: of one observation.
         places: `[B]`, where in the result each row goes.
 
@@ -253,6 +255,8 @@ def tensors(parts: Sequence[Any], kind: Any, shape: tuple[int, ...], places: np.
         FaultError: on lists of other lengths, or a row with holes that is not absent.
     """
     pa = pyarrow()
+    if pa.types.is_null(kind):
+        return torch.zeros(len(places), *shape), torch.zeros(len(places), dtype=torch.bool)
     stored = [pa.nulls(len(part), kind) if pa.types.is_null(part.type) else _stored(part) for part in parts]
     array = stored[0] if len(stored) == 1 else pa.concat_arrays(stored or [pa.array([], kind)])
     rows = np.flatnonzero(array.is_valid()) if array.null_count else np.arange(len(array))
