@@ -22,11 +22,13 @@ _HOMES = {
     "load": "mvae.storage",
     "load_dataset": "mvae.data.sources",
     "log_likelihood": "mvae.evaluation.likelihood",
+    "open_shards": "mvae.data.shards",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 
 if TYPE_CHECKING:
     from mvae.data.batch import Batch as Batch
+    from mvae.data.shards import open_shards as open_shards
     from mvae.data.sources import SOURCES as SOURCES
     from mvae.data.sources import load_dataset as load_dataset
     from mvae.data.splits import Dataset as Dataset

@@ -72,7 +72,11 @@ def _parser() -> ArgumentParser:
 
 def _fit_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", help="a data set: digits, mnist, binary-mnist or fashion-mnist ('mvae data list')")
+    add(
+        "source",
+        help="a data set: digits, mnist, binary-mnist or fashion-mnist ('mvae data list'); or a folder of Arrow or"
+        " Parquet files, a column a modality, which stay on disk (with --config)",
+    )
     add("--out", metavar="DIR", type=str, help="folder of the run (default: runs/SOURCE)")
     add("--resume", action="store_true", help="continue the run in --out from its last checkpoint")
     add("--method", type=str, help="the model: mvae, mvae-q, vae, cvae, bivcca, jmvae or telbo")
@@ -196,9 +200,10 @@ def _fit(options: Namespace) -> int:
     if options.devices * options.nodes > 1:  # read when torch is imported: DDP warns of what is as it should be
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from mvae.processes import LostProcessError, Processes
-    from mvae.runs import OPTIONS, paired_only, placed, prepare
+    from mvae.runs import OPTIONS, folder_of_shards, paired_only, placed, prepare
 
-    out = options.out or f"runs/{options.source}"
+    shards = folder_of_shards(options.source)
+    out = options.out or f"runs/{shards.name if shards else options.source}"
     run = prepare(
         options.source,
         out=out,
@@ -238,25 +243,21 @@ def _followed(run: Run) -> int:
 def _evaluate(options: Namespace) -> int:
     import torch
 
-    from mvae.data.sources import load_dataset
     from mvae.display import print_report
     from mvae.evaluation.report import evaluate
+    from mvae.runs import held_rows
     from mvae.storage import load, read_spec, write_json
 
     model, spec = load(options.run), read_spec(options.run)
     if spec.data.source is None:
         raise ValueError(f"{options.run} was trained on rows from Python; score it there with mvae.log_likelihood")
-    dataset = load_dataset(**spec.data.model_dump(), data_dir=options.data_dir, seed=spec.training.seed)
-    rows = dataset.split(options.split)
+    torch.manual_seed(options.seed)  # training rows may be drawn anew at each use
+    rows = held_rows(model, spec, options.split, options.limit, options.data_dir)
     if not len(rows):
         raise ValueError(f"{options.run} has no {options.split} rows")
-    rows = rows[: options.limit] if options.limit else rows
-    if options.split == "train" and dataset.transform is not None:
-        torch.manual_seed(options.seed)
-        rows = dataset.transform(rows)
     report = {"split": options.split, **evaluate(model, rows, options.samples, options.seed, progress=True)}
     write_json(Path(options.run) / "evaluation.json", report)
-    print_report(report, dataset.name)
+    print_report(report, spec.data.source)
     print(f"written to {Path(options.run) / 'evaluation.json'}")
     return 0
 

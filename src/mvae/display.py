@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from mvae.data.batch import Batch
+from mvae.data.shards import Shards
 from mvae.figures import is_image_shape
 
 if TYPE_CHECKING:
@@ -28,20 +30,20 @@ def print_plan(run: Run) -> None:
     for heading in ("modality", "shape", "likelihood", "weight", "present in training", "parameters"):
         table.add_column(heading, justify="right" if heading in ("weight", "parameters") else "left")
     for name, variable in run.model.variables.items():
-        present, count = int(rows.train.present[name].sum()), len(rows.train)
         table.add_row(
             name,
             "x".join(map(str, variable.shape)) or "one value",
             spec.model.modalities[name].likelihood.kind,
             "given" if name in run.model.conditions else f"{spec.model.modalities[name].weight:g}",
-            f"{present:,} of {count:,}",
+            _present(rows.train, name),
             f"{sum(p.numel() for p in variable.parameters()):,}",
         )
     _console().print(table)
     training, model = spec.training, spec.model
-    paired = int(rows.train.presence(run.model.names).all(1).sum())
+    streamed = isinstance(rows.train, Shards)  # then it would take a pass over all files to know
+    paired = "" if streamed else f" ({int(rows.train.presence(run.model.names).all(1).sum()):,} paired)"
     print(
-        f"rows: {len(rows.train):,} to train ({paired:,} paired), {len(rows.validation):,} to validate,"
+        f"rows: {len(rows.train):,} to train{paired}, {len(rows.validation):,} to validate,"
         f" {len(rows.test):,} to test\n"
         f"model: {model.method}, {model.latent_dim} latent dimensions{_in_words(model)}\n"
         f"training: {training.epochs} epochs of batches of {training.batch_size}, Adam at {training.learning_rate:g},"
@@ -56,6 +58,14 @@ def _spread(run: Run) -> str:
     """How many processes share a batch, where there are several."""
     rows, world = run.spec.training.batch_size, run.processes.world
     return f"spread: {world} processes, each with some {rows / world:.4g} rows of every batch\n" if world > 1 else ""
+
+
+def _present(rows: Batch | Shards, name: str) -> str:
+    """In how many rows a modality is present, in words."""
+    if isinstance(rows, Batch):
+        return f"{int(rows.present[name].sum()):,} of {len(rows):,}"
+    count = sum(map(len, rows.files))
+    return f"{'at most ' if rows.may_be_nan(name) else ''}{count - rows.nulls(name):,} of {count:,}"
 
 
 def _beyond_the_paper(training: TrainingSpec) -> str:

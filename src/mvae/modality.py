@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -61,18 +61,24 @@ class Variable(nn.Module):
             )
         self.shape = tuple(distribution.event_shape)
         base = _base(distribution)
+        # A support whose bounds are numbers is always this one; then checking a batch runs no network.
+        fixed = not any(isinstance(bound, Tensor) for bound in vars(base.support).values())
+        self._support = base.support if fixed else None
         self.binary = base.support is torch.distributions.constraints.boolean
         self.num_symbols = base.probs.shape[-1] if isinstance(base, torch.distributions.Categorical) else None
         self.num_classes = None if self.shape else self.num_symbols
         return distribution
 
-    def check(self, name: str, values: Tensor, rows: Tensor | None = None) -> None:
+    def check(
+        self, name: str, values: Tensor, rows: Tensor | None = None, place: Callable[[int], str] = "row {}".format
+    ) -> None:
         """Refuse values that this modality's likelihood cannot have produced.
 
         Args:
             name: what to call the modality in the message.
             values: `[R, *shape]`, present values only.
             rows: `[R]`, the row numbers to report; counted from 0 where None.
+            place: how the message calls a row, given its number.
 
         Raises:
             ValueError: on a wrong shape or a value outside the likelihood's support, naming modality and row.
@@ -83,7 +89,7 @@ class Variable(nn.Module):
             )
         if not len(values):
             return
-        support = _base(self._distribution()).support
+        support = self._support or _base(self._distribution()).support
         inside = support.check(values)  # type: ignore[union-attr]  # one an element, or one a row
         fits = inside.reshape(inside.shape + (1,) * (values.dim() - inside.dim())) & values.isfinite()
         good = fits.reshape(len(values), -1).all(1)
@@ -92,9 +98,10 @@ class Variable(nn.Module):
         first = int((~good).nonzero()[0])
         row = first if rows is None else int(rows[first])
         value = values[first][~fits[first]].reshape(-1)[0].item()
+        expected = _in_words(_base(self._distribution()).support)
         raise ValueError(
-            f"modality '{name}', row {row}: {value:g} is outside the support of its likelihood,"
-            f" {_in_words(support)}; {int((~good).sum())} of {len(values)} rows have such values"
+            f"modality '{name}', {place(row)}: {value:g} is outside the support of its likelihood,"
+            f" {expected}; {int((~good).sum())} of {len(values)} rows have such values"
         )
 
     def as_read(self, values: Tensor) -> Tensor:

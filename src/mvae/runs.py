@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,8 +15,10 @@ import torch
 
 from mvae.building import build_model
 from mvae.data.batch import Batch
+from mvae.data.files import DataError
 from mvae.data.loading import COMPLETE, grouped
-from mvae.data.sources import load_dataset
+from mvae.data.shards import Shards, open_shards
+from mvae.data.sources import SOURCES, load_dataset
 from mvae.data.splits import Dataset
 from mvae.experiments.recipes import merge, read_config, resolve
 from mvae.models import METHODS, MultimodalVAE
@@ -47,11 +50,15 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "seed": ("training", "seed"),
 }
 """The options of `fit` by name, and their places in a `RunSpec`."""
+LOOK = 100
+"""Rows of a folder that are read and checked before training."""
+MOST_NUMBERS = 2**28
+"""How many numbers of rows on disk are read into memory at once; 1 GiB."""
 EPOCHS, ANNEALING = ("training", "epochs"), ("training", "annealing_epochs")
 
 
 def fit(
-    source: str | Dataset = "digits",
+    source: str | Path | Dataset[Any] = "digits",
     *,
     out: str | Path | None = None,
     method: str | None = None,
@@ -87,7 +94,8 @@ def fit(
     Every option left at None has the value of the source's recipe.
 
     Args:
-        source: a source's name (`mvae.SOURCES`), or a `Dataset` of your own, for which `config` describes the model.
+        source: a source's name (`mvae.SOURCES`), or rows of your own, for which `config` describes the model: a
+            `Dataset`, or a folder of Arrow or Parquet files, which stay on disk (`mvae.open_shards`).
         out: folder to write the run to; kept nowhere where None.
         method: a name in `mvae.models.METHODS`.
         epochs: passes over the training rows. Annealing keeps its share of them unless it is given.
@@ -188,7 +196,7 @@ class Run:
     """A run that is ready to train: everything has been read and checked."""
 
     spec: RunSpec
-    dataset: Dataset
+    dataset: Dataset[Any]
     model: MultimodalVAE
     folder: Path | None
     resume: bool = False
@@ -257,7 +265,7 @@ class Run:
 
 
 def prepare(
-    source: str | Dataset,
+    source: str | Path | Dataset[Any],
     *,
     options: Mapping[tuple[str, ...], Any],
     out: str | Path | None = None,
@@ -281,21 +289,21 @@ def prepare(
         ValueError: as `fit`. Nothing has been written then.
     """
     folder = None if out is None else Path(out)
-    name = source if isinstance(source, str) else None
+    shards = folder_of_shards(source)
+    name = str(shards) if shards else source if isinstance(source, str) else None
     if resume:
         given = {place: value for place, value in options.items() if value is not None}
         spec = _resumed(name, folder, config, given)
+    elif shards:
+        if config is None:
+            raise SpecError(f"{source}: a config must say what each column is; give one (--config FILE.yaml)")
+        spec = resolve(None, config, {**options, ("data", "source"): name})
     else:
         spec = resolve(name, config, options)
     if not resume and processes.first and folder is not None and folder.exists() and _holds_something(folder):
         what = "holds a run already; continue it with --resume or" if (folder / CONFIG).exists() else "is not empty;"
         raise RunError(f"{folder} {what} choose another folder")
-    if isinstance(source, Dataset):
-        dataset = source
-    else:
-        dataset = load_dataset(
-            **spec.data.model_dump() | {"source": source}, data_dir=data_dir, seed=spec.training.seed
-        )
+    dataset = _read(source, spec, data_dir)
     torch.manual_seed(spec.training.seed)
     model = build_model(spec.model)
     processes.check(model, spec.training.batch_size)
@@ -303,6 +311,8 @@ def prepare(
         raise SpecError(
             f"training.epochs: '{spec.model.method}' trains in {model.num_stages} stages of an epoch or more"
         )
+    if isinstance(dataset.train, Shards):
+        return Run(spec, _streamed(model, spec, dataset), model, folder, resume)
     dataset = _as_learned(model, spec, dataset)
     dataset = replace(
         dataset,
@@ -312,6 +322,66 @@ def prepare(
     )
     grouped(dataset.train, model.names, spec.training.shares)  # refuses impossible shares before anything is written
     return Run(spec, dataset, model, folder, resume, processes)
+
+
+def _read(source: str | Path | Dataset[Any], spec: RunSpec, data_dir: str | Path | None) -> Dataset[Any]:
+    if isinstance(source, Dataset):
+        return source
+    if folder_of_shards(source):
+        return open_shards(source)
+    return load_dataset(**spec.data.model_dump() | {"source": source}, data_dir=data_dir, seed=spec.training.seed)
+
+
+def held_rows(
+    model: MultimodalVAE, spec: RunSpec, split: str, limit: int | None = None, data_dir: str | Path | None = None
+) -> Batch:
+    """The first rows of a part of the data that a run was trained on, in memory.
+
+    Args:
+        model: what will read them.
+        spec: of the run.
+        split: `"train"`, `"validation"` or `"test"`.
+        limit: how many; all where None.
+        data_dir: where to look first for data files; for a run on a folder of shards, where that folder is now.
+
+    Raises:
+        ValueError: if the data is not there, or what was asked for of rows on disk is too much for memory.
+    """
+    source = str(spec.data.source)
+    if source in SOURCES:
+        named = load_dataset(**spec.data.model_dump(), data_dir=data_dir, seed=spec.training.seed)
+        rows = named.split(split)[:limit]
+        return named.transform(rows) if split == "train" and named.transform is not None else rows
+    dataset = _streamed(model, spec, open_shards(data_dir or source))
+    shards, numbers = dataset.split(split), sum(math.prod(part.shape) for part in model.variables.values())
+    most = MOST_NUMBERS // numbers
+    if not len(shards):
+        raise DataError(f"{dataset.name}: no {split} rows; expected Arrow or Parquet files in {split}/")
+    if min(limit or len(shards), len(shards)) > most:
+        raise ValueError(
+            f"{len(shards):,} {split} rows are too many for memory; say how many, up to {most:,}: --limit N"
+        )
+    return shards[:limit]
+
+
+def folder_of_shards(source: str | Path | Dataset[Any]) -> Path | None:
+    """The folder of files that a source is; None where it is something else.
+
+    A known source's name is that source, whatever lies here under that name.
+
+    Raises:
+        DataError: if it is a path to nothing.
+    """
+    if isinstance(source, Dataset):
+        return Path(source.name) if isinstance(source.train, Shards) else None
+    if str(source) in SOURCES:
+        return None
+    path = Path(source)
+    if path.is_dir():
+        return path.resolve()
+    if isinstance(source, Path) or len(path.parts) > 1:
+        raise DataError(f"{source}: no such folder of Arrow or Parquet files")
+    return None
 
 
 def _holds_something(folder: Path) -> bool:
@@ -353,6 +423,35 @@ def _as_learned(model: MultimodalVAE, spec: RunSpec, dataset: Dataset) -> Datase
         description += f"; {len(train):,} of {len(usable):,} training rows have what '{spec.model.method}' learns from"
     validation = validation[model.usable(validation)]
     return replace(dataset, train=train, validation=validation, test=test, description=description)
+
+
+def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> Dataset[Shards]:
+    """Rows that stay on disk, as the model reads them. Columns are checked now, values as they are read."""
+    method, names, train = spec.model.method, ", ".join(model.names), dataset.train
+    if spec.training.shares:
+        raise SpecError("training.shares: rows on disk are read as they lie, not by what they have; leave it out")
+    if spec.data.paired_fraction != 1:
+        raise SpecError("data.paired_fraction: rows on disk are used as they are; leave it out")
+    if spec.data.validation_rows:
+        if len(dataset.validation):
+            raise SpecError("data.validation_rows: expected 0, for the folder has rows in validation/")
+        train, held = train.hold_out(spec.data.validation_rows)
+        dataset = replace(dataset, train=train, validation=held)
+    train, validation, test = (
+        rows.read_as(model.variables) if len(rows) else rows for rows in (train, dataset.validation, dataset.test)
+    )
+    lacking = [name for name in model.names if train.nulls(name)]
+    if model.needs_whole_rows and lacking:
+        raise SpecError(
+            f"model.method: '{method}' learns from rows with all of {names}, and column '{lacking[0]}' has"
+            f" {train.nulls(lacking[0]):,} nulls; leave such rows out of the files"
+        )
+    if all(train.nulls(name) == sum(map(len, train.files)) for name in model.names):
+        raise SpecError(f"model.method: no training row has what '{method}' learns from, all of {names}")
+    for rows in (train, validation, test):
+        if len(rows):
+            rows[:LOOK]  # most faults show in the first rows, before anything is written
+    return replace(dataset, train=train, validation=validation, test=test)
 
 
 def _checked_training_rows(model: MultimodalVAE, dataset: Dataset) -> Batch:

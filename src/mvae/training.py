@@ -24,6 +24,7 @@ from tqdm import tqdm
 from mvae.completion import complete
 from mvae.data.batch import Batch
 from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader, whole_loader
+from mvae.data.shards import ShardedBatches, Shards
 from mvae.data.splits import Dataset
 from mvae.launching import Watch, strategy_of
 from mvae.modality import Decoder
@@ -89,7 +90,7 @@ class Training(LightningModule):
     """
 
     def __init__(
-        self, model: MultimodalVAE, spec: TrainingSpec, dataset: Dataset, processes: Processes = ALONE
+        self, model: MultimodalVAE, spec: TrainingSpec, dataset: Dataset[Any], processes: Processes = ALONE
     ) -> None:
         super().__init__()
         self.model, self.spec, self.dataset = model, spec, dataset
@@ -99,8 +100,13 @@ class Training(LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
         self._validation: list[Tensor] = []
-        groups = grouped(dataset.train, model.names, spec.shares)
-        self._order = ShuffledBatches(groups, spec.batch_size, spec.seed, rank=self.rank, world=self.world)
+        self._order: ShuffledBatches | ShardedBatches
+        place = {"rank": self.rank, "world": self.world}
+        if isinstance(dataset.train, Shards):
+            self._order = ShardedBatches(len(dataset.train), spec.batch_size, spec.seed, **place)
+        else:
+            groups = grouped(dataset.train, model.names, spec.shares)
+            self._order = ShuffledBatches(groups, spec.batch_size, spec.seed, **place)
         # DDP finds parameters module by module, so the slices of stacked ones too, which never have a gradient. Buffers
         # it would copy from process 0 at each step, validation included, where processes have unequally many.
         buffers = [name for name, _ in model.named_buffers()]
@@ -158,6 +164,8 @@ class Training(LightningModule):
         if completed is not None:
             objectives.append(self.model.loss(completed, self.beta))
             loss = loss + self.spec.completion * len(completed) / len(batch) * objectives[1].loss
+        if not loss.requires_grad:  # no row has anything: there is nothing to learn from this batch
+            loss = loss + 0 * next(self.model.parameters()).sum()
         self._check_finite(objectives)
         return self.world * share * loss  # of which DDP takes the mean over processes
 
@@ -329,7 +337,7 @@ class Reporter(Callback):
 
 def train(
     model: MultimodalVAE,
-    dataset: Dataset,
+    dataset: Dataset[Any],
     spec: TrainingSpec,
     folder: Path,
     resume: bool = False,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from mvae.data.batch import Batch, Part
+
+if TYPE_CHECKING:
+    from mvae.data.shards import Shards
 
 __all__ = ["COMPLETE", "ShuffledBatches", "grouped", "seed_of", "training_loader", "whole_loader"]
 
@@ -121,12 +125,12 @@ def seed_of(*numbers: int) -> int:
     return state >> 1
 
 
-def training_loader(order: ShuffledBatches, rows: Batch) -> DataLoader[Batch]:
+def training_loader(order: Sampler[Part], rows: Batch | Shards) -> DataLoader[Batch]:
     """Batches of the rows in that order."""
     return DataLoader(rows, batch_size=None, sampler=order)  # type: ignore[arg-type]
 
 
-def whole_loader(rows: Batch, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
+def whole_loader(rows: Batch | Shards, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
     """Batches in the order of the rows; of several processes, each takes every `world`-th from its `rank` on.
 
     A process for which there is none has the first, which does not count for it: Lightning passes over a validation

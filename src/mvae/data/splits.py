@@ -4,33 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from mvae.data.batch import Batch
+
+if TYPE_CHECKING:
+    from mvae.data.shards import Shards
 
 __all__ = ["Dataset", "hold_out", "unpair"]
 
 
+Rows = TypeVar("Rows", "Batch", "Shards", default="Batch")
+
+
 @dataclass(frozen=True)
-class Dataset:
-    """A data set in memory, split.
+class Dataset(Generic[Rows]):
+    """A data set, split: a `Batch` each where it is in memory, `Shards` where it stays on disk.
 
     The test rows are never used to choose anything; validation rows come out of the training rows.
     """
 
     name: str
-    train: Batch
-    validation: Batch
-    test: Batch
+    train: Rows
+    validation: Rows
+    test: Rows
     description: str = ""
     """What was done to the data, in a sentence that is printed and stored."""
     transform: Callable[[Batch], Batch] | None = None
     """Applied to each training batch anew, e.g. dynamic binarisation; draws from torch's global generator, with
     `Batch.drawn` where several processes shall draw what one would."""
 
-    def split(self, name: str) -> Batch:
+    def split(self, name: str) -> Rows:
         """The rows called `"train"`, `"validation"` or `"test"`.
 
         Raises:
