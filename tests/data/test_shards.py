@@ -274,7 +274,7 @@ def test_every_row_once_an_epoch_over_all_ranks(num_rows, batch_size, world, blo
     ]
     batches = [list(order) for order in orders]
     assert all(len(some) == len(orders[0]) == -(-num_rows // batch_size) for some in batches)
-    assert sorted(rows_of(part for some in batches for part in some).tolist()) == list(range(num_rows))
+    assert sorted(numbers_of(part for some in batches for part in some).tolist()) == list(range(num_rows))
     for step, parts in enumerate(zip(*batches, strict=True)):
         lengths = [len(part.rows) * part.counts for part in parts]
         assert [part.start for part in parts] == [sum(lengths[:rank]) for rank in range(world)]
@@ -283,12 +283,12 @@ def test_every_row_once_an_epoch_over_all_ranks(num_rows, batch_size, world, blo
         assert all(len(part.rows) for part in parts)
 
 
-def rows_of(parts):
+def numbers_of(parts):
     return torch.cat([part.rows for part in parts if part.counts])
 
 
 def order(num_rows=100, seed=0, epoch=0, **options):
-    return rows_of(ShardedBatches(num_rows, 7, seed, epoch, **options)).tolist()
+    return numbers_of(ShardedBatches(num_rows, 7, seed, epoch, **options)).tolist()
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():
@@ -298,14 +298,14 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     sampler = ShardedBatches(100, 7, 3)
     for epoch in (2, 5):
         sampler.set_epoch(epoch)
-        rows = rows_of(sampler).tolist()
+        rows = numbers_of(sampler).tolist()
     assert rows == expected
     assert torch.equal(torch.get_rng_state(), state)
     assert len({tuple(order(seed=seed, epoch=epoch)) for seed in range(5) for epoch in range(5)}) == 25
 
 
 def test_a_rank_reads_blocks_of_its_own_a_window_at_a_time():
-    ranks = [rows_of(ShardedBatches(6400, 10, 0, 0, rank, 2, block=100, window=4)) for rank in range(2)]
+    ranks = [numbers_of(ShardedBatches(6400, 10, 0, 0, rank, 2, block=100, window=4)) for rank in range(2)]
     blocks = [set((rows // 100).tolist()) for rows in ranks]
     assert not blocks[0] & blocks[1]
     for rows in ranks:
@@ -328,7 +328,7 @@ def folder(tmp_path):
     """Points and categories that go together, in three files, with validation and test rows."""
     for part, cuts in (("train", (30, 90, 160)), ("validation", (40,)), ("test", (40,))):
         for number, count in enumerate(cuts):
-            write_arrow(tmp_path / "rows" / part / f"{number}.arrow", rows_of(count, seed=number), batch_rows=16)
+            write_arrow(tmp_path / "rows" / part / f"{number}.arrow", numbers_of(count, seed=number), batch_rows=16)
     return tmp_path / "rows"
 
 
