@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import spread
 from mvae.models import MVAE
 from mvae.processes import LostProcessError, Processes
 from mvae.runs import placed, prepare
-from mvae.storage import METRICS, WEIGHTS, load, read_json
+from mvae.storage import METRICS, WEIGHTS, RunError, load, read_json
 from mvae.training import Training
 from tasks import is_alive, wait_for
 
@@ -238,9 +239,14 @@ def test_processes_that_torchrun_started_must_be_those_asked_for(monkeypatch):
         prepare("digits", options={})
 
 
-def test_a_process_that_is_not_the_first_minds_no_folder(digits_run, monkeypatch):
-    monkeypatch.setattr(Processes, "rank", 1)
-    assert not prepare("digits", options={}, out=digits_run, processes=Processes(devices=2)).processes.first
+def test_a_process_that_is_not_the_first_minds_no_folder(tmp_path, monkeypatch):
+    # The first one may have written to it already.
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr("__main__.__file__", "script.py", raising=False)
+    for rank in (0, 1):
+        monkeypatch.setattr(Processes, "rank", rank)
+        with pytest.raises(RunError, match="holds a run already") if rank == 0 else nullcontext():
+            prepare("digits", options={}, out=tmp_path, processes=Processes(devices=2))
 
 
 # What DDP sees
