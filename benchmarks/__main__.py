@@ -15,6 +15,7 @@ from benchmarks import page
 from benchmarks.measurements import MEASUREMENTS, Effort
 from mvae.experiments.results import provenance
 from mvae.storage import write_json, write_text
+from mvae.training import keep_memory
 
 SHORT = Effort(repeats=5, seconds=0.2, steps=30, short=True)
 RESULTS, PAGE = Path("results/benchmarks"), Path("docs/benchmarks.md")
@@ -57,6 +58,7 @@ def main() -> None:
         write_text(options.page, page.page(page.read(options.out)))
         return
     torch.set_num_threads(options.threads)
+    keep_memory()
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.names or MEASUREMENTS:
         content = measure(name, SHORT if options.short else Effort())

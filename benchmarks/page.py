@@ -21,7 +21,8 @@ Made by `{commands}` on {machine}; mvae {mvae}, torch {torch}, multivae {multiva
 Everything is timed in one process, in turn, round after round, so that what disturbs the machine disturbs all of it; a
 time is the median of at least five rounds, with the least and the most. A ratio is one of medians, with its least and
 most over the rounds, and beside it that of processor times. Times of matrix products depend on the processor: bfloat16
-in particular is faster than float32 only where the processor multiplies it faster. Against a target:
+in particular is faster than float32 only where the processor multiplies it faster. Freed memory is kept for the next
+step, as `fit` has it, in what ours is compared with too. Against a target:
 
 {targets}
 

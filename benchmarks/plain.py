@@ -12,8 +12,12 @@ from mvae.subsets import draw_subsets
 __all__ = ["reencoding_loss"]
 
 
-def reencoding_loss(model: MVAE, batch: Batch, beta: float = 1.0) -> Tensor:
-    """Minus the sum of the ELBO terms of Eq. 5 of complete rows, term by term, modality by modality."""
+def reencoding_loss(model: MVAE, batch: Batch, beta: float = 1.0, decode_all: bool = False) -> Tensor:
+    """Minus the sum of the ELBO terms of Eq. 5 of complete rows, term by term, modality by modality.
+
+    With `decode_all` each term decodes every modality, and uses what it is given: one `forward` for all terms, as the
+    paper's authors wrote it.
+    """
     modalities = model.modalities
     total = torch.zeros(())
     for subset in draw_subsets(len(model.names), model.subsets).tolist():
@@ -23,8 +27,9 @@ def reencoding_loss(model: MVAE, batch: Batch, beta: float = 1.0) -> Tensor:
         mean = sum(mean * (-log_variance).exp() for mean, log_variance in experts) / precision
         z = mean + torch.randn_like(mean) / precision.sqrt()
         kl = 0.5 * (1 / precision + mean.square() - 1 + precision.log()).sum(-1)
+        decoded = {name: modalities[name].decoder(z) for name in (model.names if decode_all else names)}
         for name in names:
-            likelihood = modalities[name].decoder(z).log_prob(batch.values[name])
+            likelihood = decoded[name].log_prob(batch.values[name])
             total = total - modalities[name].weight * likelihood.mean()
         total = total + beta * kl.mean()
     return total

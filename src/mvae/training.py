@@ -33,7 +33,7 @@ from mvae.models import MultimodalVAE, Objective
 from mvae.processes import ALONE, Processes
 from mvae.specs import TrainingSpec
 
-__all__ = ["NonFiniteLossError", "Training", "annealed_beta", "train"]
+__all__ = ["NonFiniteLossError", "Training", "annealed_beta", "keep_memory", "train"]
 
 VALIDATION_BATCH = 1000
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -386,7 +386,7 @@ def train(
     last, kept = checkpoints / LAST, checkpoints / (BEST if validated and spec.keep == "best" else LAST)
     interrupted = False
     state: dict[str, Tensor] | None = None
-    _keep_memory()
+    keep_memory()
     with _Quiet():
         trainer = Trainer(
             max_epochs=spec.epochs,
@@ -467,7 +467,7 @@ def _compiled(model: MultimodalVAE) -> Iterator[None]:
             network._compiled_call_impl = None
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Have the C library keep freed memory for the next step: to get it from the system anew costs up to a tenth."""
     trim_threshold, mmap_threshold, most = -1, -3, 2**31 - 1  # their numbers in malloc.h
     with suppress(OSError, AttributeError):  # not the GNU C library
