@@ -1,7 +1,8 @@
 """`python -m benchmarks.shards`: train on several times more data than memory allows, and write what it took.
 
-Three processes run one after another, each under the same limit: one that trains from disk, one that trains from disk
-on a part of the files (so that memory can be seen not to grow), and one that loads everything, which must fail.
+Processes run one after another, each under the same limit: one that trains from disk, one that trains from disk on a
+part of the files (so that memory can be seen not to grow), one that loads everything, which must fail; then one that
+converts a Parquet file as large as the limit, and one that has `datasets` convert it.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ def main() -> None:
     if options.worker:
         return work(*options.worker)
     size = 1.5 if options.small else options.data
+    made_by = provenance() | {"command": " ".join(["python -m benchmarks.shards", *sys.argv[1:]])}  # as it starts
     with tempfile.TemporaryDirectory(prefix="mvae-shards-") as folder:
         result = measure(Path(folder), int(options.limit * 2**30), int(size * 2**30), options.files)
     options.out.mkdir(parents=True, exist_ok=True)
-    content = {"provenance": provenance() | {"command": " ".join(["python -m benchmarks.shards", *sys.argv[1:]])}}
-    write_json(options.out / "shards.json", content | result)
+    write_json(options.out / "shards.json", {"provenance": made_by} | result)
     print(table(result))
     return None
 
@@ -67,7 +68,14 @@ def measure(folder: Path, limit: int, size: int, files: int) -> dict[str, Any]:
     for path in sorted((folder / "all" / "train").iterdir())[: max(1, files // 5)]:
         (part / path.name).symlink_to(path)
     written = sum(path.stat().st_size for path in (folder / "all").rglob("*.arrow"))
-    tasks = {"train": folder / "all", "train on a fifth of the files": folder / "part", "load": folder / "all"}
+    parquet(folder / "parquet", limit // ROW_BYTES)
+    tasks = {
+        "train": folder / "all",
+        "train on a fifth of the files": folder / "part",
+        "load": folder / "all",
+        "convert": folder / "parquet",
+        "convert-with-datasets": folder / "parquet",
+    }
     return {
         "limit_bytes": limit,
         "limited_by": limited_by(),
@@ -101,9 +109,24 @@ def generate(folder: Path, rows: int, files: int) -> None:
                 writer.write_batch(pa.record_batch([image, label], schema=schema))
 
 
+def parquet(folder: Path, rows: int) -> None:
+    """One Parquet file of pictures, in row groups of 50,000."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir()
+    schema, generator = pa.schema({"image": pa.list_(pa.float32())}), np.random.default_rng(0)
+    with pq.ParquetWriter(folder / "rows.parquet", schema) as writer:
+        for start in range(0, rows, 50_000):
+            count = min(50_000, rows - start)
+            offsets = pa.array(np.arange(count + 1, dtype=np.int32) * PIXELS)
+            pixels = pa.array(generator.random(count * PIXELS, dtype=np.float32))
+            writer.write_table(pa.table([pa.ListArray.from_arrays(offsets, pixels)], schema=schema))
+
+
 def forget(folder: Path) -> None:
     """Drop files from the page cache, so that a limited process has to read them within its own limit."""
-    for path in folder.rglob("*.arrow"):
+    for path in (*folder.rglob("*.arrow"), *folder.rglob("*.parquet")):
         with path.open("rb+") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -172,6 +195,11 @@ def work(task: str, folder: str, report: str) -> None:
         batch = open_shards(folder).train[:]
         write_json(Path(report), {"rows": len(batch)})
         return
+    if task.startswith("convert"):
+        rows = convert(Path(folder), task == "convert")
+        found = {"anonymous_bytes_at_start": started, "peak_anonymous_bytes": peak()}
+        write_json(Path(report), {"rows": rows, **found})
+        return
     prepared = prepare(folder, config=config(), options={})
     rows = len(prepared.dataset.train)
     start = time.perf_counter()
@@ -186,6 +214,16 @@ def work(task: str, folder: str, report: str) -> None:
             "peak_anonymous_bytes": peak(),
         },
     )
+
+
+def convert(folder: Path, ours: bool) -> int:
+    """Convert the Parquet file of a folder; gives its number of rows."""
+    if ours:
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+        return len(open_shards(folder).train)
+    from datasets import Dataset
+
+    return len(Dataset.from_parquet(str(folder / "rows.parquet"), cache_dir=str(folder / "datasets")))
 
 
 def config() -> dict[str, Any]:

@@ -29,7 +29,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     """Parquet is converted to a cache of this test's own."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "converted")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "converted"))
 
 
 def write_arrow(path, table, batch_rows=5, file=False):
@@ -180,10 +180,23 @@ def test_parquet_is_converted_once(tmp_path, monkeypatch):
     first = open_shards(tmp_path / "rows").train
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "converted").rglob("*.arrow")}
     assert before
-    assert first.files[0].mapped[0] in before
+    assert first.files[0].mapped in before
     again = open_shards(tmp_path / "rows").train
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "converted").rglob("*.arrow")} == before
     assert torch.equal(again[:].values["whole"], first[:].values["whole"])
+    write_parquet(tmp_path / "rows" / "a.parquet", table_of(columns(23, seed=1)))  # another file in its place
+    same(open_shards(tmp_path / "rows").train[:], as_float16(columns(23, seed=1)))
+    assert len(list((tmp_path / "converted").rglob("*"))) == len(before) + 2  # the old one is gone
+
+
+def test_a_conversion_that_is_cut_short_leaves_nothing(tmp_path, monkeypatch):
+    write_parquet(tmp_path / "rows" / "a.parquet", table_of(columns(20)))
+    with monkeypatch.context() as patch:
+        patch.setattr("pyarrow.ipc.new_stream", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(DataError, match=r"a\.parquet: could not be converted to .*: no space left"):
+            open_shards(tmp_path / "rows")
+    assert not [path for path in (tmp_path / "converted").rglob("*") if path.is_file()]
+    same(open_shards(tmp_path / "rows").train[:], as_float16(columns(20)))
 
 
 def test_shapes_of_a_model_are_taken_from_flat_and_from_nested_lists(tmp_path, tiny_config):
@@ -328,7 +341,7 @@ def folder(tmp_path):
     """Points and categories that go together, in three files, with validation and test rows."""
     for part, cuts in (("train", (30, 90, 160)), ("validation", (40,)), ("test", (40,))):
         for number, count in enumerate(cuts):
-            write_arrow(tmp_path / "rows" / part / f"{number}.arrow", numbers_of(count, seed=number), batch_rows=16)
+            write_arrow(tmp_path / "rows" / part / f"{number}.arrow", rows_of(count, seed=number), batch_rows=16)
     return tmp_path / "rows"
 
 
@@ -621,7 +634,7 @@ def test_nothing_to_learn_from_is_refused(tmp_path):
     refused(tmp_path / "rows", "no training row has what 'mvae' learns from", SpecError)
 
 
-@pytest.mark.parametrize(("package", "kind"), [("pyarrow", "arrow"), ("datasets", "parquet")])
+@pytest.mark.parametrize(("package", "kind"), [("pyarrow", "arrow"), ("pyarrow.parquet", "parquet")])
 def test_a_missing_package_is_named_with_how_to_install_it(tmp_path, monkeypatch, package, kind):
     (write_arrow if kind == "arrow" else write_parquet)(tmp_path / f"a.{kind}", rows_of(5))
     monkeypatch.setitem(sys.modules, package, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ from mvae.data.files import DataError
 __all__ = ["FaultError", "Shard", "column_fault", "first_shape", "holds_floats", "pyarrow", "read_shard", "tensors"]
 
 SUFFIXES = (".arrow", ".parquet")
+PIECE = 2**24
+"""Bytes, about, of a Parquet file that are in memory at a time while it is converted."""
 END = b"\xff\xff\xff\xff\0\0\0\0"
 """What an Arrow stream ends with."""
 
@@ -40,8 +41,8 @@ class Shard:
     """One file of rows. It is mapped when it is opened and holds nothing before."""
 
     path: Path
-    mapped: tuple[Path, ...]
-    """The Arrow files that hold its rows: itself, or what it was converted to."""
+    mapped: Path
+    """The Arrow file that holds its rows: itself, or what it was converted to."""
     num_rows: int
     types: Mapping[str, Any]
     """Column to its Arrow type."""
@@ -53,23 +54,22 @@ class Shard:
 
     def open(self) -> list[Any]:
         """Its rows, as Arrow record batches that lie in the file until they are read."""
-        return [batch for path in self.mapped for batch in _batches(path)[1]]
+        return _batches(self.mapped)[1]
 
 
 def read_shard(path: Path) -> Shard:
     """Look at a file of rows: how many, of which columns. Values are not read.
 
     Args:
-        path: a `.arrow` file (a stream or a file, not compressed), or a `.parquet` file, which is converted once by
-            `datasets` into its cache.
+        path: a `.arrow` file (a stream or a file, not compressed), or a `.parquet` file, which is converted once into
+            the user's cache.
 
     Raises:
         DataError: if the file is damaged, cut short or compressed, or a package is missing.
     """
-    mapped = _converted(path) if path.suffix == ".parquet" else (path,)
-    parts = [_batches(one) for one in mapped]
-    types = {field.name: _storage(field.type) for field in parts[0][0]}
-    batches = [batch for _, some in parts for batch in some]
+    mapped = _converted(path) if path.suffix == ".parquet" else path
+    schema, batches = _batches(mapped)
+    types = {field.name: _storage(field.type) for field in schema}
     return Shard(
         path,
         mapped,
@@ -94,7 +94,7 @@ def pyarrow() -> Any:
     return pyarrow
 
 
-_MISSING = "a folder of shards is read with the package `datasets`, which is not there: pip install 'mvae[shards]'"
+_MISSING = "a folder of shards is read with the package `pyarrow`, which is not there: pip install 'mvae[shards]'"
 
 
 def _batches(path: Path) -> tuple[Any, list[Any]]:
@@ -126,28 +126,55 @@ def _last_bytes(path: Path, count: int) -> bytes:
         return file.read()
 
 
-def _converted(path: Path) -> tuple[Path, ...]:
-    """The Arrow files in the cache of `datasets` that hold the rows of a Parquet file; made where there are none."""
+def _converted(path: Path) -> Path:
+    """The Arrow file in the user's cache that holds the rows of a Parquet file; made where there is none.
+
+    Not with `datasets.Dataset.from_parquet`: it holds row groups in memory (results/benchmarks/shards.json), and a
+    row group is whatever the writer chose, perhaps the whole file.
+    """
+    import hashlib
+
+    import pooch
+
     pa = pyarrow()
     try:
-        pa.parquet.read_metadata(path)
+        file = pa.parquet.ParquetFile(path, buffer_size=PIECE // 16, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: damaged or cut short, not readable as Parquet: {_line(error)}") from error
+    here, state = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16], path.stat()
+    folder = Path(pooch.os_cache("mvae")) / "shards"
+    converted = folder / f"{here}-{state.st_size}-{state.st_mtime_ns}.arrow"
+    if converted.is_file():
+        return converted
+    folder.mkdir(parents=True, exist_ok=True)
+    before = list(folder.glob(f"{here}-*.arrow"))
     try:
-        import datasets
-    except ImportError:
-        raise DataError(_MISSING) from None
-    shown = datasets.is_progress_bar_enabled()
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    try:
-        converted = datasets.Dataset.from_parquet(str(path))
-    except (datasets.exceptions.DatasetGenerationError, pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not readable as Parquet: {_line(error.__cause__ or error)}") from error
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
-    return tuple(Path(file["filename"]) for file in converted.cache_files)
+        _convert(file, converted, path.name)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: could not be converted to {converted}: {_line(error)}") from error
+    for old in before:  # of what the file was before
+        old.unlink(missing_ok=True)
+    return converted
+
+
+def _convert(file: Any, target: Path, name: str) -> None:
+    """Write the rows of an open Parquet file as an Arrow stream, whole or not at all, a few at a time in memory."""
+    from tqdm import tqdm
+
+    from mvae.storage import atomic
+
+    pa, about = pyarrow(), file.metadata
+    size = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
+    rows = max(1, min(1000, PIECE * about.num_rows // max(1, size)))
+    with (
+        atomic(target) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_stream(sink, file.schema_arrow) as writer,
+        tqdm(total=about.num_rows, desc=f"{name} to Arrow", unit="row", unit_scale=True, disable=None) as bar,
+    ):
+        for batch in file.iter_batches(rows):
+            writer.write_batch(batch)
+            bar.update(batch.num_rows)
 
 
 def _line(error: BaseException) -> str:

@@ -54,7 +54,7 @@ def open_shards(folder: str | Path) -> Dataset[Shards]:
     `.arrow` or `.parquet` files, or what `datasets.Dataset.save_to_disk` writes. A column is a modality: numbers,
     booleans, or lists of numbers, nested or flat. What is null, or all NaN, is absent.
 
-    Arrow files are mapped as they lie. Parquet is converted once, by `datasets` into its cache.
+    Arrow files are mapped as they lie. Parquet is converted once, into the user's cache.
 
     Args:
         folder: where the files are.
@@ -64,7 +64,7 @@ def open_shards(folder: str | Path) -> Dataset[Shards]:
 
     Raises:
         DataError: if there is nothing to read, a file is damaged, files disagree on a column's type, or the package
-            `datasets` is missing.
+            `pyarrow` is missing.
     """
     folder = Path(folder)
     if not folder.is_dir():
