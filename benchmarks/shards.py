@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -179,7 +180,8 @@ def run(task: str, folder: Path, limit: int, report: Path) -> dict[str, Any]:
     said = json.loads(report.read_text()) if report.exists() else {}
     how = {"ended": "well" if ended.returncode == 0 else f"status {ended.returncode}"}
     if ended.returncode:
-        how["error"] = (ended.stderr.strip().splitlines() or ["killed for its memory"])[-1]
+        killed = ended.returncode == -signal.SIGKILL  # how a cgroup ends what needs more
+        how["error"] = "killed for its memory" if killed else ended.stderr.strip().splitlines()[-1]
     return {**how, **peak, **said, "seconds": time.perf_counter() - start}
 
 
