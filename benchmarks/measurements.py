@@ -366,6 +366,36 @@ def _process(*command: str) -> Callable[[], object]:
     return lambda: subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)
 
 
+def profiles(effort: Effort) -> Measurement:
+    """Where the time of our steps goes, operator by operator."""
+    found = Measurement(
+        "Where the time of a step goes",
+        "Share in per cent of a step's own time by operator, as `torch.profiler` has it, which adds to each of many"
+        " small operators; the ten largest. Beside matrix products (mm, addmm, bmm) and convolutions stand Adam, which"
+        " reads and writes every parameter and its two moments, and what goes through memory once an activation.",
+    )
+    cases: dict[str, tuple[Callable[[], MVAE], Batch]] = {
+        "MNIST, 100 rows": (models.mnist, models.pictures(100)),
+        "19 modalities": (models.celeba19, models.faces(100)),
+        "table of 1,000": (lambda: models.tables(1000), models.numbers(1000, 100).blocked()),
+        "table of 1,000, half absent": (
+            lambda: models.tables(1000),
+            models.half_absent(models.numbers(1000, 100)).blocked(),
+        ),
+    }
+    for name, (make_model, rows) in cases.items():
+        step = ours_step(make_model(), rows)
+        step()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            for _ in range(3 if effort.short else 10):
+                step()
+        spent = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in profile.key_averages()}
+        total = sum(spent.values())
+        largest = sorted(spent, key=lambda operator: -spent[operator])[:10]
+        found.facts[name] = {operator: 100 * spent[operator] / total for operator in largest}
+    return found
+
+
 MEASUREMENTS: dict[str, Callable[[Effort], Measurement]] = {
     "training-100": lambda effort: training(100, effort),
     "training-512": lambda effort: training(512, effort),
@@ -377,4 +407,5 @@ MEASUREMENTS: dict[str, Callable[[Effort], Measurement]] = {
     "half-absent": absent,
     "likelihood": likelihood,
     "start": start,
+    "profiles": profiles,
 }
