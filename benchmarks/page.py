@@ -28,11 +28,11 @@ step, as `fit` has it, in what ours is compared with too. Against a target:
 
 The targets were set on another machine. No program that makes these products can beat the floor, so where what ours is
 compared with takes less than the target times the floor, the target is out of reach on this machine: in bfloat16, whose
-products are slower than float32's here, for 19 modalities and for likelihoods. At 100 rows a step Adam alone, which
-passes over all parameters and their moments, takes a good part of what is left above the floor. Tables of small networks
-are bound by memory: a number is read and written some tens of times for a few multiplications, and rows that lack half
-of their values save products while they add gathering. [The last section](#where-the-time-of-a-step-goes) has the
-operators.
+products are slower than float32's here, for 19 modalities (but for the step that decodes all) and for likelihoods. At
+100 rows a step Adam, which passes over all parameters and their moments, takes a good part of what is above the floor.
+Tables of small networks are bound by memory: a number is read and written some tens of times for a few multiplications,
+and rows that lack half of their values save products while they add gathering.
+[The last section](#where-the-time-of-a-step-goes) has the operators.
 
 What ours is compared with:
 
