@@ -85,7 +85,10 @@ class Processes:
 
         outside = [kind for kind in (TorchElasticEnvironment, SLURMEnvironment) if kind.detect()]
         if outside:
-            outside[0]().validate_settings(num_devices=self.devices, num_nodes=self.nodes)
+            try:
+                outside[0]().validate_settings(num_devices=self.devices, num_nodes=self.nodes)
+            except RuntimeError as error:  # of how Slurm was asked
+                raise ValueError(str(error)) from None
         elif self.nodes > 1:
             raise ValueError(
                 f"nodes: {self.nodes} machines need their processes started by torchrun or Slurm's srun;"

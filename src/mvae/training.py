@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from tqdm import tqdm
 
 from mvae.completion import complete
@@ -207,10 +208,11 @@ class Training(LightningModule):
         return value
 
     def _share_statistics(self) -> None:
-        """Give all processes the mean of what each has gathered of its rows, e.g. for batch normalisation."""
-        for buffer in self.model.buffers() if self.world > 1 else ():
-            if buffer.is_floating_point() and buffer.numel():
-                buffer.copy_(self._sum(buffer.clone()) / self.world)
+        """Give all processes the mean of what each has gathered of its rows for batch normalisation."""
+        for module in self.model.modules() if self.world > 1 else ():
+            if isinstance(module, _NormBase):
+                for buffer in filter(torch.is_floating_point, module.buffers()):
+                    buffer.copy_(self._sum(buffer.clone()) / self.world)
 
     def on_validation_start(self) -> None:
         self._share_statistics()
