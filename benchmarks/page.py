@@ -93,7 +93,7 @@ def section(content: Content) -> str:
         parts.append(markdown_table(COLUMNS, [_cells(found) for found in content["comparisons"]]))
     if content["seconds"]:
         rows = [
-            [name, *(_milliseconds(found[key]) for key in ("median", "least", "most", "cpu"))]
+            [name, *(_milliseconds(found[key]) if key in found else "" for key in TIMES)]
             for name, found in content["seconds"].items()
         ]
         parts.append(markdown_table(["", "median ms", "least", "most", "processor ms"], rows))
@@ -102,6 +102,7 @@ def section(content: Content) -> str:
     return "\n\n".join(parts)
 
 
+TIMES = ["median", "least", "most", "cpu"]
 COLUMNS = ["", "ours", "other", "ratio", "least", "most", "of processor times", "target", ""]
 
 
