@@ -128,8 +128,8 @@ def many_modalities(effort: Effort) -> Measurement:
         " members on average; the same seeds, and so subsets, for our step and the loop. The peer draws from all"
         " 524,267 subsets alike, which is a mean of 9.5 members; its seeds are chosen in the same manner. Every encoder"
         " runs once in ours and in 2.53 terms on average in the loop; every decoder runs on the rows of 2.53 terms in"
-        " both. The step that decodes all is the loop with one more habit of the authors' release: each term decodes"
-        " every modality, used or not.",
+        " both. The step that decodes all is the loop with one `forward` for all terms, which decodes every modality,"
+        " used by the term or not.",
     )
     rows = models.faces(100)
     ours = models.celeba19()

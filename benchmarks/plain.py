@@ -15,8 +15,7 @@ __all__ = ["reencoding_loss"]
 def reencoding_loss(model: MVAE, batch: Batch, beta: float = 1.0, decode_all: bool = False) -> Tensor:
     """Minus the sum of the ELBO terms of Eq. 5 of complete rows, term by term, modality by modality.
 
-    With `decode_all` each term decodes every modality, and uses what it is given: one `forward` for all terms, as the
-    paper's authors wrote it.
+    With `decode_all` each term decodes every modality, and uses what it is given, as one `forward` for all terms does.
     """
     modalities = model.modalities
     total = torch.zeros(())
