@@ -111,9 +111,12 @@ def run(products: list[Product], dtype: torch.dtype = torch.float32) -> Callable
     """Something that runs the products, on numbers of that type, and nothing else."""
     parts: list[Callable[[], object]] = []
     for product, count in Counter(products).items():
-        make = _linear if product.kind == "linear" else _convolution
-        repeated = [make(product, dtype)] * count if product.kind != "linear" or count < TOGETHER else None
-        parts += repeated or [_batched(product, count, dtype)]
+        if product.kind != "linear":
+            parts += [_convolution(product, dtype)] * count
+        elif count < TOGETHER:
+            parts += [_linear(product, dtype)] * count
+        else:
+            parts.append(_linear(product, dtype, count))
 
     def multiply() -> None:
         with torch.no_grad():
@@ -123,34 +126,21 @@ def run(products: list[Product], dtype: torch.dtype = torch.float32) -> Callable
     return multiply
 
 
-def _linear(product: Product, dtype: torch.dtype) -> Callable[[], object]:
+def _linear(product: Product, dtype: torch.dtype, count: int | None = None) -> Callable[[], object]:
+    """One such product, or `count` of them as one batched product."""
     rows, width = product.inputs
     out = product.outputs[1]
-    x, weight, gradient = (torch.rand(shape, dtype=dtype) for shape in ((rows, width), (out, width), (rows, out)))
-
-    def multiply() -> None:
-        torch.mm(x, weight.T)
-        if product.backward:
-            torch.mm(gradient.T, x)
-        if product.backward and product.input_gradient:
-            torch.mm(gradient, weight)
-
-    return multiply
-
-
-def _batched(product: Product, count: int, dtype: torch.dtype) -> Callable[[], object]:
-    rows, width = product.inputs
-    out = product.outputs[1]
+    many, times = ((), torch.mm) if count is None else ((count,), torch.bmm)
     x, weight, gradient = (
-        torch.rand(count, *shape, dtype=dtype) for shape in ((rows, width), (out, width), (rows, out))
+        torch.rand(*many, *shape, dtype=dtype) for shape in ((rows, width), (out, width), (rows, out))
     )
 
     def multiply() -> None:
-        torch.bmm(x, weight.mT)
+        times(x, weight.mT)
         if product.backward:
-            torch.bmm(gradient.mT, x)
+            times(gradient.mT, x)
         if product.backward and product.input_gradient:
-            torch.bmm(gradient, weight)
+            times(gradient, weight)
 
     return multiply
 

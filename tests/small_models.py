@@ -132,3 +132,20 @@ def assert_same_objective(model: MultimodalVAE, objective: Objective, terms: Ten
     assert any(gradient.any() for gradient in expected.values())
     for name, gradient in gradients(model, objective.loss).items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-10, msg=lambda t, n=name: f"{n}: {t}")
+
+
+DENSE = {"kind": "mlp", "hidden": [16]}
+POINT_AND_CLASS = {
+    "latent_dim": 2,
+    "reconstruct": "present",
+    "modalities": {
+        "point": {"shape": [3], "likelihood": {"kind": "normal"}, "encoder": DENSE, "decoder": DENSE},
+        "class": {
+            "shape": [],
+            "likelihood": {"kind": "categorical", "num_classes": 4},
+            "encoder": {"kind": "embedding", "hidden": [8]},
+            "decoder": DENSE,
+        },
+    },
+}
+"""A model of a point in space and its class, as a config has it."""

@@ -18,23 +18,11 @@ from mvae.runs import paired_only, placed, prepare
 from mvae.specs import SpecError
 from mvae.storage import METRICS, WEIGHTS, RunError, load, read_json, read_spec
 from mvae.training import NonFiniteLossError, Training
+from small_models import POINT_AND_CLASS
 
-DENSE = {"kind": "mlp", "hidden": [16]}
 CONFIG = {
     "data": {},
-    "model": {
-        "latent_dim": 2,
-        "reconstruct": "present",
-        "modalities": {
-            "point": {"shape": [3], "likelihood": {"kind": "normal"}, "encoder": DENSE, "decoder": DENSE},
-            "class": {
-                "shape": [],
-                "likelihood": {"kind": "categorical", "num_classes": 4},
-                "encoder": {"kind": "embedding", "hidden": [8]},
-                "decoder": DENSE,
-            },
-        },
-    },
+    "model": POINT_AND_CLASS,
     "training": {"epochs": 3, "batch_size": 16, "learning_rate": 0.01, "annealing_epochs": 2},
 }
 

@@ -98,6 +98,7 @@ class Variable(nn.Module):
         first = int((~good).nonzero()[0])
         row = first if rows is None else int(rows[first])
         value = values[first][~fits[first]].reshape(-1)[0].item()
+        # Anew, since a copied model has copies of torch's constraints, which `_in_words` would not know.
         expected = _in_words(_base(self._distribution()).support)
         raise ValueError(
             f"modality '{name}', {place(row)}: {value:g} is outside the support of its likelihood,"

@@ -248,9 +248,8 @@ def score_together(
         cell_owner, place, drawn = owner[pair], terms[pair] * len(batch) + row, z.flatten(0, 1)
     width = 1 if row is not None else len(batch)
     pieces, order = [], []
-    for group, cells, slot in _alike(cell_owner, len(names), EXTRA_CALL / (stack.cost * width)):
+    for group, cells, number, slot in _alike(cell_owner, len(names), EXTRA_CALL / (stack.cost * width)):
         some = None if len(group) == len(names) else group
-        number = cell_owner[cells] if some is None else _numbers(group, len(names))[cell_owner[cells]]
         index = place[cells[slot == 0]].repeat(1 + int(slot.max()), 1).T.contiguous()  # fills up with what is there
         index[number, slot] = place[cells]
         if row is not None:
@@ -272,7 +271,7 @@ def score_together(
     return owner, terms, scores
 
 
-def _alike(owner: Tensor, count: int, least: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _alike(owner: Tensor, count: int, least: float) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Owners of about equally many cells, together.
 
     Args:
@@ -281,8 +280,8 @@ def _alike(owner: Tensor, count: int, least: float) -> Iterator[tuple[Tensor, Te
         least: how many filled-up cells another group has to save.
 
     Yields:
-        Numbers of the owners in a group, ascending; numbers of their cells; and the place of each cell among its
-        owner's.
+        Numbers of the owners in a group, ascending; numbers of their cells; and of each cell the place of its owner in
+        the group, and its own among its owner's.
     """
     number = owner.bincount(minlength=count)
     start = number.cumsum(0) - number
@@ -290,12 +289,14 @@ def _alike(owner: Tensor, count: int, least: float) -> Iterator[tuple[Tensor, Te
     has, order = number.sort(descending=True)
     ranges = _ranges(has[has > 0].tolist(), least)
     if ranges == [(0, count)]:
-        yield torch.arange(count, device=owner.device), torch.arange(len(owner), device=owner.device), slot
+        yield torch.arange(count, device=owner.device), torch.arange(len(owner), device=owner.device), owner, slot
         return
     for first, last in ranges:
         group = order[first:last].sort().values
-        cells = (_numbers(group, count)[owner] >= 0).nonzero().flatten()
-        yield group, cells, slot[cells]
+        numbers = group.new_full((count,), -1)
+        numbers[group] = torch.arange(len(group), device=group.device)
+        cells = (numbers[owner] >= 0).nonzero().flatten()
+        yield group, cells, numbers[owner[cells]], slot[cells]
 
 
 def _ranges(sizes: Sequence[int], least: float, first: int = 0) -> list[tuple[int, int]]:
@@ -332,13 +333,6 @@ def _taken(values: Tensor, row: Tensor, here: Tensor) -> Tensor:
 
 def _masked(values: Tensor, here: Tensor) -> Tensor:
     return torch.where(here.reshape(*here.shape, *(1,) * (values.dim() - here.dim())), values, 0)
-
-
-def _numbers(group: Tensor, count: int) -> Tensor:
-    """`[count]`: the place of each number in the group, -1 where it is not in it."""
-    numbers = group.new_full((count,), -1)
-    numbers[group] = torch.arange(len(group), device=group.device)
-    return numbers
 
 
 def _composed(chosen: Tensor | None, some: Tensor | None) -> Tensor | None:

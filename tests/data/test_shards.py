@@ -20,6 +20,7 @@ from mvae.runs import held_rows, prepare
 from mvae.specs import SpecError
 from mvae.storage import read_spec
 from mvae.training import Training
+from small_models import POINT_AND_CLASS
 
 pa = pytest.importorskip("pyarrow")
 datasets = pytest.importorskip("datasets")
@@ -355,21 +356,8 @@ def rows_of(count, seed=0):
     )
 
 
-DENSE = {"kind": "mlp", "hidden": [16]}
 CONFIG = {
-    "model": {
-        "latent_dim": 2,
-        "reconstruct": "present",
-        "modalities": {
-            "point": {"shape": [3], "likelihood": {"kind": "normal"}, "encoder": DENSE, "decoder": DENSE},
-            "class": {
-                "shape": [],
-                "likelihood": {"kind": "categorical", "num_classes": 4},
-                "encoder": {"kind": "embedding", "hidden": [8]},
-                "decoder": DENSE,
-            },
-        },
-    },
+    "model": POINT_AND_CLASS,
     "training": {"epochs": 3, "batch_size": 16, "learning_rate": 0.01, "annealing_epochs": 1},
 }
 QUIET = {"config": CONFIG, "progress": False}
