@@ -9,8 +9,10 @@ from torch._dynamo.utils import counters
 
 import mvae
 from linear_gaussian import exact_log_likelihood, linear_gaussian, rows
+from mvae import training
 from mvae.data.batch import Batch
 from mvae.data.splits import Dataset
+from mvae.evaluation.classification import classify
 from mvae.models import MVAE, Objective
 from mvae.runs import prepare
 from mvae.training import Training, annealed_beta, train
@@ -220,3 +222,32 @@ def test_compiling_without_a_compiler_says_what_is_missing(tmp_path):
     assert "mvae: compiling the networks failed; train without it, or see to: " in ended.stderr
     assert "C++ compiler" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_best_by_keeps_the_epoch_that_predicts_the_category_best():
+    options = {("training", "best_by"): "label", ("training", "keep"): "best", ("training", "epochs"): 8}
+    run = prepare("digits", options=options)
+    outcome = run.train_to_the_end(progress=False)
+    found = [record["validation/accuracy"] for record in outcome.history]
+    assert outcome.kept["epoch"] == 8 - found[::-1].index(max(found))  # of equally good ones the last
+    validation = run.dataset.validation
+    paired = validation[validation.presence(["image", "label"]).all(1)]
+    guesses = classify(run.model, paired.only(["image"]), "label", estimator="decoder", num_samples=500).argmax(1)
+    # The epoch was judged by a few draws only, which move some guesses.
+    assert (guesses == paired.values["label"]).double().mean().item() == pytest.approx(max(found), abs=0.06)
+
+
+def test_smoothing_adds_its_share_of_the_loss_once_annealing_is_over(monkeypatch):
+    source = mvae.load_dataset("digits", paired_fraction=0.1)
+    options = {("training", "smoothness"): 3.0, ("training", "radius"): 0.5, ("training", "completion"): 0.0}
+    run = prepare("digits", options={**options, ("training", "annealing_epochs"): 1})
+    module = Training(run.model, run.spec.training, source)
+    monkeypatch.setattr(Training, "current_epoch", 1)
+    seen = []
+    monkeypatch.setattr(training, "roughness", lambda model, batch, radius: seen.append(radius) or torch.tensor(0.25))
+    losses = {}
+    for step in (1, 1000):
+        monkeypatch.setattr(Training, "global_step", step)
+        losses[step] = (module.training_step(source.train[:50], 0) - module.latest.loss).item()
+    assert seen == [0.5]
+    assert losses == {1: 0, 1000: pytest.approx(0.75, abs=1e-4)}

@@ -92,6 +92,7 @@ def _fit_arguments(parser: ArgumentParser) -> None:
         type=ClosedUnitInterval,
         help="share of rows that stay paired; the others keep one modality",
     )
+    add("--balance", metavar="NAME", type=str, help="pair each value of this category equally often, e.g. label")
     add("--binarisation", choices=["dynamic", "fixed"], help="of binary-mnist: new pixels at each use, or once")
     add("--weight", metavar="NAME=F", type=str, nargs="+", help="weight lambda of a modality, e.g. label=50")
     add(
@@ -116,7 +117,14 @@ def _fit_arguments(parser: ArgumentParser) -> None:
         type=NonNegativeFloat,
         help="weight of rows lacking a category, completed with the model's own guess; 0 is the paper's method",
     )
-    add("--patience", metavar="N", type=PositiveInt, help="stop after N epochs without a better validation ELBO")
+    add(
+        "--smoothness",
+        metavar="F",
+        type=NonNegativeFloat,
+        help="weight of virtual adversarial training, for few paired rows; 0 is the paper's method",
+    )
+    add("--best-by", metavar="NAME", type=str, help="keep the epoch that predicts this category best, not by the ELBO")
+    add("--patience", metavar="N", type=PositiveInt, help="stop after N epochs without a better validation")
     add("--precision", choices=["float32", "bfloat16"], help="of the networks' matrix products in training")
     add("--compile", action="store_true", default=None, help="compile the networks first (needs a C++ compiler)")
     add("--seed", metavar="N", type=NonNegativeInt, help="of initialisation, order, draws and the paired rows")

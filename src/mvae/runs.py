@@ -37,6 +37,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "alpha": ("model", "alpha"),
     "mu": ("model", "mu"),
     "paired_fraction": ("data", "paired_fraction"),
+    "balance": ("data", "balance"),
     "binarisation": ("data", "binarisation"),
     "epochs": ("training", "epochs"),
     "batch_size": ("training", "batch_size"),
@@ -44,6 +45,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "annealing_epochs": ("training", "annealing_epochs"),
     "shares": ("training", "shares"),
     "completion": ("training", "completion"),
+    "smoothness": ("training", "smoothness"),
+    "best_by": ("training", "best_by"),
     "patience": ("training", "patience"),
     "precision": ("training", "precision"),
     "compile": ("training", "compile"),
@@ -69,6 +72,7 @@ def fit(
     annealing_epochs: int | None = None,
     subsets: int | None = None,
     paired_fraction: float | None = None,
+    balance: str | None = None,
     binarisation: Literal["dynamic", "fixed"] | None = None,
     weight: Mapping[str, float] | None = None,
     reconstruct: Literal["given", "present"] | Sequence[str] | None = None,
@@ -77,6 +81,8 @@ def fit(
     mu: float | None = None,
     paired_share: float | None = None,
     completion: float | None = None,
+    smoothness: float | None = None,
+    best_by: str | None = None,
     patience: int | None = None,
     precision: Literal["float32", "bfloat16"] | None = None,
     compile: bool | None = None,  # noqa: A002
@@ -105,6 +111,7 @@ def fit(
         annealing_epochs: epochs over which beta of Eq. 1 rises from 0 to 1.
         subsets: mvae and mvae-q: k of Eq. 5, random subsets a step.
         paired_fraction: share of rows that stay paired; the others keep one modality (paper, section 5.1).
+        balance: a category of which each value shall be paired equally often.
         binarisation: of binary images, `"dynamic"` or `"fixed"`.
         weight: lambda of Eq. 2 by modality.
         reconstruct: mvae and mvae-q: what each ELBO term reconstructs: what it is `"given"` (Eq. 2), all that is
@@ -115,7 +122,11 @@ def fit(
         paired_share: fill this share of each batch with complete rows, however few there are; as they come where None.
         completion: weight of rows that lack a category, completed with the model's own guess (`mvae.completion`; not in
             the paper); 0 for none.
-        patience: stop after so many epochs without a better validation ELBO.
+        smoothness: weight of virtual adversarial training, which makes the guess of a category change little where
+            what it is guessed from does (`mvae.smoothness`; not in the paper); 0 for none.
+        best_by: the category whose accuracy given the rest, on validation rows, says which epoch's weights are best;
+            the ELBO where None.
+        patience: stop after so many epochs without a better validation.
         precision: of the networks' matrix products in training, `"float32"` or the faster `"bfloat16"`. Parameters,
             products of experts and likelihoods are float32 either way.
         compile: compile the networks with `torch.compile` first, which takes a minute and needs a C++ compiler.
@@ -159,6 +170,7 @@ def fit(
                 "alpha": alpha,
                 "mu": mu,
                 "paired_fraction": paired_fraction,
+                "balance": balance,
                 "binarisation": binarisation,
                 "epochs": epochs,
                 "batch_size": batch_size,
@@ -166,6 +178,8 @@ def fit(
                 "annealing_epochs": annealing_epochs,
                 "shares": paired_only(paired_share),
                 "completion": completion,
+                "smoothness": smoothness,
+                "best_by": best_by,
                 "patience": patience,
                 "precision": precision,
                 "compile": compile,
@@ -242,11 +256,11 @@ class Run:
         return outcome
 
     def _outcome(self, history: list[dict[str, float]], interrupted: bool = False) -> Outcome:
-        from mvae.training import rank
+        from mvae.training import ELBO, rank
 
-        validated = [record for record in history if "validation/elbo" in record]
+        validated = [record for record in history if ELBO in record]
         if self.spec.training.keep == "best" and validated:
-            return Outcome(history, max(validated, key=rank), interrupted)
+            return Outcome(history, max(reversed(validated), key=rank), interrupted)
         return Outcome(history, history[-1] if history else {}, interrupted)
 
     @property
@@ -307,6 +321,7 @@ def prepare(
     torch.manual_seed(spec.training.seed)
     model = build_model(spec.model)
     processes.check(model, spec.training.batch_size)
+    _check_best_by(model, spec, dataset)
     if spec.training.epochs < model.num_stages:
         raise SpecError(
             f"training.epochs: '{spec.model.method}' trains in {model.num_stages} stages of an epoch or more"
@@ -423,6 +438,19 @@ def _as_learned(model: MultimodalVAE, spec: RunSpec, dataset: Dataset) -> Datase
         description += f"; {len(train):,} of {len(usable):,} training rows have what '{spec.model.method}' learns from"
     validation = validation[model.usable(validation)]
     return replace(dataset, train=train, validation=validation, test=test, description=description)
+
+
+def _check_best_by(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Any]) -> None:
+    target, rows = spec.training.best_by, dataset.validation
+    if target is None:
+        return
+    categories = [name for name, modality in model.modalities.items() if modality.num_classes]
+    if target not in categories:
+        has = ", ".join(categories) or "has none"
+        raise SpecError(f"training.best_by: expected a category that '{spec.model.method}' models ({has}): '{target}'")
+    rest = [name for name in model.names if name != target]
+    if isinstance(rows, Batch) and not (rows.presence([target]).all(1) & rows.presence(rest).any(1)).any():
+        raise SpecError(f"training.best_by: no validation row has '{target}' and something to predict it from")
 
 
 def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> Dataset[Shards]:

@@ -147,6 +147,8 @@ class DataSpec(_Spec):
     source: str | None = None
     validation_rows: NonNegativeInt = 0
     paired_fraction: Share = 1.0
+    balance: str | None = None
+    """A category of which each value is paired equally often."""
     binarisation: Literal["dynamic", "fixed"] = "dynamic"
 
 
@@ -165,13 +167,18 @@ class TrainingSpec(_Spec):
     )
     completion: NonNegativeFloat = Field(0.0, description="weight of rows completed with the model's own guess")
     sharpness: PositiveFloat = Field(2.0, description="of that guess: 1 draws from p(y | x)")
+    smoothness: NonNegativeFloat = Field(0.0, description="weight of virtual adversarial training (mvae.smoothness)")
+    radius: PositiveFloat = Field(2.0, description="of the changes it looks at: Euclidean length, in the data's units")
     patience: PositiveInt | None = Field(None, description="stop after this many epochs without a better validation")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the networks' matrix products; bfloat16 is faster where the processor has it"
     )
     compile: bool = Field(False, description="networks by torch.compile, which needs a C++ compiler")
     keep: Literal["best", "last"] = Field(
-        "best", description="the weights of the epoch with the best validation ELBO, or of the last epoch"
+        "best", description="the weights of the epoch with the best validation, or of the last epoch"
+    )
+    best_by: str | None = Field(
+        None, description="what makes a validation best: accuracy of this category given the rest; null: the ELBO"
     )
     seed: NonNegativeInt = 0
 

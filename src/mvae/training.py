@@ -23,20 +23,23 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from tqdm import tqdm
 
-from mvae.completion import complete
+from mvae.completion import DRAWS, complete
 from mvae.data.batch import Batch
 from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader, whole_loader
 from mvae.data.shards import ShardedBatches, Shards
 from mvae.data.splits import Dataset
+from mvae.evaluation.classification import classify
 from mvae.launching import Watch, strategy_of
 from mvae.modality import Decoder
 from mvae.models import MultimodalVAE, Objective
 from mvae.processes import ALONE, Processes
+from mvae.smoothness import roughness
 from mvae.specs import TrainingSpec
 
 __all__ = ["NonFiniteLossError", "Training", "annealed_beta", "keep_memory", "train"]
 
 VALIDATION_BATCH = 1000
+ELBO, ACCURACY = "validation/elbo", "validation/accuracy"
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
@@ -70,8 +73,8 @@ def cosine_decay(step: int, total: int, lowest: float = 0.01) -> float:
 
 
 def rank(record: dict[str, float]) -> tuple[float, float]:
-    """What makes one epoch better than another: a later stage, then the validation ELBO."""
-    return record.get("stage", 0), record["validation/elbo"]
+    """What makes one epoch better than another: a later stage, then accuracy where it is asked for, else the ELBO."""
+    return record.get("stage", 0), record.get(ACCURACY, record[ELBO])
 
 
 class Training(LightningModule):
@@ -102,6 +105,7 @@ class Training(LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
         self._validation: list[Tensor] = []
+        self._guessed = torch.zeros(2)  # right, and all
         self._order: ShuffledBatches | ShardedBatches
         place = {"rank": self.rank, "world": self.world}
         if isinstance(dataset.train, Shards):
@@ -161,11 +165,14 @@ class Training(LightningModule):
         for name, part in parts.items():
             self._sums[name] = self._sums.get(name, 0.0) + share * part.detach()
         self._batches += 1
-        loss, objectives = objective.loss, [objective]
-        completed = self._completed(batch, index) if self.spec.completion and self.beta >= 1 else None
+        loss, objectives, annealed = objective.loss, [objective], self.beta >= 1
+        completed = self._completed(batch, index) if self.spec.completion and annealed else None
         if completed is not None:
             objectives.append(self.model.loss(completed, self.beta))
             loss = loss + self.spec.completion * len(completed) / len(batch) * objectives[1].loss
+        rough = roughness(self.model, batch, self.spec.radius) if self.spec.smoothness and annealed else None
+        if rough is not None:
+            loss = loss + self.spec.smoothness * rough
         if not loss.requires_grad:  # no row has anything: there is nothing to learn from this batch
             loss = loss + 0 * next(self.model.parameters()).sum()
         self._check_finite(objectives)
@@ -222,16 +229,22 @@ class Training(LightningModule):
         if number * VALIDATION_BATCH < len(self.dataset.validation):
             self._seed(number)
             self._validation.append(self.model.elbo(batch))
+            if self.spec.best_by is not None:
+                self._guessed += guessed_right(self.model, batch, self.spec.best_by)
 
     def on_validation_epoch_end(self) -> None:
-        elbo = self._validation_elbo()
-        self._validation = []
+        elbo, guessed = self._validation_elbo(), self._sum(self._guessed)
+        self._validation, self._guessed = [], torch.zeros(2)
         if not torch.isfinite(elbo):
             raise NonFiniteLossError(
                 f"the validation ELBO after step {self.global_step} (epoch {self.current_epoch + 1}) is {elbo.item()}:"
                 f" a step of this epoch spoilt the parameters. {_REMEDIES}"
             )
-        self.log("validation/elbo", elbo)
+        self.log(ELBO, elbo)
+        if self.spec.best_by is not None:
+            if not guessed[1]:
+                raise ValueError(f"training.best_by: no validation row has '{self.spec.best_by}' and something else")
+            self.log(ACCURACY, guessed[0] / guessed[1])
 
     def _validation_elbo(self) -> Tensor:
         """The mean over the rows of all processes."""
@@ -245,9 +258,8 @@ class Training(LightningModule):
         means = {f"train/{name}": (self._sum(total) / self._batches).item() for name, total in self._sums.items()}
         self.log_dict(means)
         self.log("beta", self.beta)
-        validation = self.trainer.callback_metrics.get("validation/elbo")
-        if validation is not None:
-            means["validation/elbo"] = validation.item()
+        for name in {ELBO, ACCURACY} & self.trainer.callback_metrics.keys():
+            means[name] = self.trainer.callback_metrics[name].item()
         stage = {"stage": self._stage} if self.model.num_stages > 1 else {}
         self.history.append({"epoch": self.current_epoch + 1, **stage, "beta": self.beta, **means})
 
@@ -256,6 +268,20 @@ class Training(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
+
+
+def guessed_right(model: MultimodalVAE, batch: Batch, target: str) -> Tensor:
+    """Of how many rows a category is guessed right from the rest, and of how many it can be guessed: `[2]`.
+
+    The guess is the decoder's on posterior draws; it can be made of rows that have the category and something else.
+    """
+    rest = [name for name in model.names if name != target and name in batch.values]
+    fit = batch.presence([target]).all(1) & batch.presence(rest).any(1)
+    if not fit.any():
+        return torch.zeros(2)
+    guesses = classify(model, batch[fit], target, rest, estimator="decoder", num_samples=DRAWS).argmax(1)
+    right = guesses == batch.values[target][fit].cpu()
+    return torch.tensor([float(right.sum()), float(len(right))])
 
 
 def _what_is_wrong(objective: Objective) -> tuple[float, str]:
@@ -282,20 +308,21 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         *earlier, latest = pl_module.history  # type: ignore[misc]
-        if "validation/elbo" in latest and all(rank(latest) > rank(record) for record in earlier):
+        if ELBO in latest and all(rank(latest) >= rank(record) for record in earlier):
             trainer.save_checkpoint(self.folder / BEST)
         trainer.save_checkpoint(self.folder / LAST)
 
 
 class Patience(EarlyStopping):
-    """Ends a training whose validation ELBO has not risen for some epochs, counted in the last stage.
+    """Ends a training whose validation has not been better for some epochs, counted in the last stage.
 
     Args:
         epochs: how many.
+        watched: `ELBO` or `ACCURACY`.
     """
 
-    def __init__(self, epochs: int) -> None:
-        super().__init__("validation/elbo", patience=epochs, mode="max")
+    def __init__(self, epochs: int, watched: str) -> None:
+        super().__init__(watched, patience=epochs, mode="max")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         latest = pl_module.history[-1]  # type: ignore[index, union-attr]
@@ -357,8 +384,8 @@ def train(
 ) -> tuple[list[dict[str, float]], bool]:
     """Train a model in place, keeping checkpoints and a TensorBoard log in `folder`.
 
-    The model ends with the weights that `spec.keep` names: of the epoch with the best validation ELBO, or of the last
-    whole epoch, which is also what is kept where there are no validation rows.
+    The model ends with the weights that `spec.keep` names: of the epoch with the best validation (of equally good ones
+    the last), or of the last whole epoch, which is also what is kept where there are no validation rows.
 
     Args:
         model: what to train.
@@ -439,7 +466,8 @@ def _callbacks(
 ) -> list[Callback]:
     callbacks: list[Callback] = [Checkpoints(checkpoints)]
     callbacks += [Reporter(progress)] if callable(progress) else [Progress()] if progress else []
-    return callbacks + ([Patience(spec.patience)] if spec.patience is not None and validated else [])
+    watched = ELBO if spec.best_by is None else ACCURACY
+    return callbacks + ([Patience(spec.patience, watched)] if spec.patience is not None and validated else [])
 
 
 def _weights(checkpoint: Path) -> dict[str, Tensor] | None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from mvae.baselines.logistic import PixelLogisticRegression
+from mvae.baselines.logistic import PairedLogisticRegression
 from mvae.data.batch import Batch
 from mvae.data.splits import unpair
 
@@ -20,13 +20,13 @@ def test_reads_only_the_paired_rows():
     rows = unpair(blobs(400, 0), 0.2, seed=0)  # unpaired values are NaN and -1, which scikit-learn would refuse
     paired = rows.presence(["image", "label"]).all(1)
     test = blobs(200, 1)
-    all_rows, pairs_only = (PixelLogisticRegression().fit(part).predict(test) for part in (rows, rows[paired]))
+    all_rows, pairs_only = (PairedLogisticRegression().fit(part).predict(test) for part in (rows, rows[paired]))
     np.testing.assert_array_equal(all_rows, pairs_only)
 
 
 def test_is_scikit_learns_at_the_chosen_strength():
     rows, test = blobs(300, 0), blobs(200, 1)
-    ours = PixelLogisticRegression().fit(rows)
+    ours = PairedLogisticRegression().fit(rows)
     theirs = LogisticRegression(C=ours.model_.best_params_["C"], max_iter=5000)
     theirs.fit(rows.values["image"].flatten(1).numpy(), rows.values["label"].numpy())
     np.testing.assert_array_equal(ours.predict(test), theirs.predict(test.values["image"].flatten(1).numpy()))
@@ -35,9 +35,9 @@ def test_is_scikit_learns_at_the_chosen_strength():
 
 def test_a_class_seen_once_is_no_obstacle():
     rows = Batch({"image": torch.eye(3).reshape(3, 1, 1, 3), "label": torch.tensor([0, 1, 2])})
-    assert PixelLogisticRegression().fit(rows).predict(rows).tolist() == [0, 1, 2]
+    assert PairedLogisticRegression().fit(rows).predict(rows).tolist() == [0, 1, 2]
 
 
 def test_no_pairs_are_refused():
     with pytest.raises(ValueError, match="no row has both 'image' and 'label'"):
-        PixelLogisticRegression().fit(unpair(blobs(10, 0), 0.0, seed=0))
+        PairedLogisticRegression().fit(unpair(blobs(10, 0), 0.0, seed=0))

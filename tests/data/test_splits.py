@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvae.data.batch import Batch
-from mvae.data.splits import Dataset, hold_out, unpair
+from mvae.data.splits import Dataset, hold_out, pairing_order, unpair
 
 
 def complete(rows, num_modalities=2):
@@ -127,3 +127,30 @@ def test_a_split_is_found_by_its_name():
 def test_another_split_is_refused(name):
     with pytest.raises(ValueError, match=f"split: expected train, validation or test, got '{name}'"):
         Dataset("rows", complete(5), complete(3), complete(2)).split(name)
+
+
+@given(st.integers(5, 60), st.integers(1, 5), st.floats(0, 1), st.integers(0, 100))
+@settings(max_examples=60, deadline=None)
+def test_balanced_pairs_have_each_class_equally_often_as_far_as_its_rows_go(rows, num_classes, fraction, seed):
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.randint(num_classes, (rows,), generator=generator)
+    batch = Batch({"x": torch.arange(rows).float(), "class": classes})
+    paired = presence(unpair(batch, fraction, seed, "class")).all(1)
+    assert int(paired.sum()) == round(fraction * rows)
+    found, there = (part.bincount(minlength=num_classes) for part in (classes[paired], classes))
+    most = int(found.max())
+    assert all(count >= min(most - 1, total) for count, total in zip(found.tolist(), there.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("balance", [None, "m1"])
+def test_the_pairs_of_a_smaller_fraction_are_among_those_of_a_larger_one(balance):
+    fewer, more = (presence(unpair(complete(50), share, 3, balance)).all(1) for share in (0.1, 0.4))
+    assert int(fewer.sum()) == 5
+    assert bool((more | ~fewer).all())
+    assert pairing_order(complete(50), 3, balance)[:5].sort().values.tolist() == fewer.nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("balance", ["m0", "other"])
+def test_only_a_category_can_be_balanced(balance):
+    with pytest.raises(ValueError, match=f"balance: expected a category .m1., got '{balance}'"):
+        unpair(complete(10), 0.5, 0, balance)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mvae.baselines.logistic import PixelLogisticRegression
+from mvae.baselines.logistic import PairedLogisticRegression
 from mvae.building import build_model
 from mvae.data.batch import Batch
 from mvae.data.sources import load_dataset
@@ -101,7 +101,7 @@ def test_the_json_says_what_was_drawn(drawn):
 
 def test_the_share_that_is_right_is_that_of_other_draws(drawn, place):
     folder, _, content = drawn
-    judge = PixelLogisticRegression().fit(load_dataset("mnist", data_dir=place / "data").train[:100])
+    judge = PairedLogisticRegression().fit(load_dataset("mnist", data_dir=place / "data").train[:100])
     cell = content["cells"][0]
     model = load(Cell("mnist", "mvae", 0).folder(folder / "runs", "smoke"))
     torch.manual_seed(17)

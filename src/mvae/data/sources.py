@@ -62,6 +62,7 @@ def load_dataset(
     data_dir: str | Path | None = None,
     validation_rows: int = 0,
     paired_fraction: float = 1.0,
+    balance: str | None = None,
     binarisation: Literal["dynamic", "fixed"] = "dynamic",
     seed: int = 0,
 ) -> Dataset:
@@ -72,6 +73,7 @@ def load_dataset(
         data_dir: where to look first for its files.
         validation_rows: how many rows to take out of the training rows, the same ones for every seed.
         paired_fraction: share of rows that stay paired, in training and in validation (`splits.unpair`).
+        balance: a category of which each value shall be paired equally often.
         binarisation: for a binary source, draw training images anew at each use, or once. Validation and test rows
             are drawn once, the same for every seed.
         seed: chooses the rows that stay paired.
@@ -100,7 +102,8 @@ def load_dataset(
             train = binarise(train, generator)
             description += " once"
     if paired_fraction != 1:
-        train = unpair(train, paired_fraction, seed)
-        validation = unpair(validation, paired_fraction, seed) if len(validation) else validation
-        description += f"; {paired_fraction:.4g} of the rows paired"
+        train = unpair(train, paired_fraction, seed, balance)
+        validation = unpair(validation, paired_fraction, seed, balance) if len(validation) else validation
+        evenly = "" if balance is None else f", each {balance} equally often"
+        description += f"; {paired_fraction:.4g} of the rows paired{evenly}"
     return Dataset(source, train, validation, test, description, transform)

@@ -15,7 +15,7 @@ from mvae.data.batch import Batch
 if TYPE_CHECKING:
     from mvae.data.shards import Shards
 
-__all__ = ["Dataset", "hold_out", "unpair"]
+__all__ = ["Dataset", "hold_out", "pairing_order", "unpair"]
 
 
 Rows = TypeVar("Rows", "Batch", "Shards", default="Batch")
@@ -66,27 +66,28 @@ def hold_out(num_rows: int, num_held: int, seed: int) -> tuple[Tensor, Tensor]:
     return order[num_held:].sort().values, order[:num_held].sort().values
 
 
-def unpair(batch: Batch, fraction: float, seed: int) -> Batch:
+def unpair(batch: Batch, fraction: float, seed: int, balance: str | None = None) -> Batch:
     """Keep a random fraction of the rows paired; leave each of the others one modality, the groups as even as can be.
 
     This is the paper's weak supervision (section 5.1). Each row keeps its place, the number of rows stays the same and
     no two rows come from the same example, so nothing of the lost pairing remains. Lost values are erased (NaN, or -1
-    for integers), so that nothing downstream can read them.
+    for integers), so that nothing downstream can read them. With one seed, the pairs of a smaller fraction are among
+    those of a larger one.
 
     Args:
         batch: complete rows.
         fraction: share of the rows that stay paired, in [0, 1].
         seed: chooses the rows.
+        balance: a modality of whole numbers of which each value shall be paired equally often, as far as its rows go.
 
     Raises:
-        ValueError: if the fraction is outside [0, 1] or a row lacks something already.
+        ValueError: if the fraction is outside [0, 1], a row lacks something already, or there is nothing to balance.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"paired fraction: expected a number from 0 to 1, got {fraction}")
     if not batch.complete:
         raise ValueError("only complete rows can be unpaired; this batch has absent values already")
-    order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(seed))
-    unpaired = order[round(fraction * len(batch)) :]
+    unpaired = pairing_order(batch, seed, balance)[round(fraction * len(batch)) :]
     values, present = {}, {}
     for index, (name, value) in enumerate(batch.values.items()):
         kept = torch.ones(len(batch), dtype=torch.bool)
@@ -95,3 +96,24 @@ def unpair(batch: Batch, fraction: float, seed: int) -> Batch:
         values[name], present[name] = value.clone(), kept
         values[name][~kept] = float("nan") if value.is_floating_point() else -1
     return Batch(values, present)
+
+
+def pairing_order(batch: Batch, seed: int, balance: str | None = None) -> Tensor:
+    """Row numbers `[B]` in the order in which `unpair` lets them stay paired.
+
+    Raises:
+        ValueError: if `balance` names no modality of one whole number a row.
+    """
+    order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(seed))
+    if balance is None:
+        return order
+    classes = batch.values.get(balance)
+    if classes is None or classes.is_floating_point() or classes.dim() != 1:
+        fit = [n for n, v in batch.values.items() if v.dim() == 1 and not v.is_floating_point()]
+        raise ValueError(f"balance: expected a category ({', '.join(fit) or 'there is none'}), got '{balance}'")
+    ordered = classes[order]
+    turn = torch.empty_like(order)  # how many rows of its class come before each row
+    for value in ordered.unique():
+        here = (ordered == value).nonzero().flatten()
+        turn[here] = torch.arange(len(here))
+    return order[turn.argsort(stable=True)]

@@ -27,6 +27,7 @@ COMPARED = {
 EXPERIMENTS = {
     "table1": "Table 1: parameters of the inference networks.",
     **COMPARED,
+    "figure3": "Figure 3: labels predicted from images, by how many pairs were seen, beside every baseline.",
     "digits": "Labels of digits from few pairs, beside logistic regression on the same pairs.",
     "reconstruct": "What each ELBO term reconstructs, compared on validation rows.",
 }
@@ -37,6 +38,7 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
     commands = parser.add_subcommands(dest="experiment")
     for name, summary in EXPERIMENTS.items():
         options = " --dataset mnist --preset smoke" if name in COMPARED else ""
+        options = " --dataset fashion-mnist --preset smoke" if name == "figure3" else options
         more = " Trained models are kept in --runs, which the tables and the figure share." if name in COMPARED else ""
         description = f"{summary}{more} Example: mvae reproduce {name}{options}"
         part = ArgumentParser(description=description, formatter_class=Help)
@@ -44,6 +46,9 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
         add = part.add_argument
         if name in COMPARED:
             _add_comparison_arguments(part, seeds=name != "figure2")
+        elif name == "figure3":
+            models = "mvae, mvae-label, mvae-q, mvae-q-label, jmvae, supervised, logistic, autoencoder, vae, rbm"
+            _add_choice_arguments(part, "binary-mnist, fashion-mnist", models, "90 minutes")
         elif name == "digits":
             add("--seeds", metavar="N", type=PositiveInt, default=10, help="seeds, each other pairs (default: 10)")
             add("--validation-rows", metavar="N", type=NonNegativeInt, default=0, help="set aside (default: 0)")
@@ -57,21 +62,27 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_comparison_arguments(parser: ArgumentParser, seeds: bool) -> None:
-    add = parser.add_argument
-    add("--dataset", metavar="NAME", type=str, nargs="+", help="binary-mnist, mnist, fashion-mnist (default: all)")
     models = "vae, cvae, bivcca, jmvae, mvae-q, mvae, mvae-label" if seeds else "mvae, mvae-label"
+    _add_choice_arguments(parser, "binary-mnist, mnist, fashion-mnist", models, "45 minutes")
+    if seeds:
+        parser.add_argument(
+            "--seeds", metavar="N", type=PositiveInt, default=1, help="how many seeds, from 0 (default: 1)"
+        )
+    parser.add_argument("--runs", metavar="DIR", type=str, default="runs/reproduce", help="folder of trained models")
+
+
+def _add_choice_arguments(parser: ArgumentParser, datasets: str, models: str, time: str) -> None:
+    add = parser.add_argument
+    add("--dataset", metavar="NAME", type=str, nargs="+", help=f"{datasets} (default: all)")
     add("--model", metavar="NAME", type=str, nargs="+", help=f"{models} (default: all)")
     add(
         "--preset",
         choices=["smoke", "cpu", "paper"],
         default="cpu",
-        help="smoke: seconds, to see it work; cpu: under 45 minutes a data set on 2 cores; paper: the paper's epochs,"
+        help=f"smoke: seconds, to see it work; cpu: under {time} a data set on 2 cores; paper: the paper's epochs,"
         " for a GPU (default: cpu)",
     )
-    if seeds:
-        add("--seeds", metavar="N", type=PositiveInt, default=1, help="how many seeds, from 0 (default: 1)")
     add("--jobs", metavar="N", type=PositiveInt, help="models at a time (default: one a core, up to 6 on a GPU)")
-    add("--runs", metavar="DIR", type=str, default="runs/reproduce", help="folder of the trained models")
     add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
 
 
@@ -139,6 +150,22 @@ def _figure2(name: str, options: Namespace) -> Plan:
     return lines, folder / name / f"{options.preset}.json", figure2.page, name
 
 
+def _figure3(name: str, options: Namespace) -> Plan:
+    from mvae.experiments import figure3, figure3_page, side_by_side
+
+    folder = Path(options.out)
+    lines = figure3.reproduce(
+        folder,
+        options.preset,
+        _among(options.dataset, figure3.DATASETS, "--dataset"),
+        _among(options.model, figure3.MODELS, "--model"),
+        options.data_dir,
+        options.jobs or side_by_side.default_jobs(),
+        options.resume,
+    )
+    return lines, folder / name / f"{options.preset}.json", figure3_page.page, name
+
+
 def _digits(_: str, options: Namespace) -> Plan:
     from mvae.experiments import digits
 
@@ -160,6 +187,7 @@ _RUNNERS: dict[str, Callable[[str, Namespace], Plan]] = {
     "table2": _table,
     "table3": _table,
     "figure2": _figure2,
+    "figure3": _figure3,
     "digits": _digits,
     "reconstruct": _reconstruct,
 }

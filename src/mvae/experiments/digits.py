@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from mvae.baselines.logistic import PixelLogisticRegression
+from mvae.baselines.logistic import PairedLogisticRegression
 from mvae.data.batch import Batch
 from mvae.data.splits import Dataset
 from mvae.evaluation.classification import classify
@@ -133,7 +133,7 @@ def _score(model: MultimodalVAE, dataset: Dataset) -> dict[str, Any]:
     predictions = {
         "decoder": classify(model, test, "label", estimator="decoder", num_samples=SAMPLES).argmax(1),
         "importance": classify(model, test, "label", estimator="importance", num_samples=SAMPLES).argmax(1),
-        "logistic": torch.from_numpy(PixelLogisticRegression().fit(pairs).predict(test)),
+        "logistic": torch.from_numpy(PairedLogisticRegression().fit(pairs).predict(test)),
         "nearest": torch.from_numpy(nearest.predict(test.values["image"].flatten(1))),
     }
     return {

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mvae.baselines.logistic import PixelLogisticRegression
+from mvae.baselines.logistic import PairedLogisticRegression
 from mvae.data.batch import Batch
 from mvae.data.sources import load_dataset
 from mvae.experiments.comparison import DATASETS, MODELS, PRESETS, Cell, check, train_model, trained_model
@@ -59,13 +59,13 @@ def reproduce(
     cells = [Cell(dataset, model, 0) for dataset in datasets for model in models]
     cells = [cell for cell in cells if not results.has(**asdict(cell))]
     check(cells, preset, runs, data_dir)
-    judges: dict[str, PixelLogisticRegression] = {}
+    judges: dict[str, PairedLogisticRegression] = {}
     for cell, made in run_side_by_side(train_model, cells, jobs, (preset, runs, data_dir)):
         model, _ = trained_model(cell, preset, runs, data_dir)
         label, name = LABELS[cell.dataset]
         path = results.path.parent / f"{preset}-{cell.dataset}-{cell.model}.png"
         if cell.dataset not in judges:
-            judges[cell.dataset] = PixelLogisticRegression().fit(
+            judges[cell.dataset] = PairedLogisticRegression().fit(
                 load_dataset(cell.dataset, data_dir=data_dir).train[:JUDGE_ROWS]
             )
         right = _draw(model, label, path, judges[cell.dataset])
@@ -76,7 +76,7 @@ def reproduce(
 
 
 @torch.no_grad()
-def _draw(model: MultimodalVAE, label: int, path: Path, judge: PixelLogisticRegression) -> float:
+def _draw(model: MultimodalVAE, label: int, path: Path, judge: PairedLogisticRegression) -> float:
     """Write both grids as one picture; the share of images given the label that the judge takes for it."""
     from matplotlib.figure import Figure
 

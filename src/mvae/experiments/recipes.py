@@ -13,6 +13,9 @@ from mvae.specs import METHOD_OPTIONS, RunSpec, SpecError, parse
 
 __all__ = ["merge", "read_config", "recipe", "resolve"]
 
+OWN = ("shares", "completion", "sharpness", "smoothness", "radius")
+"""What a recipe chooses for its own method in training."""
+
 
 def recipe(source: str) -> dict[str, Any]:
     """The recipe of a source, as plain data.
@@ -110,7 +113,7 @@ def _for_method(content: dict[str, Any], method: Any) -> dict[str, Any]:
     others = {name for names in METHOD_OPTIONS.values() for name in names} - set(METHOD_OPTIONS.get(method, ()))
     return content | {
         "model": {key: value for key, value in model.items() if key not in others},
-        "training": {key: value for key, value in training.items() if key not in ("shares", "completion", "sharpness")},
+        "training": {key: value for key, value in training.items() if key not in OWN},
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mvae.baselines.logistic import PixelLogisticRegression
+from mvae.baselines.logistic import PairedLogisticRegression
 from mvae.data.batch import Batch
 from mvae.evaluation.classification import classify
 from mvae.evaluation.likelihood import log_likelihood
@@ -42,13 +42,13 @@ def reproduce(
     """
     settings = {"source": dataset, "epochs": epochs, "samples": SAMPLES, "rows": SCORED_ROWS, "drawn": DRAWN, "seed": 0}
     results = Results(folder / f"reconstruct-{dataset}.json", settings, resume)
-    judge: PixelLogisticRegression | None = None
+    judge: PairedLogisticRegression | None = None
     for name, reconstruct in CHOICES.items():
         if results.has(reconstruct=name):
             continue
         options: dict[tuple[str, ...], Any] = {("model", "reconstruct"): reconstruct, ("training", "epochs"): epochs}
         run = prepare(dataset, options=options, data_dir=data_dir)
-        judge = judge or PixelLogisticRegression().fit(run.dataset.train[:10_000])
+        judge = judge or PairedLogisticRegression().fit(run.dataset.train[:10_000])
         outcome = run.train_to_the_end()
         cell: dict[str, Any] = {
             "reconstruct": name,
@@ -106,7 +106,7 @@ def _score(model: MultimodalVAE, validation: Batch) -> dict[str, float]:
     }
 
 
-def _coherence(model: MultimodalVAE, judge: PixelLogisticRegression) -> float:
+def _coherence(model: MultimodalVAE, judge: PairedLogisticRegression) -> float:
     torch.manual_seed(0)
     labels = torch.arange(int(model.modalities["label"].num_classes or 0))
     images = model.generate(Batch({"label": labels}), ["image"], DRAWN, mean=True)["image"].flatten(0, 1)

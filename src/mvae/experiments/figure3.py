@@ -1,0 +1,311 @@
+"""`mvae reproduce figure3`: a label predicted from an image, by how many pairs were seen (paper, section 5.1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mvae.baselines.latents import BoltzmannLatents, NetworkLatents
+from mvae.baselines.logistic import PairedLogisticRegression, pixels
+from mvae.baselines.networks import Deterministic
+from mvae.building import build_model
+from mvae.data.batch import Batch
+from mvae.data.loading import COMPLETE
+from mvae.data.sources import load_dataset
+from mvae.data.splits import Dataset, pairing_order, unpair
+from mvae.evaluation.classification import classify
+from mvae.experiments.recipes import resolve
+from mvae.experiments.results import Results, provenance
+from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.models import MultimodalVAE
+from mvae.runs import Run, prepare
+
+__all__ = ["DATASETS", "MODELS", "PRESETS", "Choice", "Task", "chosen_pairs", "reproduce", "work"]
+
+DATASETS = {"binary-mnist": "BinaryMNIST", "fashion-mnist": "FashionMNIST"}
+IMAGE, LABEL = "image", "label"
+ALL = 0
+"""Stands for all pairs, in presets and results."""
+PAIRED_SHARE = 0.33
+"""Of each batch that has unpaired rows too."""
+HELD, MOST_HELD = 5, 5000
+"""Of n pairs, n / 5 are set aside to choose the epoch by, but no more than 5,000."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A curve of the figure."""
+
+    title: str
+    kind: str
+    """What it learns from and how: "joint", "pairs" or "supervised" networks, "logistic" regression on pixels, or the
+    "latents" of something that saw all images."""
+    options: Mapping[tuple[str, ...], Any]
+
+
+def _method(name: str, **options: Any) -> dict[tuple[str, ...], Any]:
+    return {("model", key): value for key, value in {"method": name, **options}.items()}
+
+
+MODELS = {
+    "mvae": Compared("MVAE, Eq. 2 as written", "joint", _method("mvae", reconstruct="given")),
+    "mvae-label": Compared("MVAE, label in every term", "joint", _method("mvae", reconstruct=[LABEL])),
+    "mvae-q": Compared("MVAE-Q, Eq. 2 as written", "joint", _method("mvae-q", reconstruct="given")),
+    "mvae-q-label": Compared("MVAE-Q, label in every term", "joint", _method("mvae-q", reconstruct=[LABEL])),
+    "jmvae": Compared("JMVAE on pairs", "pairs", _method("jmvae", alpha=0.01)),
+    "supervised": Compared("supervised network", "supervised", {}),
+    "logistic": Compared("logistic regression on pixels", "logistic", {}),
+    "autoencoder": Compared("autoencoder + logistic regression", "latents", {}),
+    "vae": Compared("VAE + logistic regression", "latents", _method("vae", target=IMAGE)),
+    "rbm": Compared("RBM + logistic regression", "latents", {}),
+}
+"""The paper's models; the MVAEs as it writes them and with the label reconstructed by every term."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is spent: on every network the same."""
+
+    epochs: Mapping[str, int] | None
+    """Passes over the rows by data set; the recipe's, which are the paper's, where None."""
+    seeds: Mapping[int, int]
+    """Numbers of pairs to how many choices of them."""
+    samples: int
+    """Posterior draws a prediction."""
+    repeated: int
+    """What learns from pairs alone sees them again until an epoch has so many rows."""
+    boltzmann_epochs: int
+    train_rows: int | None = None
+    """How many of the training rows are used; all where None."""
+
+
+PRESETS = {
+    "smoke": Preset(dict.fromkeys(DATASETS, 1), {20: 2, ALL: 1}, 5, 200, 1, train_rows=500),
+    "cpu": Preset(
+        {"binary-mnist": 6, "fashion-mnist": 2},
+        {10: 3, 30: 3, 100: 3, 300: 3, 1000: 1, 3000: 1, 10000: 1, ALL: 1},
+        20,
+        10000,
+        5,
+    ),
+    "paper": Preset(None, {10: 5, 30: 5, 100: 5, 300: 5, 1000: 3, 3000: 3, 10000: 3, ALL: 3}, 100, 60000, 50),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which pairs there are: how many, and which choice of so many."""
+
+    pairs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model on one data set, for one choice of pairs, or for several that share what it learned from images."""
+
+    dataset: str
+    model: str
+    choices: tuple[Choice, ...]
+
+    def __str__(self) -> str:
+        first = self.choices[0]
+        pairs = f"{first.pairs or 'all'} pairs, seed {first.seed}" if len(self.choices) == 1 else "all levels"
+        return f"{self.dataset}, {self.model}, {pairs}"
+
+
+def reproduce(
+    folder: Path,
+    preset: str,
+    datasets: Sequence[str],
+    models: Sequence[str],
+    data_dir: str | None = None,
+    jobs: int = 1,
+    resume: bool = False,
+) -> Iterator[str]:
+    """Train each model on each choice of pairs, score it on the whole test set, keep each cell when it is done.
+
+    Args:
+        folder: gets `figure3/PRESET.json` and a picture a data set.
+        preset: a name in `PRESETS`.
+        datasets: names in `DATASETS`.
+        models: names in `MODELS`.
+        data_dir: where to look first for data files.
+        jobs: how many at a time.
+        resume: keep finished cells.
+
+    Yields:
+        A line for each finished cell, and for each picture.
+    """
+    from mvae.experiments.figure3_page import draw
+
+    settings = {"preset": preset, **_plain(PRESETS[preset]), "paired_share": PAIRED_SHARE}
+    results = Results(folder / "figure3" / f"{preset}.json", settings, resume)
+    tasks = [_open(task, results) for task in tasks_of(datasets, models, PRESETS[preset])]
+    tasks = [task for task in tasks if task.choices]
+    for dataset in datasets:
+        load_dataset(dataset, data_dir=data_dir)  # says what is missing before anything starts
+    for task, records in run_side_by_side(work, tasks, jobs, (preset, data_dir)):
+        for record in records:
+            results.add(record)
+        yield f"{task}: " + ", ".join(f"{100 * record['accuracy']:.1f} %" for record in records)
+    for dataset in datasets:
+        yield f"{dataset}: {draw(results.content, dataset, results.path.parent)}"
+
+
+def tasks_of(datasets: Sequence[str], models: Sequence[str], preset: Preset) -> list[Task]:
+    """All there is to do: data set by data set, the first choice of all pairs first."""
+    choices = [Choice(pairs, seed) for pairs, count in preset.seeds.items() for seed in range(count)]
+    choices.sort(key=lambda choice: choice.seed)
+    shared = [name for name in models if MODELS[name].kind in ("latents", "logistic")]
+    tasks = []
+    for dataset in datasets:
+        tasks += [Task(dataset, name, tuple(choices)) for name in shared]
+        tasks += [Task(dataset, name, (choice,)) for choice in choices for name in models if name not in shared]
+    return tasks
+
+
+def _open(task: Task, results: Results) -> Task:
+    """What of a task is not done yet."""
+    key = {"dataset": task.dataset, "model": task.model}
+    return replace(task, choices=tuple(choice for choice in task.choices if not results.has(**key, **asdict(choice))))
+
+
+def _plain(preset: Preset) -> dict[str, Any]:
+    """A preset as JSON gives it back."""
+    return asdict(preset) | {"seeds": {str(pairs): count for pairs, count in preset.seeds.items()}}
+
+
+def work(task: Task, preset: str, data_dir: str | None, report: Report) -> list[dict[str, Any]]:
+    """One task: a record for each of its choices."""
+    settings, compared = PRESETS[preset], MODELS[task.model]
+    whole = load_dataset(task.dataset, data_dir=data_dir)
+    whole = replace(whole, train=whole.train[: settings.train_rows])
+    truth, records = whole.test.values[LABEL], []
+    started = time.perf_counter()
+    # Pixels and the RBM are read grey, the mean of what the networks see: measured the better of the two.
+    numbers: Callable[[Batch], np.ndarray] = pixels
+    seen = whole.train
+    if task.model == "rbm":
+        report("training", 0, 1)
+        numbers = BoltzmannLatents(epochs=settings.boltzmann_epochs).fit(seen)
+    elif compared.kind == "latents":
+        seen = _as_seen(whole, whole.train)
+        numbers = _latents(task, settings, whole, seen, report)
+    for number, choice in enumerate(task.choices):
+        report("training", number, len(task.choices))
+        pairs = chosen_pairs(whole.train, choice)
+        if compared.kind in ("logistic", "latents"):
+            fitted = PairedLogisticRegression(numbers).fit(seen[pairs])
+            found: dict[str, Any] = {"predictions": {"logistic": torch.from_numpy(fitted.predict(whole.test))}}
+        else:
+            found = _networks(task, choice, settings, whole, pairs, report)
+        right = {name: int((guess == truth).sum()) for name, guess in found.pop("predictions").items()}
+        records.append(
+            {"dataset": task.dataset, "model": task.model, **asdict(choice), **found, "rows": len(truth)}
+            | {"total": len(whole.train)}
+            | {"right": right, "accuracy": next(iter(right.values())) / len(truth), "made": provenance()}
+            | {"seconds": time.perf_counter() - started}
+        )
+        started = time.perf_counter()
+    return records
+
+
+def chosen_pairs(rows: Batch, choice: Choice) -> torch.Tensor:
+    """The row numbers of a choice of pairs; those of a smaller choice of the same seed are the first of them."""
+    order = pairing_order(rows, choice.seed)
+    return order[: choice.pairs] if choice.pairs != ALL else order
+
+
+def _networks(
+    task: Task, choice: Choice, settings: Preset, whole: Dataset, pairs: torch.Tensor, report: Report
+) -> dict[str, Any]:
+    """Train on the pairs, and on the other rows where the model can, and predict the test rows."""
+    compared = MODELS[task.model]
+    held = pairs[: min(len(pairs) // HELD, MOST_HELD)]
+    if compared.kind == "joint":
+        kept = torch.ones(len(whole.train), dtype=torch.bool)
+        kept[held] = False
+        train = unpair(whole.train, len(pairs) / len(whole.train), choice.seed)[kept.nonzero().flatten()]
+    else:
+        learned = pairs[len(held) :]
+        train = whole.train[learned.repeat(-(-settings.repeated // len(learned)))]
+    dataset = replace(whole, train=train, validation=_as_seen(whole, whole.train[held]))
+    share = max(PAIRED_SHARE, len(pairs) / len(whole.train))
+    options = {
+        **compared.options,
+        ("training", "best_by"): LABEL,
+        ("training", "seed"): choice.seed,
+        ("training", "shares"): {COMPLETE: share} if compared.kind == "joint" and share < 1 else None,
+    }
+    run = _run(task.dataset, dataset, settings, options)
+    if compared.kind == "supervised":
+        run = replace(run, model=_deterministic(run, LABEL))
+    outcome = run.train_to_the_end(lambda done, total: report("training", done, total))
+    report("predicting", 0, 1)
+    return {
+        "held": len(held),
+        "epoch": outcome.kept["epoch"],
+        "epochs": len(outcome.history),
+        "validation_accuracy": outcome.kept["validation/accuracy"],
+        "predictions": _predictions(_placed(run.model), whole.test, compared.kind, settings.samples),
+    }
+
+
+def _as_seen(whole: Dataset, rows: Batch) -> Batch:
+    """Training rows as a model sees them, e.g. binarised; drawn once."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return rows if whole.transform is None else whole.transform(rows)
+
+
+def _latents(task: Task, settings: Preset, whole: Dataset, seen: Batch, report: Report) -> NetworkLatents:
+    """Learn from all images; a function from rows to numbers."""
+    images = replace(whole, train=whole.train, validation=whole.train[:0])
+    run = _run(task.dataset, images, settings, MODELS[task.model].options)
+    if task.model == "autoencoder":
+        run = replace(run, model=_deterministic(run, IMAGE))
+    run.train_to_the_end(lambda done, total: report("training", done, total))
+    return NetworkLatents(_placed(run.model), seen)
+
+
+def _run(name: str, dataset: Dataset, settings: Preset, options: Mapping[tuple[str, ...], Any]) -> Run:
+    """A training by the recipe of a data set, ready to begin."""
+    if settings.epochs is not None:
+        options = {("training", "epochs"): settings.epochs[name], **options}
+    spec = resolve(name, None, options)
+    return prepare(dataset, config=spec.model_dump(mode="json") | {"data": {}}, options={})
+
+
+def _deterministic(run: Run, target: str) -> Deterministic:
+    """The networks of a run without the stochastic layer, from the same initial parameters."""
+    torch.manual_seed(run.spec.training.seed)
+    whole = build_model(run.spec.model)
+    return Deterministic(whole.modalities, whole.latent_dim, IMAGE, target)
+
+
+def _placed(model: MultimodalVAE) -> MultimodalVAE:
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.inference_mode()
+def _predictions(model: MultimodalVAE, test: Batch, kind: str, samples: int) -> dict[str, torch.Tensor]:
+    """What is guessed for each test row, first by the estimator that the figure shows."""
+    images = test.only([IMAGE])
+    guesses = {"decoder": classify(model, images, LABEL, estimator="decoder", num_samples=samples).argmax(1)}
+    if kind != "supervised":
+        guesses["mean"] = _at_the_mean(model, images)
+        guesses["label given too"] = _at_the_mean(model, test)
+    return guesses
+
+
+def _at_the_mean(model: MultimodalVAE, rows: Batch) -> torch.Tensor:
+    """The class of the decoder at the mean of q(z | what the rows have)."""
+    parts = [model.posterior(rows[start : start + 1000]).mean for start in range(0, len(rows), 1000)]
+    return torch.cat([model.modalities[LABEL].decoder(z).probs.argmax(1).cpu() for z in parts])
