@@ -71,7 +71,6 @@ def page(content: dict[str, Any]) -> str:
         preset=settings["preset"],
         epochs=_epochs(content, datasets),
         boltzmann=settings["boltzmann_epochs"],
-        repeated=f"{settings['repeated']:,}",
         commits=", ".join(sorted({cell["made"]["commit"] for cell in content["cells"]})),
         command="`, `".join(sorted({cell["made"]["command"] for cell in content["cells"]})),
         machine=made["machine"],
@@ -181,7 +180,7 @@ reconstructed by every term, as [our recipes have it](../method.md#two-tables). 
 averaged over {samples} draws from q(z given image).
 
 Preset `{preset}`: epochs of the networks: {epochs}; {boltzmann} of the RBM, which has 500 units. What learns from pairs
-alone sees them again and again until an epoch has {repeated} rows.
+alone sees them again and again, so that all networks take equally many steps.
 
 {sections}
 

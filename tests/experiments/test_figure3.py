@@ -1,0 +1,142 @@
+"""Figure 3 on small random files: which rows each model sees, and what is written."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mvae.data.sources import load_dataset
+from mvae.experiments import figure3, figure3_page
+from mvae.experiments.figure3 import ALL, MODELS, PRESETS, Choice, Preset, Task, chosen_pairs, tasks_of, work
+from mvae.runs import Run, prepare
+
+TINY = Preset({"binary-mnist": 1, "fashion-mnist": 1}, {20: 2, ALL: 1}, 2, 1, train_rows=200)
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path_factory, write_mnist):
+    monkeypatch.setitem(PRESETS, "tiny", TINY)
+    monkeypatch.setattr(figure3, "run_side_by_side", turns)
+    folder = tmp_path_factory.mktemp("figure3")
+    write_mnist(folder / "mnist", 220, 300)
+    return str(folder)
+
+
+def turns(work, tasks, jobs, arguments):
+    for task in tasks:
+        yield task, work(task, *arguments, lambda *_: None)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The data sets that trainings were given."""
+    found = []
+
+    def remember(dataset, **options):
+        found.append(dataset)
+        return prepare(dataset, **options)
+
+    monkeypatch.setattr(figure3, "prepare", remember)
+    return found
+
+
+def test_every_model_gets_every_choice_once():
+    tasks = tasks_of(["binary-mnist"], list(MODELS), TINY)
+    done = [(task.model, choice) for task in tasks for choice in task.choices]
+    assert len(done) == len(set(done)) == 3 * len(MODELS)
+    assert {choice for _, choice in done} == {Choice(20, 0), Choice(20, 1), Choice(ALL, 0)}
+
+
+def test_pairs_of_a_smaller_choice_are_the_first_of_a_larger_one(tiny):
+    rows = load_dataset("binary-mnist", data_dir=tiny).train
+    few, more, everything = (chosen_pairs(rows, Choice(pairs, 3)) for pairs in (20, 50, ALL))
+    assert few.tolist() == more[:20].tolist() == everything[:20].tolist()
+    assert everything.sort().values.tolist() == list(range(len(rows)))
+    assert chosen_pairs(rows, Choice(20, 4)).tolist() != few.tolist()
+
+
+@pytest.mark.parametrize("model", ["mvae", "mvae-q-label", "jmvae", "supervised"])
+def test_what_a_network_learns_from(tiny, seen, model):
+    (record,) = work(Task("binary-mnist", model, (Choice(20, 1),)), "tiny", tiny, lambda *_: None)
+    (dataset,) = seen
+    everything = load_dataset("binary-mnist", data_dir=tiny).train[:200]
+    pairs = chosen_pairs(everything, Choice(20, 1))
+    held, learned = pairs[:4], pairs[4:]
+    assert dataset.validation.values["label"].tolist() == everything.values["label"][held].tolist()
+    assert dataset.validation.complete
+    has = dataset.train.presence(["image", "label"])
+    whole = has.all(1)
+    if MODELS[model].kind == "joint":  # all other rows, half of them with the image alone
+        assert len(dataset.train) == 196
+        assert int(whole.sum()) == 16
+        assert has[~whole].sum(0).tolist() == [90, 90]
+        assert not has[~whole].all(1).any()
+    else:  # the pairs again and again, until there are as many rows
+        assert len(dataset.train) == 192
+        assert whole.all()
+    grey = {tuple(image.flatten().tolist()) for image in dataset.train.values["image"][whole]}
+    assert grey == {tuple(image.flatten().tolist()) for image in everything.values["image"][learned]}
+    assert record["held"] == 4
+    assert record["total"] == 200
+    assert record["accuracy"] == record["right"]["decoder"] / 300
+
+
+@pytest.mark.parametrize("model", ["autoencoder", "vae"])
+def test_codes_are_learned_from_all_images(tiny, seen, model):
+    choices = (Choice(20, 0), Choice(ALL, 0))
+    records = work(Task("binary-mnist", model, choices), "tiny", tiny, lambda *_: None)
+    (dataset,) = seen
+    assert len(dataset.train) == 200
+    assert [(record["pairs"], record["seed"]) for record in records] == [(20, 0), (ALL, 0)]
+
+
+def test_test_labels_are_read_for_scoring_only(tiny, monkeypatch):
+    def shuffled(*given, **options):
+        dataset = load_dataset(*given, **options)
+        labels = dataset.test.values["label"][torch.randperm(300, generator=torch.Generator().manual_seed(0))]
+        test = type(dataset.test)({"image": dataset.test.values["image"], "label": labels})
+        return replace(dataset, test=test)
+
+    guesses = {}
+    for name, load in (("true", load_dataset), ("shuffled", shuffled)):
+        monkeypatch.setattr(figure3, "load_dataset", load)
+        kept = []
+        inner = figure3._predictions
+        monkeypatch.setattr(figure3, "_predictions", lambda *given, f=inner, k=kept: k.append(f(*given)) or k[-1])
+        work(Task("binary-mnist", "mvae-label", (Choice(ALL, 0),)), "tiny", tiny, lambda *_: None)
+        monkeypatch.setattr(figure3, "_predictions", inner)
+        guesses[name] = kept[0]["decoder"]
+    assert torch.equal(guesses["true"], guesses["shuffled"])
+
+
+def test_the_supervised_network_has_the_initial_weights_of_the_model_and_no_noise(tiny, monkeypatch):
+    trained = []
+    train = Run.train_to_the_end
+    monkeypatch.setattr(Run, "train_to_the_end", lambda run, progress: trained.append(run) or train(run, progress))
+    for model in ("supervised", "mvae-label"):
+        work(Task("binary-mnist", model, (Choice(20, 0),)), "tiny", tiny, lambda *_: None)
+    network, mvae = (run.model for run in trained)
+    assert type(network).__name__ == "Deterministic"
+    shapes = [[tuple(p.shape) for p in model.modalities["image"].encoder.parameters()] for model in (network, mvae)]
+    assert shapes[0] == shapes[1]
+
+
+def test_it_goes_on_where_it_stopped_and_writes_page_and_picture(tiny, tmp_path):
+    models = ["logistic", "mvae-label"]
+    lines = figure3.reproduce(tmp_path, "tiny", ["binary-mnist"], models, tiny)
+    first = next(lines)
+    lines.close()
+    assert first.startswith("binary-mnist, logistic, all levels: ")
+    rest = list(figure3.reproduce(tmp_path, "tiny", ["binary-mnist"], models, tiny, resume=True))
+    assert len(rest) == 4  # three choices, and the picture
+    picture = tmp_path / "figure3" / "tiny-binary-mnist.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    content = json.loads((tmp_path / "figure3" / "tiny.json").read_text())
+    assert len(content["cells"]) == 6
+    page = figure3_page.page(content)
+    accuracies = [c["accuracy"] for c in content["cells"] if c["model"] == "mvae-label" and c["pairs"] == 20]
+    mean = 100 * sum(accuracies) / 2
+    row = next(line for line in page.splitlines() if line.startswith("| MVAE, label in every term |"))
+    assert f"{mean:.1f} ± " in row.split("|")[2]
+    assert "all 200" in page
