@@ -245,7 +245,9 @@ def test_an_empty_folder_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize("shift", [0.0, -8.0])
-@pytest.mark.parametrize("options", [{}, {"paired_share": 0.5, "completion": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{}, {"paired_share": 0.5, "completion": 0.5}, {"propagation": 0.5, "smoothness": 0.5}]
+)
 def test_a_finished_run_made_longer_equals_one_long_run(tmp_path, shift, options):
     fit(own_dataset(shift), out=tmp_path / "a", epochs=3, **options)
     fit(own_dataset(shift), out=tmp_path / "a", epochs=6, resume=True)

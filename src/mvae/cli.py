@@ -118,6 +118,12 @@ def _fit_arguments(parser: ArgumentParser) -> None:
         help="weight of rows lacking a category, completed with the model's own guess; 0 is the paper's method",
     )
     add(
+        "--propagation",
+        metavar="F",
+        type=NonNegativeFloat,
+        help="weight of rows lacking a category, with the class of the rows near them in z; 0 is the paper's method",
+    )
+    add(
         "--smoothness",
         metavar="F",
         type=NonNegativeFloat,

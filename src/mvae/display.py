@@ -75,6 +75,7 @@ def _beyond_the_paper(training: TrainingSpec) -> str:
         "learning rate down a cosine in the second half" if training.schedule == "cosine" else "",
         f"batches with {shares} rows" if shares else "",
         f"rows lacking a category completed with weight {training.completion:g}" if training.completion else "",
+        f"classes spread to rows near in z, with weight {training.propagation:g}" if training.propagation else "",
         f"virtual adversarial training with weight {training.smoothness:g}" if training.smoothness else "",
     ]
     said = "; ".join(part for part in parts if part)

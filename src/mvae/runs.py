@@ -45,6 +45,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "annealing_epochs": ("training", "annealing_epochs"),
     "shares": ("training", "shares"),
     "completion": ("training", "completion"),
+    "propagation": ("training", "propagation"),
     "smoothness": ("training", "smoothness"),
     "best_by": ("training", "best_by"),
     "patience": ("training", "patience"),
@@ -81,6 +82,7 @@ def fit(
     mu: float | None = None,
     paired_share: float | None = None,
     completion: float | None = None,
+    propagation: float | None = None,
     smoothness: float | None = None,
     best_by: str | None = None,
     patience: int | None = None,
@@ -122,6 +124,8 @@ def fit(
         paired_share: fill this share of each batch with complete rows, however few there are; as they come where None.
         completion: weight of rows that lack a category, completed with the model's own guess (`mvae.completion`; not in
             the paper); 0 for none.
+        propagation: weight of rows that lack a category, with the class that spreads to them from rows near them in z
+            (`mvae.propagation`; not in the paper); 0 for none.
         smoothness: weight of virtual adversarial training, which makes the guess of a category change little where
             what it is guessed from does (`mvae.smoothness`; not in the paper); 0 for none.
         best_by: the category whose accuracy given the rest, on validation rows, says which epoch's weights are best;
@@ -178,6 +182,7 @@ def fit(
                 "annealing_epochs": annealing_epochs,
                 "shares": paired_only(paired_share),
                 "completion": completion,
+                "propagation": propagation,
                 "smoothness": smoothness,
                 "best_by": best_by,
                 "patience": patience,
@@ -458,6 +463,8 @@ def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> 
     method, names, train = spec.model.method, ", ".join(model.names), dataset.train
     if spec.training.shares:
         raise SpecError("training.shares: rows on disk are read as they lie, not by what they have; leave it out")
+    if spec.training.propagation:
+        raise SpecError("training.propagation: rows on disk are too many to be each other's neighbours; leave it out")
     if spec.data.paired_fraction != 1:
         raise SpecError("data.paired_fraction: rows on disk are used as they are; leave it out")
     if spec.data.validation_rows:

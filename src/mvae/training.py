@@ -33,6 +33,7 @@ from mvae.launching import Watch, strategy_of
 from mvae.modality import Decoder
 from mvae.models import MultimodalVAE, Objective
 from mvae.processes import ALONE, Processes
+from mvae.propagation import guess_loss, propagated
 from mvae.smoothness import roughness
 from mvae.specs import TrainingSpec
 
@@ -106,6 +107,7 @@ class Training(LightningModule):
         self._batches = 0
         self._validation: list[Tensor] = []
         self._guessed = torch.zeros(2)  # right, and all
+        self._propagated: dict[str, Tensor] = {}  # a class for some of the training rows that lack one
         self._order: ShuffledBatches | ShardedBatches
         place = {"rank": self.rank, "world": self.world}
         if isinstance(dataset.train, Shards):
@@ -153,6 +155,8 @@ class Training(LightningModule):
     def on_train_epoch_start(self) -> None:
         self.model.enter_stage(self._stage)
         self._sums, self._batches = {}, 0
+        if self.spec.propagation and self.beta >= 1:
+            self._propagate()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         self._seed(self.current_epoch, index)
@@ -170,6 +174,10 @@ class Training(LightningModule):
         if completed is not None:
             objectives.append(self.model.loss(completed, self.beta))
             loss = loss + self.spec.completion * len(completed) / len(batch) * objectives[1].loss
+        for name, guesses in self._propagated.items():
+            assert batch.part is not None
+            extra = guess_loss(self.model, batch, name, guesses[batch.part.rows])
+            loss = loss if extra is None else loss + self.spec.propagation * extra
         rough = roughness(self.model, batch, self.spec.radius) if self.spec.smoothness and annealed else None
         if rough is not None:
             loss = loss + self.spec.smoothness * rough
@@ -184,6 +192,19 @@ class Training(LightningModule):
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
+
+    def _propagate(self) -> None:
+        """Look for the classes of this epoch."""
+        self._seed(self.current_epoch, -1)  # no step's; the same in all processes
+        self.model.eval()
+        self._propagated = {
+            name: propagated(
+                self.model, self.dataset.train, name, self.spec.neighbours, self.spec.surest, self.dataset.transform
+            )
+            for name, modality in self.model.modalities.items()
+            if modality.num_classes
+        }
+        self.model.train()
 
     def _completed(self, batch: Batch, index: int) -> Batch | None:
         if self.world > 1:  # how many rows the others complete is not known here; let no two processes draw alike

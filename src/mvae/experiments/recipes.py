@@ -13,7 +13,7 @@ from mvae.specs import METHOD_OPTIONS, RunSpec, SpecError, parse
 
 __all__ = ["merge", "read_config", "recipe", "resolve"]
 
-OWN = ("shares", "completion", "sharpness", "smoothness", "radius")
+OWN = ("shares", "completion", "sharpness", "propagation", "neighbours", "surest", "smoothness", "radius")
 """What a recipe chooses for its own method in training."""
 
 
