@@ -28,6 +28,7 @@ EXPERIMENTS = {
     "table1": "Table 1: parameters of the inference networks.",
     **COMPARED,
     "figure3": "Figure 3: labels predicted from images, by how many pairs were seen, beside every baseline.",
+    "few-pairs": "What helps, beyond the paper, to predict a label from few pairs.",
     "digits": "Labels of digits from few pairs, beside logistic regression on the same pairs.",
     "reconstruct": "What each ELBO term reconstructs, compared on validation rows.",
 }
@@ -38,7 +39,7 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
     commands = parser.add_subcommands(dest="experiment")
     for name, summary in EXPERIMENTS.items():
         options = " --dataset mnist --preset smoke" if name in COMPARED else ""
-        options = " --dataset fashion-mnist --preset smoke" if name == "figure3" else options
+        options = " --dataset fashion-mnist --preset smoke" if name in ("figure3", "few-pairs") else options
         more = " Trained models are kept in --runs, which the tables and the figure share." if name in COMPARED else ""
         description = f"{summary}{more} Example: mvae reproduce {name}{options}"
         part = ArgumentParser(description=description, formatter_class=Help)
@@ -49,6 +50,9 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
         elif name == "figure3":
             models = "mvae, mvae-label, mvae-q, mvae-q-label, jmvae, supervised, logistic, autoencoder, vae, rbm"
             _add_choice_arguments(part, "binary-mnist, fashion-mnist", models, "90 minutes")
+        elif name == "few-pairs":
+            variants = "plain, smoothness, propagation, chosen, ..."
+            _add_choice_arguments(part, "binary-mnist, fashion-mnist", variants, "2 hours", "--variant")
         elif name == "digits":
             add("--seeds", metavar="N", type=PositiveInt, default=10, help="seeds, each other pairs (default: 10)")
             add("--validation-rows", metavar="N", type=NonNegativeInt, default=0, help="set aside (default: 0)")
@@ -71,10 +75,10 @@ def _add_comparison_arguments(parser: ArgumentParser, seeds: bool) -> None:
     parser.add_argument("--runs", metavar="DIR", type=str, default="runs/reproduce", help="folder of trained models")
 
 
-def _add_choice_arguments(parser: ArgumentParser, datasets: str, models: str, time: str) -> None:
+def _add_choice_arguments(parser: ArgumentParser, datasets: str, models: str, time: str, what: str = "--model") -> None:
     add = parser.add_argument
     add("--dataset", metavar="NAME", type=str, nargs="+", help=f"{datasets} (default: all)")
-    add("--model", metavar="NAME", type=str, nargs="+", help=f"{models} (default: all)")
+    add(what, metavar="NAME", type=str, nargs="+", help=f"{models} (default: all)")
     add(
         "--preset",
         choices=["smoke", "cpu", "paper"],
@@ -166,6 +170,22 @@ def _figure3(name: str, options: Namespace) -> Plan:
     return lines, folder / name / f"{options.preset}.json", figure3_page.page, name
 
 
+def _few_pairs(name: str, options: Namespace) -> Plan:
+    from mvae.experiments import few_pairs, figure3, side_by_side
+
+    folder = Path(options.out)
+    lines = few_pairs.reproduce(
+        folder,
+        options.preset,
+        _among(options.dataset, figure3.DATASETS, "--dataset"),
+        _among(options.variant, few_pairs.VARIANTS, "--variant"),
+        options.data_dir,
+        options.jobs or side_by_side.default_jobs(),
+        options.resume,
+    )
+    return lines, folder / name / f"{options.preset}.json", few_pairs.page, name
+
+
 def _digits(_: str, options: Namespace) -> Plan:
     from mvae.experiments import digits
 
@@ -188,6 +208,7 @@ _RUNNERS: dict[str, Callable[[str, Namespace], Plan]] = {
     "table3": _table,
     "figure2": _figure2,
     "figure3": _figure3,
+    "few-pairs": _few_pairs,
     "digits": _digits,
     "reconstruct": _reconstruct,
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 from mvae.evaluation.classification import proportion_interval
 from mvae.experiments.figure3 import ALL, DATASETS, MODELS
-from mvae.experiments.results import markdown_table
+from mvae.experiments.results import markdown_table, percent
 from mvae.storage import atomic
 
 __all__ = ["draw", "page"]
@@ -90,7 +90,7 @@ def _section(content: dict[str, Any], dataset: str) -> str:
     for model, compared in MODELS.items():
         found = [_accuracies(content, dataset, model, pairs) for pairs in levels]
         if any(found):
-            rows.append([compared.title, *map(_spread, found)])
+            rows.append([compared.title, *map(percent, found)])
     others = [name for name in MODELS if name not in OURS]
     for model in ("mvae-label", "mvae"):
         gains = [_gain(content, dataset, model, others, pairs) for pairs in levels]
@@ -119,7 +119,7 @@ def _estimators(content: dict[str, Any], dataset: str, levels: Sequence[int]) ->
         for name, title in titles.items():
             found = [_accuracies(content, dataset, model, pairs, name) for pairs in levels]
             if any(found):
-                rows.append([f"{MODELS[model].title}; {title}", *map(_spread, found)])
+                rows.append([f"{MODELS[model].title}; {title}", *map(percent, found)])
     return rows
 
 
@@ -152,13 +152,6 @@ def _levels(content: dict[str, Any], dataset: str) -> list[int]:
 
 def _total(content: dict[str, Any], dataset: str) -> int:
     return next(cell["total"] for cell in content["cells"] if cell["dataset"] == dataset)
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    mean = f"{100 * statistics.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
 
 
 PAGE = """# Figure 3: a label predicted from an image, by how many pairs were seen

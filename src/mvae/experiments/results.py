@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import torch
 from mvae import __version__
 from mvae.storage import RunError, read_json, write_json
 
-__all__ = ["Results", "markdown_table", "provenance"]
+__all__ = ["Results", "markdown_table", "percent", "provenance"]
 
 
 class Results:
@@ -66,6 +67,19 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     right = [column and all(_is_number(row[column]) for row in rows) for column in range(len(head))]
     lines = [head, ["---:" if number else "---" for number in right], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def percent(shares: Sequence[float]) -> str:
+    """The mean of shares in percent, ± their standard deviation where there are several.
+
+    Example:
+        >>> percent([0.5]), percent([0.5, 0.6])
+        ('50.0', '55.0 ± 7.1')
+    """
+    if not shares:
+        return ""
+    mean = f"{100 * statistics.mean(shares):.1f}"
+    return mean if len(shares) == 1 else f"{mean} ± {100 * statistics.stdev(shares):.1f}"
 
 
 def _is_number(text: str) -> bool:

@@ -1,0 +1,70 @@
+"""What helps with few pairs, on small random files."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from mvae.data.sources import load_dataset
+from mvae.experiments import few_pairs
+from mvae.experiments.few_pairs import PRESETS, TESTED, VARIANTS, Task, tasks_of, work
+from mvae.runs import prepare
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path_factory, write_mnist):
+    few = replace(PRESETS["smoke"], train_rows=150, seeds=2)
+    monkeypatch.setitem(PRESETS, "tiny", replace(few, levels={"binary-mnist": (50,), "fashion-mnist": (50,)}))
+    monkeypatch.setattr(few_pairs, "VALIDATION_ROWS", 80)
+    monkeypatch.setattr(few_pairs, "run_side_by_side", turns)
+    folder = tmp_path_factory.mktemp("few-pairs")
+    write_mnist(folder / "mnist", 250, 60)
+    return str(folder)
+
+
+def turns(work, tasks, jobs, arguments):
+    for task in tasks:
+        yield task, work(task, *arguments, lambda *_: None)
+
+
+@pytest.mark.parametrize("variant", ["as-they-come", "chosen", "completion", "present"])
+def test_what_a_variant_trains(tiny, monkeypatch, variant):
+    runs = []
+    monkeypatch.setattr(few_pairs, "prepare", lambda *given, **named: runs.append(prepare(*given, **named)) or runs[-1])
+    record = work(Task("binary-mnist", variant, 50, 0), "tiny", tiny, lambda *_: None)
+    (run,) = runs
+    assert len(run.dataset.train) == 150
+    paired = run.dataset.train.presence(["image", "label"]).all(1)
+    assert int(paired.sum()) == 50
+    assert len(run.dataset.validation) == 0  # the 80 rows are for choosing among variants
+    training, counts = run.spec.training, run.dataset.train.values["label"][paired].bincount(minlength=10)
+    held = load_dataset("binary-mnist", data_dir=tiny, validation_rows=80).train[:150]
+    most = held.values["label"].bincount(minlength=10).clamp(max=5)
+    assert (counts >= most).all() == (variant == "chosen")
+    assert training.shares == (None if variant == "as-they-come" else {"complete": 0.1})
+    assert (training.smoothness, training.propagation) == ((10, 0.2) if variant == "chosen" else (0, 0))
+    assert training.completion == (1 if variant == "completion" else 0)
+    assert run.spec.model.reconstruct == ("present" if variant == "present" else ["label"])
+    assert ("test" in record) == (variant in TESTED)
+    assert 0 <= record["validation"]["decoder"] <= 1
+
+
+def test_only_what_is_tested_has_several_seeds(tiny):
+    tasks = tasks_of(["binary-mnist"], list(VARIANTS), PRESETS["tiny"])
+    assert len(tasks) == len(set(tasks)) == len(VARIANTS) + len(TESTED)
+    assert {task.variant for task in tasks if task.seed == 1} == set(TESTED)
+
+
+def test_the_page_has_what_was_measured(tiny, tmp_path):
+    lines = few_pairs.reproduce(tmp_path, "tiny", ["binary-mnist"], ["plain", "smoothness"], tiny)
+    first = next(lines)
+    lines.close()
+    assert first.startswith("binary-mnist, plain, 50 pairs, seed 0: validation decoder ")
+    rest = few_pairs.reproduce(tmp_path, "tiny", ["binary-mnist"], ["plain", "smoothness"], tiny, resume=True)
+    assert len(list(rest)) == 2
+    content = json.loads((tmp_path / "few-pairs" / "tiny.json").read_text())
+    page = few_pairs.page(content)
+    smoothed = next(cell for cell in content["cells"] if cell["variant"] == "smoothness")
+    assert f"| smoothness | 1 | {100 * smoothed['validation']['decoder']:.1f} |" in page
+    plain = [cell["test"]["decoder"] for cell in content["cells"] if cell["variant"] == "plain"]
+    assert f"{50 * sum(plain):.1f} ± " in page
