@@ -15,6 +15,7 @@ from mvae.data.splits import Dataset
 from mvae.evaluation.classification import classify
 from mvae.models import MVAE, Objective
 from mvae.runs import prepare
+from mvae.specs import SpecError
 from mvae.training import Training, annealed_beta, train
 
 SIZES = {"a": 3, "b": 2, "c": 4}
@@ -235,6 +236,27 @@ def test_best_by_keeps_the_epoch_that_predicts_the_category_best():
     guesses = classify(run.model, paired.only(["image"]), "label", estimator="decoder", num_samples=500).argmax(1)
     # The epoch was judged by a few draws only, which move some guesses.
     assert (guesses == paired.values["label"]).double().mean().item() == pytest.approx(max(found), abs=0.06)
+
+
+def test_best_by_is_kept_whatever_the_recipe_keeps(tmp_path):
+    mvae.fit("digits", best_by="label", epochs=1, out=tmp_path / "run", progress=False)
+    assert (mvae.storage.read_spec(tmp_path / "run")).training.keep == "best"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"best_by": "image"}, "training.best_by: expected a category that 'mvae' models .label.: 'image'"),
+        ({"best_by": "label", "method": "vae"}, "training.best_by: expected a category .*has none"),
+        (
+            {"best_by": "label", "paired_fraction": 0.0},
+            "no validation row has 'label' and something to predict it from",
+        ),
+    ],
+)
+def test_best_by_needs_a_category_and_rows_that_have_it(changes, message):
+    with pytest.raises(SpecError, match=message):
+        mvae.fit("digits", progress=False, **changes)
 
 
 def test_smoothing_adds_its_share_of_the_loss_once_annealing_is_over(monkeypatch):

@@ -422,6 +422,8 @@ def placed(options: Mapping[str, Any], weights: Mapping[str, float] | None = Non
         weights: modality to its weight lambda.
     """
     places = {OPTIONS[name]: value for name, value in options.items()}
+    if options.get("best_by") is not None:  # a recipe may keep the last
+        places["training", "keep"] = "best"
     return places | {("model", "modalities", name, "weight"): value for name, value in (weights or {}).items()}
 
 

@@ -91,11 +91,6 @@ def _section(content: dict[str, Any], dataset: str) -> str:
         found = [_accuracies(content, dataset, model, pairs) for pairs in levels]
         if any(found):
             rows.append([compared.title, *map(percent, found)])
-    others = [name for name in MODELS if name not in OURS]
-    for model in ("mvae-label", "mvae"):
-        gains = [_gain(content, dataset, model, others, pairs) for pairs in levels]
-        if any(gains):
-            rows.append([f"{MODELS[model].title}: less the best that is no MVAE", *gains])
     estimators = _estimators(content, dataset, levels)
     largest = max(cell["rows"] for cell in content["cells"] if cell["dataset"] == dataset)
     widths = [high - low for low, high in (proportion_interval(round(s * largest), largest) for s in (0.5, 0.97))]
@@ -104,6 +99,7 @@ def _section(content: dict[str, Any], dataset: str) -> str:
         file=f"{content['settings']['preset']}-{dataset}.png",
         table=markdown_table(head, rows),
         estimators=markdown_table(head, estimators),
+        verdicts=_verdicts(content, dataset),
         rows=f"{largest:,}",
         half=f"{50 * widths[0]:.1f}",
         less=f"{50 * widths[1]:.1f}",
@@ -123,15 +119,31 @@ def _estimators(content: dict[str, Any], dataset: str, levels: Sequence[int]) ->
     return rows
 
 
-def _gain(content: dict[str, Any], dataset: str, model: str, others: Sequence[str], pairs: int) -> str:
-    """The mean difference to the best of the others at that level, and which it is."""
+def _verdicts(content: dict[str, Any], dataset: str) -> str:
+    """Where each MVAE wins and loses against the best that is none, and by how much, in words."""
+    lines = []
+    for model in ("mvae-label", "mvae"):
+        for pairs in _levels(content, dataset):
+            verdict = _verdict(content, dataset, model, pairs)
+            if verdict is not None:
+                lines.append([MODELS[model].title, f"{pairs:,}" if pairs else "all", *verdict])
+    return markdown_table(["", "pairs", "", "points", "the best that is no MVAE"], lines)
+
+
+def _verdict(content: dict[str, Any], dataset: str, model: str, pairs: int) -> list[str] | None:
     ours = _accuracies(content, dataset, model, pairs)
-    found = {name: _accuracies(content, dataset, name, pairs) for name in others}
+    found = {name: _accuracies(content, dataset, name, pairs) for name in MODELS if name not in OURS}
     means = {name: statistics.mean(values) for name, values in found.items() if len(values) == len(ours) > 0}
     if not means:
-        return ""
+        return None
     best = max(means, key=means.__getitem__)
-    return f"{100 * (statistics.mean(ours) - means[best]):+.1f} ({best})"
+    gains = [a - b for a, b in zip(ours, found[best], strict=True)]
+    gain, rows = statistics.mean(gains), max(cell["rows"] for cell in content["cells"] if cell["dataset"] == dataset)
+    of_rows = sum(mean * (1 - mean) / rows for mean in (statistics.mean(ours), means[best]))
+    of_choices = statistics.variance(gains) / len(gains) if len(gains) > 1 else 0.0
+    error = max(of_rows, of_choices) ** 0.5
+    word = "wins" if gain > 2 * error else "loses" if gain < -2 * error else "neither wins nor loses"
+    return [word, f"{100 * gain:+.1f} ± {100 * error:.1f}", f"{MODELS[best].title}, {100 * means[best]:.1f}"]
 
 
 def _accuracies(
@@ -190,6 +202,11 @@ several; the band in the figure goes from the worst to the best of them. For one
 test rows is ± {half} at 50 % and ± {less} at 97 %. Computing took {minutes} minutes of one core.
 
 {table}
+
+Where the MVAE wins and where it loses: the mean difference on the same choices of pairs, ± its standard error, which is
+the larger of that over choices and that over test rows; less than two of them is called neither.
+
+{verdicts}
 
 The same models, read otherwise:
 
