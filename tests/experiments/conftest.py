@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from mvae.experiments import comparison
+from mvae.experiments import comparison, few_pairs, figure3
 from mvae.experiments.comparison import Cell, train_and_score
 from mvae.storage import WEIGHTS, read_json
 
@@ -59,7 +59,7 @@ def read_scores(cells):
 
 @pytest.fixture
 def in_turn(monkeypatch):
-    """Cells are done in this process, one after the other; gives the list of those begun."""
+    """Tasks are done in this process, one after the other; gives the list of those begun."""
     begun = []
 
     def run(work, tasks, jobs, arguments=()):
@@ -67,5 +67,6 @@ def in_turn(monkeypatch):
             begun.append(task)
             yield task, work(task, *arguments, lambda *_: None)
 
-    monkeypatch.setattr(comparison, "run_side_by_side", run)
+    for module in (comparison, few_pairs, figure3):
+        monkeypatch.setattr(module, "run_side_by_side", run)
     return begun

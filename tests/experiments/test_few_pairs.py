@@ -8,29 +8,23 @@ import pytest
 from mvae.data.sources import load_dataset
 from mvae.experiments import few_pairs
 from mvae.experiments.few_pairs import PRESETS, TESTED, VARIANTS, Task, tasks_of, work
-from mvae.runs import prepare
+from mvae.experiments.figure3 import by_recipe
 
 
 @pytest.fixture
-def tiny(monkeypatch, tmp_path_factory, write_mnist):
+def tiny(monkeypatch, tmp_path_factory, write_mnist, in_turn):
     few = replace(PRESETS["smoke"], train_rows=150, seeds=2)
     monkeypatch.setitem(PRESETS, "tiny", replace(few, levels={"binary-mnist": (50,), "fashion-mnist": (50,)}))
     monkeypatch.setattr(few_pairs, "VALIDATION_ROWS", 80)
-    monkeypatch.setattr(few_pairs, "run_side_by_side", turns)
     folder = tmp_path_factory.mktemp("few-pairs")
     write_mnist(folder / "mnist", 250, 60)
     return str(folder)
 
 
-def turns(work, tasks, jobs, arguments):
-    for task in tasks:
-        yield task, work(task, *arguments, lambda *_: None)
-
-
 @pytest.mark.parametrize("variant", ["as-they-come", "chosen", "completion", "present"])
 def test_what_a_variant_trains(tiny, monkeypatch, variant):
     runs = []
-    monkeypatch.setattr(few_pairs, "prepare", lambda *given, **named: runs.append(prepare(*given, **named)) or runs[-1])
+    monkeypatch.setattr(few_pairs, "by_recipe", lambda *given: runs.append(by_recipe(*given)) or runs[-1])
     record = work(Task("binary-mnist", variant, 50, 0), "tiny", tiny, lambda *_: None)
     (run,) = runs
     assert len(run.dataset.train) == 150

@@ -15,17 +15,11 @@ TINY = Preset({"binary-mnist": 1, "fashion-mnist": 1}, {20: 2, ALL: 1}, 2, 1, tr
 
 
 @pytest.fixture
-def tiny(monkeypatch, tmp_path_factory, write_mnist):
+def tiny(monkeypatch, tmp_path_factory, write_mnist, in_turn):
     monkeypatch.setitem(PRESETS, "tiny", TINY)
-    monkeypatch.setattr(figure3, "run_side_by_side", turns)
     folder = tmp_path_factory.mktemp("figure3")
     write_mnist(folder / "mnist", 220, 300)
     return str(folder)
-
-
-def turns(work, tasks, jobs, arguments):
-    for task in tasks:
-        yield task, work(task, *arguments, lambda *_: None)
 
 
 @pytest.fixture

@@ -14,12 +14,10 @@ from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
 from mvae.data.splits import unpair
 from mvae.evaluation.classification import classify, proportion_interval
-from mvae.experiments.figure3 import DATASETS, IMAGE, LABEL, PAIRED_SHARE
-from mvae.experiments.recipes import resolve
+from mvae.experiments.figure3 import DATASETS, IMAGE, LABEL, PAIRED_SHARE, by_recipe
 from mvae.experiments.results import Results, markdown_table, percent, provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
-from mvae.runs import prepare
 
 __all__ = ["PRESETS", "VARIANTS", "Task", "page", "reproduce", "work"]
 
@@ -172,15 +170,13 @@ def work(task: Task, preset: str, data_dir: str | None, report: Report) -> dict[
         seed=task.seed,
         shares={COMPLETE: PAIRED_SHARE},
     )
-    spec = resolve(task.dataset, None, defaults | options)
-    config = spec.model_dump(mode="json") | {"data": {}}
-    run = prepare(replace(whole, train=train, validation=train[:0]), config=config, options={})
+    run = by_recipe(task.dataset, replace(whole, train=train, validation=train[:0]), defaults | options)
     run.train_to_the_end(lambda done, total: report("training", done, total))
     report("predicting", 0, 1)
     parts = {"validation": whole.validation, **({"test": whole.test} if task.variant in TESTED else {})}
     scores = {name: _accuracies(run.model, rows, settings.samples) for name, rows in parts.items()}
     made = {"made": provenance(), "seconds": time.perf_counter() - started}
-    return {**asdict(task), "epochs": spec.training.epochs, **scores, "test_rows": len(whole.test), **made}
+    return {**asdict(task), "epochs": run.spec.training.epochs, **scores, "test_rows": len(whole.test), **made}
 
 
 def _accuracies(model: MultimodalVAE, rows: Batch, samples: Mapping[str, int]) -> dict[str, float]:

@@ -26,7 +26,7 @@ from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
 from mvae.runs import Run, prepare
 
-__all__ = ["DATASETS", "MODELS", "PRESETS", "Choice", "Task", "chosen_pairs", "reproduce", "work"]
+__all__ = ["DATASETS", "MODELS", "PRESETS", "Choice", "Task", "by_recipe", "chosen_pairs", "reproduce", "work"]
 
 DATASETS = {"binary-mnist": "BinaryMNIST", "fashion-mnist": "FashionMNIST"}
 IMAGE, LABEL = "image", "label"
@@ -246,11 +246,12 @@ def _networks(
     share = max(PAIRED_SHARE, len(pairs) / len(whole.train))
     options = {
         **compared.options,
+        ("training", "epochs"): settings.epochs and settings.epochs[task.dataset],
         ("training", "best_by"): LABEL,
         ("training", "seed"): choice.seed,
         ("training", "shares"): {COMPLETE: share} if compared.kind == "joint" and share < 1 else None,
     }
-    run = _run(task.dataset, dataset, settings, options)
+    run = by_recipe(task.dataset, dataset, options)
     if compared.kind == "supervised":
         run = replace(run, model=_deterministic(run, LABEL))
     outcome = run.train_to_the_end(lambda done, total: report("training", done, total))
@@ -274,17 +275,16 @@ def _as_seen(whole: Dataset, rows: Batch) -> Batch:
 def _latents(task: Task, settings: Preset, whole: Dataset, seen: Batch, report: Report) -> NetworkLatents:
     """Learn from all images; a function from rows to numbers."""
     images = replace(whole, train=whole.train, validation=whole.train[:0])
-    run = _run(task.dataset, images, settings, MODELS[task.model].options)
+    epochs = settings.epochs and settings.epochs[task.dataset]
+    run = by_recipe(task.dataset, images, {**MODELS[task.model].options, ("training", "epochs"): epochs})
     if task.model == "autoencoder":
         run = replace(run, model=_deterministic(run, IMAGE))
     run.train_to_the_end(lambda done, total: report("training", done, total))
     return NetworkLatents(_placed(run.model), seen)
 
 
-def _run(name: str, dataset: Dataset, settings: Preset, options: Mapping[tuple[str, ...], Any]) -> Run:
-    """A training by the recipe of a data set, ready to begin."""
-    if settings.epochs is not None:
-        options = {("training", "epochs"): settings.epochs[name], **options}
+def by_recipe(name: str, dataset: Dataset, options: Mapping[tuple[str, ...], Any]) -> Run:
+    """A training by the recipe of a data set on rows of it, ready to begin."""
     spec = resolve(name, None, options)
     return prepare(dataset, config=spec.model_dump(mode="json") | {"data": {}}, options={})
 
