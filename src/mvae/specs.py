@@ -169,7 +169,7 @@ class TrainingSpec(_Spec):
     sharpness: PositiveFloat = Field(2.0, description="of that guess: 1 draws from p(y | x)")
     propagation: NonNegativeFloat = Field(0.0, description="weight of classes that spread in z (mvae.propagation)")
     neighbours: PositiveInt = Field(20, description="of each row, over which they spread")
-    surest: Share = Field(0.6, description="how many of the rows that lack a class are trained on with what they get")
+    surest: Share = Field(0.8, description="how many of the rows that lack a class are trained on with what they get")
     smoothness: NonNegativeFloat = Field(0.0, description="weight of virtual adversarial training (mvae.smoothness)")
     radius: PositiveFloat = Field(2.0, description="of the changes it looks at: Euclidean length, in the data's units")
     patience: PositiveInt | None = Field(None, description="stop after this many epochs without a better validation")

@@ -35,8 +35,9 @@ def test_what_a_variant_trains(tiny, monkeypatch, variant):
     held = load_dataset("binary-mnist", data_dir=tiny, validation_rows=80).train[:150]
     most = held.values["label"].bincount(minlength=10).clamp(max=5)
     assert (counts >= most).all() == (variant == "chosen")
-    assert training.shares == (None if variant == "as-they-come" else {"complete": 0.1})
-    assert (training.smoothness, training.propagation) == ((10, 0.2) if variant == "chosen" else (0, 0))
+    shares = {"as-they-come": None, "chosen": {"complete": 0.1, "image": 0.6}}
+    assert training.shares == shares.get(variant, {"complete": 0.1})
+    assert (training.smoothness, training.propagation) == ((30, 1) if variant == "chosen" else (0, 0))
     assert training.completion == (1 if variant == "completion" else 0)
     assert run.spec.model.reconstruct == ("present" if variant == "present" else ["label"])
     assert ("test" in record) == (variant in TESTED)

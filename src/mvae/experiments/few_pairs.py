@@ -39,8 +39,11 @@ def _training(**options: Any) -> dict[tuple[str, ...], Any]:
     return {("training", key): value for key, value in options.items()}
 
 
-SMOOTHED = _training(smoothness=10.0)
-PROPAGATED = _training(propagation=0.2)
+SMOOTHED = _training(smoothness=30.0)
+PROPAGATED = _training(propagation=1.0)
+COSINE = _training(schedule="cosine")
+BALANCED: dict[tuple[str, ...], Any] = {("data", "balance"): LABEL}
+MORE_IMAGES = _training(shares={COMPLETE: PAIRED_SHARE, IMAGE: 0.6})
 VARIANTS = {
     "plain": Variant("label in every term, 10 % pairs", {}),
     "as-they-come": Variant("rows drawn as they come", _training(shares=None)),
@@ -48,14 +51,16 @@ VARIANTS = {
     "present": Variant("everything in every term", {("model", "reconstruct"): "present"}),
     "weight-10": Variant("weight of the label 10", {("model", "modalities", LABEL, "weight"): 10.0}),
     "weight-200": Variant("weight of the label 200", {("model", "modalities", LABEL, "weight"): 200.0}),
-    "balanced": Variant("pairs balanced", {("data", "balance"): LABEL}),
+    "balanced": Variant("pairs balanced", BALANCED),
+    "images": Variant("60 % images alone", MORE_IMAGES),
+    "cosine": Variant("learning rate down a cosine", COSINE),
     "completion": Variant("completion", _training(completion=1.0)),
     "smoothness": Variant("smoothness", SMOOTHED),
     "propagation": Variant("propagation", PROPAGATED),
     "both": Variant("smoothness and propagation", SMOOTHED | PROPAGATED),
     "chosen": Variant(
-        "smoothness and propagation, pairs balanced, longer",
-        SMOOTHED | PROPAGATED | {("data", "balance"): LABEL},
+        "smoothness, propagation, balanced, images, cosine; longer",
+        SMOOTHED | PROPAGATED | BALANCED | MORE_IMAGES | COSINE,
         longer=3,
     ),
 }
