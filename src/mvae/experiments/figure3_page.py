@@ -33,7 +33,7 @@ def draw(content: dict[str, Any], dataset: str, folder: Path) -> Path:
     """Draw the curves of a data set: the mean over choices of pairs, and the range from the worst to the best."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(9.5, 4.8), layout="constrained")
     axes = figure.subplots()
     levels = _levels(content, dataset)
     numbers = [pairs or _total(content, dataset) for pairs in levels]
@@ -52,7 +52,7 @@ def draw(content: dict[str, Any], dataset: str, folder: Path) -> Path:
     axes.set_ylabel("test accuracy of the label given the image, %")
     axes.set_title(DATASETS[dataset])
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     path = folder / f"{content['settings']['preset']}-{dataset}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
