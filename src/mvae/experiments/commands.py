@@ -49,8 +49,8 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
             _add_comparison_arguments(part, seeds=name != "figure2")
         elif name == "figure3":
             models = (
-                "mvae, mvae-label, mvae-q, mvae-q-label, jmvae, supervised, logistic, autoencoder, vae, rbm; and"
-                " mvae-weight-1, mvae-weight-10, mvae-longer"
+                "mvae, mvae-weight-1, mvae-label, mvae-q, mvae-q-label, jmvae, supervised, logistic, autoencoder, vae,"
+                " rbm; and mvae-weight-10, mvae-longer"
             )
             _add_choice_arguments(part, "binary-mnist, fashion-mnist", models, "90 minutes")
         elif name == "few-pairs":

@@ -16,6 +16,7 @@ __all__ = ["draw", "page"]
 
 STYLES = {
     "mvae": ("C3", "--"),
+    "mvae-weight-1": ("C8", "--"),
     "mvae-label": ("C3", "-"),
     "mvae-q": ("C1", "--"),
     "mvae-q-label": ("C1", "-"),
@@ -26,7 +27,7 @@ STYLES = {
     "vae": ("C9", ":"),
     "rbm": ("C7", ":"),
 }
-OURS = ("mvae", "mvae-label", "mvae-q", "mvae-q-label")
+OURS = ("mvae", "mvae-weight-1", "mvae-label", "mvae-q", "mvae-q-label")
 
 
 def draw(content: dict[str, Any], dataset: str, folder: Path) -> Path:
@@ -123,7 +124,7 @@ def _estimators(content: dict[str, Any], dataset: str, levels: Sequence[int]) ->
 def _verdicts(content: dict[str, Any], dataset: str) -> str:
     """Where each MVAE wins and loses against the best that is none, and by how much, in words."""
     lines = []
-    for model in ("mvae-label", "mvae"):
+    for model in ("mvae-label", "mvae-weight-1", "mvae"):
         for pairs in _levels(content, dataset):
             verdict = _verdict(content, dataset, model, pairs)
             if verdict is not None:
