@@ -67,7 +67,8 @@ def test_help_ends_well_and_shows_an_example(mvae_command, tmp_path, arguments):
 def test_every_experiment_is_listed(mvae_command, tmp_path):
     out = mvae_command("reproduce", "--help", cwd=tmp_path).stdout
     listed = set(re.search(r"\{(.*?)\}", out).group(1).split(","))
-    assert listed == {"table1", "table2", "table3", "figure2", "digits", "reconstruct"}
+    pages = {"table1", "table2", "table3", "figure2", "figure3", "few-pairs", "digits", "reconstruct"}
+    assert listed == pages
 
 
 def test_every_command_is_listed(mvae_command, tmp_path):
