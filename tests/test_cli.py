@@ -16,7 +16,7 @@ from mvae.cli import main
 from mvae.data.sources import SOURCES, load_dataset
 from mvae.evaluation.report import evaluate
 from mvae.figures import image_grid
-from mvae.storage import load, read_json, read_spec
+from mvae.storage import METRICS, load, read_json, read_spec
 
 COMMANDS = ["fit", "evaluate", "sample", "reproduce", "data"]
 
@@ -529,3 +529,10 @@ def test_data_check_of_bundled_and_missing_data(nowhere, tmp_path, capsys):
     assert "bundled" in capsys.readouterr().out
     assert main(["data", "check", "fashion-mnist"]) == 2
     assert "mvae data fetch fashion-mnist" in capsys.readouterr().err
+
+
+def test_it_is_said_how_well_the_kept_epoch_predicts(tmp_path, capsys):
+    assert main(["fit", "digits", "--epochs", "1", "--best-by", "label", "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    right = read_json(tmp_path / "run" / METRICS)["kept"]["validation/accuracy"]
+    assert f"label right in {100 * right:.1f} % of validation rows" in said

@@ -106,6 +106,8 @@ def print_outcome(run: Run, outcome: Outcome) -> None:
     kept, elbo = outcome.kept, outcome.kept.get("validation/elbo")
     which = "the best on validation" if run.spec.training.keep == "best" and elbo is not None else "the last"
     score = "" if elbo is None else f" (validation ELBO {elbo:.2f} nats)"
+    if (right := kept.get("validation/accuracy")) is not None:
+        score = f" ({run.spec.training.best_by} right in {100 * right:.1f} % of validation rows)"
     print(f"{len(outcome.history)} epochs; kept the weights of epoch {kept['epoch']}, {which}{score}")
     print(f"score it:    mvae evaluate {run.folder}")
     print(f"draw from it: mvae sample {run.folder}" + (" --given label=7" if "label" in run.model.names else ""))
