@@ -15,7 +15,6 @@ from mvae.data.splits import Dataset
 from mvae.evaluation.classification import classify
 from mvae.models import MVAE, Objective
 from mvae.runs import prepare
-from mvae.specs import SpecError
 from mvae.training import Training, annealed_beta, train
 
 SIZES = {"a": 3, "b": 2, "c": 4}
@@ -248,14 +247,18 @@ def test_best_by_is_kept_whatever_the_recipe_keeps(tmp_path):
     [
         ({"best_by": "image"}, "training.best_by: expected a category that 'mvae' models .label.: 'image'"),
         ({"best_by": "label", "method": "vae"}, "training.best_by: expected a category .*has none"),
+        ({"best_by": "label", "method": "vae", "target": "label"}, "'vae' has nothing but 'label' to predict it from"),
+        ({"config": {"training": {"best_by": "label"}}}, "best_by: the last epoch is kept .training.keep: last."),
+        ({"propagation": 1.0, "method": "jmvae"}, "training.propagation: 'jmvae' learns from no row that lacks"),
+        ({"balance": "label", "paired_fraction": 1.0}, "balance: all rows stay paired"),
         (
             {"best_by": "label", "paired_fraction": 0.0},
             "no validation row has 'label' and something to predict it from",
         ),
     ],
 )
-def test_best_by_needs_a_category_and_rows_that_have_it(changes, message):
-    with pytest.raises(SpecError, match=message):
+def test_options_that_cannot_do_what_they_say_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         mvae.fit("digits", progress=False, **changes)
 
 

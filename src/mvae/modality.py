@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
-__all__ = ["Condition", "Decoder", "Modality", "Variable"]
+__all__ = ["Condition", "Decoder", "Modality", "Variable", "evaluating"]
 
 
 class Decoder(nn.Module):
@@ -166,7 +166,7 @@ class Modality(Variable):
         """The distribution at z = 0, for its shape and support."""
         first = next(iter(self.decoder.parameters()), torch.zeros(()))
         z = torch.zeros(1, self.latent_dim + self.condition_width, device=first.device, dtype=first.dtype)
-        with _evaluating(self.decoder):
+        with evaluating(self.decoder):
             distribution = self.decoder(z)
         if not isinstance(distribution, Distribution):
             raise ValueError(
@@ -176,7 +176,7 @@ class Modality(Variable):
 
     @torch.no_grad()
     def _probe_encoder(self, distribution: Distribution) -> None:
-        with torch.random.fork_rng(devices=[]), _evaluating(self.encoder):
+        with torch.random.fork_rng(devices=[]), evaluating(self.encoder):
             sample = distribution.sample()
             condition = [sample.new_zeros(1, self.condition_width)] if self.condition_width else []
             expert = self.encoder(sample, *condition)
@@ -189,7 +189,7 @@ class Modality(Variable):
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Run a module in evaluation mode and leave every part of it as it was."""
     training = [part for part in module.modules() if part.training]
     module.eval()

@@ -69,25 +69,27 @@ def propagated(
     classes = torch.where(known, rows.values[target], UNKNOWN)[used].cpu()
     if not len(others) or not (classes >= 0).any():
         return guesses
-    shares = spread(torch.cat(codes), classes, int(model.modalities[target].num_classes or 0), neighbours)
+    count = int(model.modalities[target].num_classes or 0)
+    frequency = rows.values[target][known].cpu().bincount(minlength=count)  # also of rows that have nothing else
+    shares = spread(torch.cat(codes), classes, frequency, neighbours)
     guesses[used] = surest(shares, classes, share)
     return guesses
 
 
-def spread(codes: Tensor, classes: Tensor, num_classes: int, neighbours: int) -> Tensor:
+def spread(codes: Tensor, classes: Tensor, frequency: Tensor, neighbours: int) -> Tensor:
     """Classes for rows that have none, from those that have one, over a graph of nearest neighbours.
 
     Args:
         codes: `[R, D]`, where each row is.
         classes: `[R]`, the class of each row, -1 where unknown; one is known at least.
-        num_classes: C.
+        frequency: `[C]`, how often each class is to be expected, on any scale.
         neighbours: rows that each row is joined to; fewer where there are fewer rows.
 
     Returns:
-        `[R, C]` float32, rows summing to 1: shares of what arrives from each class, the total of which is scaled to be
-        the same for all classes that some row has. A row that nothing reaches has the same share of each of these.
+        `[R, C]` float32: shares of what arrives from each class, the total of which is scaled to the class's frequency
+        (class mass normalisation; Zhu, Ghahramani & Lafferty 2003). They sum to 1, or to 0 where nothing arrives.
     """
-    found, present = torch.zeros(len(codes), num_classes), classes[classes >= 0].unique()
+    found, present = torch.zeros(len(codes), len(frequency)), classes[classes >= 0].unique()
     if len(present) == 1:
         found[:, present] = 1.0
         return found
@@ -106,9 +108,8 @@ def spread(codes: Tensor, classes: Tensor, num_classes: int, neighbours: int) ->
         warnings.simplefilter("ignore", ConvergenceWarning)
         spreading.fit(codes.numpy(), classes.numpy())
     mass = torch.from_numpy(np.nan_to_num(spreading.label_distributions_)).float()
-    mass = mass / mass.sum(0)
-    total = mass.sum(1, keepdim=True)
-    found[:, present] = torch.where(total > 0, mass / total, 1 / len(present))
+    mass = mass / mass.sum(0) * frequency[present]
+    found[:, present] = mass / mass.sum(1, keepdim=True).clamp_min(1e-30)
     return found
 
 
@@ -116,14 +117,16 @@ def surest(shares: Tensor, classes: Tensor, share: float) -> Tensor:
     """The likeliest class of the rows without one whose shares have the least entropy.
 
     Args:
-        shares: `[R, C]`, rows summing to 1.
+        shares: `[R, C]`, rows summing to 1, or to 0 where there is nothing to go by.
         classes: `[R]`, -1 where unknown.
-        share: how many of the rows without a class to keep, from 0 to 1.
+        share: how many of the rows without a class, but with shares, to keep, from 0 to 1.
 
     Returns:
         `[R]`, -1 for all other rows.
     """
-    unknown = classes < 0
+    unknown = (classes < 0) & (shares.sum(1) > 0)
+    if not unknown.any():
+        return torch.full_like(classes, UNKNOWN)
     entropy = torch.special.entr(shares).sum(1)
     kept = unknown & (entropy <= entropy[unknown].quantile(share))
     return torch.where(kept, shares.argmax(1), UNKNOWN)
@@ -139,10 +142,11 @@ def guess_loss(model: MultimodalVAE, batch: Batch, target: str, guesses: Tensor)
         guesses: `[B]`, a class or -1; a row with a class has more than the category.
 
     Returns:
-        A scalar: the sum over rows that have a guess over all B, times the modality's lambda; None where none has one.
+        A scalar: the sum over rows that have a guess over all B, times the modality's lambda; None where fewer than two
+        have one, which is too few for batch normalisation.
     """
     guessed = (guesses >= 0).to(model.device)
-    if not guessed.any():
+    if guessed.sum() < 2:
         return None
     names = [name for name in model.names if name != target and name in batch.values]
     rows = batch.only(names)[guessed]

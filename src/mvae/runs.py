@@ -327,6 +327,7 @@ def prepare(
     model = build_model(spec.model)
     processes.check(model, spec.training.batch_size)
     _check_best_by(model, spec, dataset)
+    _check_propagation(model, spec, processes)
     if spec.training.epochs < model.num_stages:
         raise SpecError(
             f"training.epochs: '{spec.model.method}' trains in {model.num_stages} stages of an epoch or more"
@@ -455,9 +456,22 @@ def _check_best_by(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Any]) -
     if target not in categories:
         has = ", ".join(categories) or "has none"
         raise SpecError(f"training.best_by: expected a category that '{spec.model.method}' models ({has}): '{target}'")
+    if spec.training.keep != "best":
+        raise SpecError("training.best_by: the last epoch is kept (training.keep: last), whichever predicts best")
     rest = [name for name in model.names if name != target]
+    if not rest:
+        raise SpecError(f"training.best_by: '{spec.model.method}' has nothing but '{target}' to predict it from")
     if isinstance(rows, Batch) and not (rows.presence([target]).all(1) & rows.presence(rest).any(1)).any():
         raise SpecError(f"training.best_by: no validation row has '{target}' and something to predict it from")
+
+
+def _check_propagation(model: MultimodalVAE, spec: RunSpec, processes: Processes) -> None:
+    if not spec.training.propagation:
+        return
+    if model.needs_whole_rows or not any(modality.num_classes for modality in model.modalities.values()):
+        raise SpecError(f"training.propagation: '{spec.model.method}' learns from no row that lacks a category")
+    if processes.strategy == "fsdp":
+        raise SpecError("training.propagation: needs whole models, which fsdp divides; use ddp")
 
 
 def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> Dataset[Shards]:
@@ -467,6 +481,8 @@ def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> 
         raise SpecError("training.shares: rows on disk are read as they lie, not by what they have; leave it out")
     if spec.training.propagation:
         raise SpecError("training.propagation: rows on disk are too many to be each other's neighbours; leave it out")
+    if spec.data.balance is not None:
+        raise SpecError("data.balance: rows on disk are used as they are; leave it out")
     if spec.data.paired_fraction != 1:
         raise SpecError("data.paired_fraction: rows on disk are used as they are; leave it out")
     if spec.data.validation_rows:

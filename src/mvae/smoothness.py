@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mvae.data.batch import Batch
+from mvae.modality import evaluating
 from mvae.models import MultimodalVAE
 
 __all__ = ["roughness"]
@@ -55,14 +56,15 @@ def roughness(model: MultimodalVAE, batch: Batch, radius: float) -> Tensor | Non
 
     given = torch.tensor([[name in sources for name in model.names]])
     noise = torch.randn(len(rows), model.latent_dim, device=model.device, dtype=model.dtype)
-    with torch.no_grad():
-        fixed = guesses()
-    direction = {name: _scaled(torch.randn_like(v), TRIAL * radius).requires_grad_() for name, v in x.items()}
-    with torch.enable_grad():
-        change = _divergence(fixed, guesses(direction))
-        slopes = torch.autograd.grad(change, list(direction.values()))
-    worst = {name: _scaled(slope, radius) for name, slope in zip(sources, slopes, strict=True)}
-    return _divergence(fixed, guesses(worst)) / len(batch)
+    with evaluating(model):  # no dropout, which would change the guess too, and nothing for batch normalisation to keep
+        with torch.no_grad():
+            fixed = guesses()
+        direction = {name: _scaled(torch.randn_like(v), TRIAL * radius).requires_grad_() for name, v in x.items()}
+        with torch.enable_grad():
+            change = _divergence(fixed, guesses(direction))
+            slopes = torch.autograd.grad(change, list(direction.values()))
+        worst = {name: _scaled(slope, radius) for name, slope in zip(sources, slopes, strict=True)}
+        return _divergence(fixed, guesses(worst)) / len(batch)
 
 
 def _divergence(fixed: list[Tensor], changed: list[Tensor]) -> Tensor:

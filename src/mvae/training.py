@@ -170,7 +170,9 @@ class Training(LightningModule):
             self._sums[name] = self._sums.get(name, 0.0) + share * part.detach()
         self._batches += 1
         loss, objectives, annealed = objective.loss, [objective], self.beta >= 1
-        completed = self._completed(batch, index) if self.spec.completion and annealed else None
+        if self.world > 1 and annealed:  # from here on no two processes shall draw alike
+            self._seed(self.current_epoch, index, self.rank)
+        completed = complete(self.model, batch, self.spec.sharpness) if self.spec.completion and annealed else None
         if completed is not None:
             objectives.append(self.model.loss(completed, self.beta))
             loss = loss + self.spec.completion * len(completed) / len(batch) * objectives[1].loss
@@ -205,11 +207,6 @@ class Training(LightningModule):
             if modality.num_classes
         }
         self.model.train()
-
-    def _completed(self, batch: Batch, index: int) -> Batch | None:
-        if self.world > 1:  # how many rows the others complete is not known here; let no two processes draw alike
-            self._seed(self.current_epoch, index, self.rank)
-        return complete(self.model, batch, self.spec.sharpness)
 
     def _check_finite(self, objectives: list[Objective]) -> None:
         """End the training in all processes if the loss of any of them is not finite."""

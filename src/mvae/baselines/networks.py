@@ -30,15 +30,14 @@ class Deterministic(MultimodalVAE):
         target: what is predicted: log p(target | z) is maximised.
     """
 
+    needs_whole_rows = True
+
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, source: str, target: str) -> None:
         super().__init__({name: modalities[name] for name in dict.fromkeys((source, target))}, latent_dim)
         self.source, self.target = source, target
         for name, modality in self.modalities.items():
             modality.encoder.requires_grad_(name == source)
             modality.decoder.requires_grad_(name == target)
-
-    def usable(self, batch: Batch) -> Tensor:
-        return batch.presence(self.names).all(1)
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
         mean = self.encode(batch, self.source).mean[self.names.index(self.source)]

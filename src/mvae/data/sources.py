@@ -101,6 +101,8 @@ def load_dataset(
         else:
             train = binarise(train, generator)
             description += " once"
+    if balance is not None and paired_fraction == 1:
+        raise ValueError("balance: all rows stay paired; it goes with a paired fraction below 1")
     if paired_fraction != 1:
         train = unpair(train, paired_fraction, seed, balance)
         validation = unpair(validation, paired_fraction, seed, balance) if len(validation) else validation

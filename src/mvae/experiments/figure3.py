@@ -14,7 +14,6 @@ import torch
 from mvae.baselines.latents import BoltzmannLatents, NetworkLatents
 from mvae.baselines.logistic import PairedLogisticRegression, pixels
 from mvae.baselines.networks import Deterministic
-from mvae.building import build_model
 from mvae.data.batch import Batch
 from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
@@ -26,7 +25,18 @@ from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
 from mvae.runs import Run, prepare
 
-__all__ = ["DATASETS", "MODELS", "PRESETS", "Choice", "Task", "by_recipe", "chosen_pairs", "reproduce", "work"]
+__all__ = [
+    "DATASETS",
+    "MODELS",
+    "PRESETS",
+    "Choice",
+    "Task",
+    "by_recipe",
+    "chosen_pairs",
+    "placed",
+    "reproduce",
+    "work",
+]
 
 DATASETS = {"binary-mnist": "BinaryMNIST", "fashion-mnist": "FashionMNIST"}
 IMAGE, LABEL = "image", "label"
@@ -162,6 +172,8 @@ def reproduce(
 
     settings = {"preset": preset, **_plain(PRESETS[preset]), "paired_share": PAIRED_SHARE}
     results = Results(folder / "figure3" / f"{preset}.json", settings, resume)
+    if not tasks_of(datasets, models, PRESETS[preset]):
+        raise ValueError(f"nothing to do: {', '.join(models)} are looked at on {', '.join(ASIDE)} only")
     tasks = [_open(task, results) for task in tasks_of(datasets, models, PRESETS[preset])]
     tasks = [task for task in tasks if task.choices]
     for dataset in datasets:
@@ -277,7 +289,7 @@ def _networks(
         "epoch": outcome.kept["epoch"],
         "epochs": len(outcome.history),
         "validation_accuracy": outcome.kept["validation/accuracy"],
-        "predictions": _predictions(_placed(run.model), whole.test, compared.kind, settings.samples),
+        "predictions": _predictions(placed(run.model), whole.test, compared.kind, settings.samples),
     }
 
 
@@ -290,13 +302,13 @@ def _as_seen(whole: Dataset, rows: Batch) -> Batch:
 
 def _latents(task: Task, settings: Preset, whole: Dataset, seen: Batch, report: Report) -> NetworkLatents:
     """Learn from all images; a function from rows to numbers."""
-    images = replace(whole, train=whole.train, validation=whole.train[:0])
+    images = replace(whole, validation=whole.train[:0])
     epochs = settings.epochs and settings.epochs[task.dataset]
     run = by_recipe(task.dataset, images, {**MODELS[task.model].options, ("training", "epochs"): epochs})
     if task.model == "autoencoder":
         run = replace(run, model=_deterministic(run, IMAGE))
     run.train_to_the_end(lambda done, total: report("training", done, total))
-    return NetworkLatents(_placed(run.model), seen)
+    return NetworkLatents(placed(run.model), seen)
 
 
 def by_recipe(name: str, dataset: Dataset, options: Mapping[tuple[str, ...], Any]) -> Run:
@@ -306,13 +318,12 @@ def by_recipe(name: str, dataset: Dataset, options: Mapping[tuple[str, ...], Any
 
 
 def _deterministic(run: Run, target: str) -> Deterministic:
-    """The networks of a run without the stochastic layer, from the same initial parameters."""
-    torch.manual_seed(run.spec.training.seed)
-    whole = build_model(run.spec.model)
-    return Deterministic(whole.modalities, whole.latent_dim, IMAGE, target)
+    """The networks of a run without the stochastic layer, with the same initial parameters."""
+    return Deterministic(run.model.modalities, run.model.latent_dim, IMAGE, target)
 
 
-def _placed(model: MultimodalVAE) -> MultimodalVAE:
+def placed(model: MultimodalVAE) -> MultimodalVAE:
+    """The model on the GPU, if there is one."""
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

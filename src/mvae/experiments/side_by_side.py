@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from threadpoolctl import threadpool_limits
 
 __all__ = ["Report", "default_jobs", "run_side_by_side"]
 
@@ -99,6 +100,7 @@ def _child(
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     torch.set_num_threads(threads)
+    threadpool_limits(threads)  # NumPy's and scikit-learn's
     Thread(target=_end_with_parent, daemon=True).start()
 
     def report(phase: str, done: int, total: int) -> None:
