@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mvae.experiments import digits, figure2, figure3_page, reconstruct, table1, table_pages
+from mvae.experiments import digits, few_pairs, figure2, figure3_page, reconstruct, table1, table_pages
 from mvae.experiments.results import Results
 from mvae.storage import RunError
 
@@ -70,6 +70,7 @@ def test_a_results_file_that_is_damaged_is_named_and_left(tmp_path):
         ("table3/cpu", lambda content: table_pages.page("table3", content)),
         ("figure2/cpu", figure2.page),
         ("figure3/cpu", figure3_page.page),
+        ("few-pairs/cpu", few_pairs.page),
     ],
 )
 def test_pages_in_the_docs_are_those_of_the_committed_results(name, page):
