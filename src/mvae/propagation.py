@@ -60,15 +60,15 @@ def propagated(
     others = (somewhere & ~known).nonzero().flatten()
     others = others[torch.randperm(len(others))[:MOST].sort().values]
     used = torch.cat([(somewhere & known).nonzero().flatten(), others])
+    classes = torch.where(known, rows.values[target], UNKNOWN)[used].cpu()
+    if not len(others) or not (classes >= 0).any():
+        return guesses
     given = torch.tensor([[name in names for name in model.names]])
     codes = []
     for part in used.split(BATCH):
         batch = rows[part].only(names)
         batch = (batch if as_seen is None else as_seen(batch)).to(model.device)
         codes.append(model.posteriors(batch, given)[0][0].float().cpu())
-    classes = torch.where(known, rows.values[target], UNKNOWN)[used].cpu()
-    if not len(others) or not (classes >= 0).any():
-        return guesses
     count = int(model.modalities[target].num_classes or 0)
     frequency = rows.values[target][known].cpu().bincount(minlength=count)  # also of rows that have nothing else
     shares = spread(torch.cat(codes), classes, frequency, neighbours)

@@ -9,12 +9,18 @@ from __future__ import annotations
 import numpy as np
 import torch
 from sklearn.neural_network import BernoulliRBM
+from torch import Tensor
 
 from mvae.baselines.logistic import pixels
 from mvae.data.batch import Batch
 from mvae.models import MultimodalVAE
 
-__all__ = ["BoltzmannLatents", "NetworkLatents"]
+__all__ = ["BoltzmannLatents", "NetworkLatents", "posterior_means"]
+
+
+def posterior_means(model: MultimodalVAE, rows: Batch) -> list[Tensor]:
+    """The mean of q(z | what the rows have), `[B, D]`, in parts of 1,000 rows, where the model is."""
+    return [model.posterior(rows[start : start + 1000]).mean for start in range(0, len(rows), 1000)]
 
 
 class NetworkLatents:
@@ -33,8 +39,7 @@ class NetworkLatents:
     @torch.inference_mode()
     def __call__(self, rows: Batch) -> np.ndarray:
         """The numbers of rows that have the modality."""
-        parts = rows.only([self.name])
-        means = [self.model.posterior(parts[start : start + 1000]).mean for start in range(0, len(rows), 1000)]
+        means = posterior_means(self.model, rows.only([self.name]))
         return torch.cat(means).cpu().numpy() / self.scale
 
 
@@ -47,7 +52,6 @@ class BoltzmannLatents:
         learning_rate: of persistent contrastive divergence.
         seed: of its draws.
         name: the modality that is read.
-        verbose: print a line an epoch.
     """
 
     def __init__(
@@ -57,11 +61,10 @@ class BoltzmannLatents:
         learning_rate: float = 0.05,
         seed: int = 0,
         name: str = "image",
-        verbose: bool = False,
     ) -> None:
         self.name = name
         self.machine = BernoulliRBM(
-            units, learning_rate=learning_rate, batch_size=100, n_iter=epochs, random_state=seed, verbose=verbose
+            units, learning_rate=learning_rate, batch_size=100, n_iter=epochs, random_state=seed
         )
 
     def fit(self, rows: Batch) -> BoltzmannLatents:

@@ -158,35 +158,33 @@ def _figure2(name: str, options: Namespace) -> Plan:
 
 
 def _figure3(name: str, options: Namespace) -> Plan:
-    from mvae.experiments import figure3, figure3_page, side_by_side
+    from mvae.experiments import figure3, figure3_page
 
-    folder = Path(options.out)
-    lines = figure3.reproduce(
-        folder,
-        options.preset,
-        _among(options.dataset, figure3.DATASETS, "--dataset"),
-        _among(options.model, figure3.MODELS, "--model"),
-        options.data_dir,
-        options.jobs or side_by_side.default_jobs(),
-        options.resume,
-    )
-    return lines, folder / name / f"{options.preset}.json", figure3_page.page, name
+    models = _among(options.model, figure3.MODELS, "--model")
+    return _on_pairs(name, options, figure3.reproduce, models, figure3_page.page)
 
 
 def _few_pairs(name: str, options: Namespace) -> Plan:
-    from mvae.experiments import few_pairs, figure3, side_by_side
+    from mvae.experiments import few_pairs
 
-    folder = Path(options.out)
-    lines = few_pairs.reproduce(
-        folder,
-        options.preset,
-        _among(options.dataset, figure3.DATASETS, "--dataset"),
-        _among(options.variant, few_pairs.VARIANTS, "--variant"),
-        options.data_dir,
-        options.jobs or side_by_side.default_jobs(),
-        options.resume,
-    )
-    return lines, folder / name / f"{options.preset}.json", few_pairs.page, name
+    variants = _among(options.variant, few_pairs.VARIANTS, "--variant")
+    return _on_pairs(name, options, few_pairs.reproduce, variants, few_pairs.page)
+
+
+def _on_pairs(
+    name: str,
+    options: Namespace,
+    reproduce: Callable[..., Iterator[str]],
+    chosen: list[str],
+    page: Callable[[dict[str, Any]], str],
+) -> Plan:
+    """The plan of an experiment on the data sets of Figure 3."""
+    from mvae.experiments import figure3, side_by_side
+
+    folder, datasets = Path(options.out), _among(options.dataset, figure3.DATASETS, "--dataset")
+    jobs = options.jobs or side_by_side.default_jobs()
+    lines = reproduce(folder, options.preset, datasets, chosen, options.data_dir, jobs, options.resume)
+    return lines, folder / name / f"{options.preset}.json", page, name
 
 
 def _digits(_: str, options: Namespace) -> Plan:

@@ -42,6 +42,8 @@ __all__ = [
     "cells_of",
     "check",
     "compare",
+    "method",
+    "placed",
     "train_model",
     "trained_model",
 ]
@@ -60,18 +62,19 @@ class Compared:
     options: Mapping[tuple[str, ...], Any]
 
 
-def _method(name: str, **options: Any) -> dict[tuple[str, ...], Any]:
+def method(name: str, **options: Any) -> dict[tuple[str, ...], Any]:
+    """A method and its own options, by their places in a `RunSpec`."""
     return {("model", key): value for key, value in {"method": name, **options}.items()}
 
 
 MODELS = {
-    "vae": Compared("VAE", _method("vae")),
-    "cvae": Compared("CVAE", _method("cvae")),
-    "bivcca": Compared("BiVCCA", _method("bivcca")),
-    "jmvae": Compared("JMVAE", _method("jmvae")),
-    "mvae-q": Compared("MVAE-Q", _method("mvae-q", reconstruct="given")),
-    "mvae": Compared("MVAE", _method("mvae", reconstruct="given")),
-    "mvae-label": Compared("MVAE, label in every term", _method("mvae", reconstruct=["label"])),
+    "vae": Compared("VAE", method("vae")),
+    "cvae": Compared("CVAE", method("cvae")),
+    "bivcca": Compared("BiVCCA", method("bivcca")),
+    "jmvae": Compared("JMVAE", method("jmvae")),
+    "mvae-q": Compared("MVAE-Q", method("mvae-q", reconstruct="given")),
+    "mvae": Compared("MVAE", method("mvae", reconstruct="given")),
+    "mvae-label": Compared("MVAE, label in every term", method("mvae", reconstruct=["label"])),
 }
 """The paper's models as it writes them, and the MVAE as our recipes have it."""
 
@@ -179,7 +182,7 @@ def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, r
     model, test = trained_model(cell, preset, runs, data_dir)
     rows = test if settings.rows is None else test[: settings.rows[cell.dataset]]
     started = time.perf_counter()
-    estimates = _scores(model.to("cuda" if torch.cuda.is_available() else "cpu"), rows, settings)
+    estimates = _scores(placed(model), rows, settings)
     record = {
         **asdict(cell),
         "epochs": read_spec(folder).training.epochs,
@@ -218,6 +221,11 @@ def trained_model(cell: Cell, preset: str, runs: Path, data_dir: str | None) -> 
     spec, model = read_spec(folder), load(folder)
     dataset = load_dataset(**spec.data.model_dump(), data_dir=data_dir, seed=spec.training.seed)
     return model, dataset.test.only(model.names)
+
+
+def placed(model: MultimodalVAE) -> MultimodalVAE:
+    """The model on the GPU, if there is one."""
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _check(cell: Cell, preset: str, runs: Path) -> None:

@@ -14,8 +14,9 @@ from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
 from mvae.data.splits import unpair
 from mvae.evaluation.classification import classify, proportion_interval
-from mvae.experiments.figure3 import DATASETS, IMAGE, LABEL, PAIRED_SHARE, by_recipe, placed
-from mvae.experiments.results import Results, markdown_table, percent, provenance
+from mvae.experiments.comparison import placed
+from mvae.experiments.figure3 import DATASETS, IMAGE, LABEL, PAIRED_SHARE, by_recipe
+from mvae.experiments.results import Results, made_by, markdown_table, percent, provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
 
@@ -196,7 +197,7 @@ def _accuracies(model: MultimodalVAE, rows: Batch, samples: Mapping[str, int]) -
 
 def page(content: dict[str, Any]) -> str:
     """The docs page of these results, in Markdown."""
-    settings, made = content["settings"], content["provenance"]
+    settings = content["settings"]
     datasets = [name for name in DATASETS if any(cell["dataset"] == name for cell in content["cells"])]
     return PAGE.format(
         validated="\n\n".join(_validated(content, dataset) for dataset in datasets),
@@ -205,9 +206,7 @@ def page(content: dict[str, Any]) -> str:
         decoder=settings["samples"]["decoder"],
         importance=settings["samples"]["importance"],
         preset=settings["preset"],
-        commits=", ".join(sorted({cell["made"]["commit"] for cell in content["cells"]})),
-        command="`, `".join(sorted({cell["made"]["command"] for cell in content["cells"]})),
-        machine=made["machine"],
+        **made_by(content),
     )
 
 

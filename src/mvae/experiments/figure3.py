@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mvae.baselines.latents import BoltzmannLatents, NetworkLatents
+from mvae.baselines.latents import BoltzmannLatents, NetworkLatents, posterior_means
 from mvae.baselines.logistic import PairedLogisticRegression, pixels
 from mvae.baselines.networks import Deterministic
 from mvae.data.batch import Batch
@@ -19,6 +19,7 @@ from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
 from mvae.data.splits import Dataset, pairing_order, unpair
 from mvae.evaluation.classification import classify
+from mvae.experiments.comparison import method, placed
 from mvae.experiments.recipes import resolve
 from mvae.experiments.results import Results, provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
@@ -33,7 +34,6 @@ __all__ = [
     "Task",
     "by_recipe",
     "chosen_pairs",
-    "placed",
     "reproduce",
     "work",
 ]
@@ -63,29 +63,25 @@ class Compared:
     """Whether it is no curve, but only looked at where `ASIDE` says."""
 
 
-def _method(name: str, **options: Any) -> dict[tuple[str, ...], Any]:
-    return {("model", key): value for key, value in {"method": name, **options}.items()}
-
-
 def _weighted(weight: float) -> dict[tuple[str, ...], Any]:
-    return {**_method("mvae", reconstruct="given"), ("model", "modalities", LABEL, "weight"): weight}
+    return {**method("mvae", reconstruct="given"), ("model", "modalities", LABEL, "weight"): weight}
 
 
 MODELS = {
-    "mvae": Compared("MVAE, Eq. 2 as written", "joint", _method("mvae", reconstruct="given")),
+    "mvae": Compared("MVAE, Eq. 2 as written", "joint", method("mvae", reconstruct="given")),
     "mvae-weight-1": Compared("MVAE, Eq. 2, weight of the label 1", "joint", _weighted(1.0)),
-    "mvae-label": Compared("MVAE, label in every term", "joint", _method("mvae", reconstruct=[LABEL])),
-    "mvae-q": Compared("MVAE-Q, Eq. 2 as written", "joint", _method("mvae-q", reconstruct="given")),
-    "mvae-q-label": Compared("MVAE-Q, label in every term", "joint", _method("mvae-q", reconstruct=[LABEL])),
-    "jmvae": Compared("JMVAE on pairs", "pairs", _method("jmvae", alpha=0.01)),
+    "mvae-label": Compared("MVAE, label in every term", "joint", method("mvae", reconstruct=[LABEL])),
+    "mvae-q": Compared("MVAE-Q, Eq. 2 as written", "joint", method("mvae-q", reconstruct="given")),
+    "mvae-q-label": Compared("MVAE-Q, label in every term", "joint", method("mvae-q", reconstruct=[LABEL])),
+    "jmvae": Compared("JMVAE on pairs", "pairs", method("jmvae", alpha=0.01)),
     "supervised": Compared("supervised network", "supervised", {}),
     "logistic": Compared("logistic regression on pixels", "logistic", {}),
     "autoencoder": Compared("autoencoder + logistic regression", "latents", {}),
-    "vae": Compared("VAE + logistic regression", "latents", _method("vae", target=IMAGE)),
+    "vae": Compared("VAE + logistic regression", "latents", method("vae", target=IMAGE)),
     "rbm": Compared("RBM + logistic regression", "latents", {}),
     "mvae-weight-10": Compared("MVAE, Eq. 2, weight of the label 10", "joint", _weighted(10.0), aside=True),
     "mvae-longer": Compared(
-        "MVAE, Eq. 2, five times the epochs", "joint", _method("mvae", reconstruct="given"), longer=5, aside=True
+        "MVAE, Eq. 2, five times the epochs", "joint", method("mvae", reconstruct="given"), longer=5, aside=True
     ),
 }
 """The paper's models; the MVAEs as it writes them and with the label reconstructed by every term. The last two ask
@@ -322,11 +318,6 @@ def _deterministic(run: Run, target: str) -> Deterministic:
     return Deterministic(run.model.modalities, run.model.latent_dim, IMAGE, target)
 
 
-def placed(model: MultimodalVAE) -> MultimodalVAE:
-    """The model on the GPU, if there is one."""
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
 @torch.inference_mode()
 def _predictions(model: MultimodalVAE, test: Batch, kind: str, samples: int) -> dict[str, torch.Tensor]:
     """What is guessed for each test row, first by the estimator that the figure shows."""
@@ -340,5 +331,5 @@ def _predictions(model: MultimodalVAE, test: Batch, kind: str, samples: int) -> 
 
 def _at_the_mean(model: MultimodalVAE, rows: Batch) -> torch.Tensor:
     """The class of the decoder at the mean of q(z | what the rows have)."""
-    parts = [model.posterior(rows[start : start + 1000]).mean for start in range(0, len(rows), 1000)]
+    parts = posterior_means(model, rows)
     return torch.cat([model.modalities[LABEL].decoder(z).probs.argmax(1).cpu() for z in parts])

@@ -9,7 +9,7 @@ from typing import Any
 
 from mvae.evaluation.classification import proportion_interval
 from mvae.experiments.figure3 import ALL, DATASETS, MODELS
-from mvae.experiments.results import markdown_table, percent
+from mvae.experiments.results import made_by, markdown_table, percent
 from mvae.storage import atomic
 
 __all__ = ["draw", "page"]
@@ -27,7 +27,7 @@ STYLES = {
     "vae": ("C9", ":"),
     "rbm": ("C7", ":"),
 }
-OURS = ("mvae", "mvae-weight-1", "mvae-label", "mvae-q", "mvae-q-label")
+OURS = [name for name, compared in MODELS.items() if compared.kind == "joint" and not compared.aside]
 
 
 def draw(content: dict[str, Any], dataset: str, folder: Path) -> Path:
@@ -63,7 +63,7 @@ def draw(content: dict[str, Any], dataset: str, folder: Path) -> Path:
 
 def page(content: dict[str, Any]) -> str:
     """The docs page of these results, in Markdown."""
-    settings, made = content["settings"], content["provenance"]
+    settings = content["settings"]
     datasets = [name for name in DATASETS if any(cell["dataset"] == name for cell in content["cells"])]
     return PAGE.format(
         sections="\n\n".join(_section(content, dataset) for dataset in datasets),
@@ -73,9 +73,7 @@ def page(content: dict[str, Any]) -> str:
         preset=settings["preset"],
         epochs=_epochs(content, datasets),
         boltzmann=settings["boltzmann_epochs"],
-        commits=", ".join(sorted({cell["made"]["commit"] for cell in content["cells"]})),
-        command="`, `".join(sorted({cell["made"]["command"] for cell in content["cells"]})),
-        machine=made["machine"],
+        **made_by(content),
     )
 
 

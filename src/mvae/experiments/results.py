@@ -16,7 +16,7 @@ import torch
 from mvae import __version__
 from mvae.storage import RunError, read_json, write_json
 
-__all__ = ["Results", "markdown_table", "percent", "provenance"]
+__all__ = ["Results", "made_by", "markdown_table", "percent", "provenance"]
 
 
 class Results:
@@ -67,6 +67,16 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     right = [column and all(_is_number(row[column]) for row in rows) for column in range(len(head))]
     lines = [head, ["---:" if number else "---" for number in right], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def made_by(content: dict[str, Any]) -> dict[str, str]:
+    """What made the cells of a file, as a page says it: all commands and commits, and the machine of the last."""
+    made = [cell["made"] for cell in content["cells"]]
+    return {
+        "commits": ", ".join(sorted({one["commit"] for one in made})),
+        "command": "`, `".join(sorted({one["command"] for one in made})),
+        "machine": content["provenance"]["machine"],
+    }
 
 
 def percent(shares: Sequence[float]) -> str:
