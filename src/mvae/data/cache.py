@@ -1,0 +1,125 @@
+"""Rows that take long to make, made once: arrays in the user cache, mapped into memory, never read as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from mvae.data.files import DataError
+from mvae.storage import read_json, write_json
+
+__all__ = ["cached"]
+
+DONE = "done.json"
+CHUNK = 500
+"""Rows that are made at a time, and lost if the making is cut short."""
+
+Make = Callable[[range], Mapping[str, np.ndarray]]
+"""From row numbers to their values, `[rows, *shape]` each; it is called in other processes, so it must be picklable."""
+
+
+def cached(
+    folder: Path, name: str, settings: Mapping[str, Any], columns: Mapping[str, tuple[int, ...]], count: int, make: Make
+) -> dict[str, np.ndarray]:
+    """The rows of a cache, made where they are not there yet.
+
+    Rows are made on all cores with a progress bar. What is finished when the making is cut short is kept, and gone on
+    from next time. Two settings never share a cache: each has a folder of its own.
+
+    Args:
+        folder: where caches are.
+        name: of the data set; with the settings it names the cache.
+        settings: all that the rows depend on, as JSON.
+        columns: name of each array and the shape of one row of it; all are of unsigned bytes.
+        count: how many rows there are.
+        make: makes rows.
+
+    Returns:
+        Name to uint8 array `[count, *shape]`, mapped from its file; writing to it changes no file.
+
+    Raises:
+        DataError: naming the file, if what is there is not what was written.
+        Exception: what `make` raises; the rows finished before stay.
+    """
+    settings = json.loads(json.dumps({**settings, "columns": {n: list(shape) for n, shape in columns.items()}}))
+    key = hashlib.sha256(json.dumps([settings, count], sort_keys=True).encode()).hexdigest()[:12]
+    place = folder / f"{name}-{key}"
+    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    done: set[int] = set()
+    if (place / DONE).exists():
+        done = set(read_json(place / DONE)["chunks"])
+    place.mkdir(parents=True, exist_ok=True)
+    if len(done) < len(chunks):
+        arrays = {n: _opened(place / f"{n}.npy", (count, *shape), new=not done) for n, shape in columns.items()}
+        for number, made in _made(name, chunks, done, make):
+            for column, values in made.items():
+                arrays[column][chunks[number].start : chunks[number].stop] = values
+                arrays[column].flush()
+            done.add(number)
+            write_json(place / DONE, {"settings": settings, "count": count, "chunks": sorted(done)})
+    return {n: _mapped(place / f"{n}.npy", (count, *shape)) for n, shape in columns.items()}
+
+
+def _made(name: str, chunks: list[range], done: set[int], make: Make) -> Iterator[tuple[int, Mapping[str, np.ndarray]]]:
+    """The chunks that are not done, as they are finished, on all cores."""
+    todo = [number for number in range(len(chunks)) if number not in done]
+    if len(todo) == 1:  # processes take seconds to start
+        yield todo[0], make(chunks[todo[0]])
+        return
+    workers = min(os.cpu_count() or 1, len(todo))
+    total, there = sum(map(len, chunks)), sum(len(chunks[number]) for number in done)
+    bar = tqdm(total=total, initial=there, unit=" rows", desc=f"preparing {name}", dynamic_ncols=True)
+    with bar, ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        running: dict[Future[Mapping[str, np.ndarray]], int] = {}
+        failure: BaseException | None = None
+        try:
+            while todo or running:
+                while todo and len(running) < 2 * workers:  # no more results than can be written soon
+                    number = todo.pop(0)
+                    running[pool.submit(make, chunks[number])] = number
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    number, fault = running.pop(future), future.exception()
+                    if fault is None:
+                        yield number, future.result()
+                        bar.update(len(chunks[number]))
+                    else:  # let those that are running finish
+                        failure, todo = failure or fault, []
+            if failure is not None:
+                raise failure
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _opened(path: Path, shape: tuple[int, ...], new: bool) -> np.memmap:
+    """A file to write rows into."""
+    if not new:
+        _check(path, shape)
+        return np.lib.format.open_memmap(path, mode="r+")
+    with suppress(FileNotFoundError):
+        path.unlink()
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    _check(path, shape)
+    return np.load(path, mmap_mode="c")
+
+
+def _check(path: Path, shape: tuple[int, ...]) -> None:
+    try:
+        found = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error}); delete {path.parent}, and it is made anew") from error
+    if found.shape != shape or found.dtype != np.uint8:
+        raise DataError(f"{path}: holds {found.dtype} {found.shape}, expected uint8 {shape}; delete {path.parent}")
