@@ -15,13 +15,15 @@ from mvae.models.joint import JointEncoderVAE
 from mvae.networks.conv import ConvDecoder, ConvEncoder, conv_features, feature_shapes
 from mvae.networks.joint import JointEncoder
 from mvae.networks.mlp import EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder, dense_layers
-from mvae.networks.recurrent import GRUEncoder, GRUFeatures
+from mvae.networks.recurrent import GRUDecoder, GRUEncoder, GRUFeatures
+from mvae.sequences import SequenceDecoder
 from mvae.specs import (
     METHOD_OPTIONS,
     BernoulliSpec,
     CategoricalSpec,
     ConvEncoderSpec,
     EmbeddingEncoderSpec,
+    GRUDecoderSpec,
     GRUEncoderSpec,
     LocationScaleSpec,
     MLPDecoderSpec,
@@ -30,6 +32,7 @@ from mvae.specs import (
     ModelSpec,
     PixelCrossEntropySpec,
     SpecError,
+    StringSpec,
 )
 
 __all__ = ["build_model"]
@@ -81,14 +84,9 @@ def _build_condition(name: str, spec: ModalitySpec) -> Condition:
 
 def _build_modality(name: str, spec: ModalitySpec, latent_dim: int, condition_width: int) -> Modality:
     try:
-        likelihood = _build_likelihood(spec)
-        return Modality(
-            _build_encoder(spec, latent_dim, condition_width),
-            Decoder(_build_decoder(spec, latent_dim + condition_width, likelihood.num_parameters), likelihood),
-            latent_dim,
-            spec.weight,
-            condition_width,
-        )
+        encoder = _build_encoder(spec, latent_dim, condition_width)
+        decoder = _build_decoder(spec, latent_dim + condition_width)
+        return Modality(encoder, decoder, latent_dim, spec.weight, condition_width)
     except (ValueError, RuntimeError, IndexError) as error:
         raise SpecError(f"model.modalities.{name}: {error}") from error
 
@@ -99,7 +97,7 @@ def _build_likelihood(spec: ModalitySpec) -> Any:
             return likelihoods.Bernoulli(spec.shape)
         case PixelCrossEntropySpec():
             return likelihoods.PixelCrossEntropy(spec.shape)
-        case CategoricalSpec(num_classes=num_classes):
+        case CategoricalSpec(num_classes=num_classes) | StringSpec(num_symbols=num_classes):  # as a condition
             return likelihoods.Categorical(num_classes, spec.shape)
         case LocationScaleSpec(kind="normal", scale=scale):
             return likelihoods.Normal(spec.shape, scale)
@@ -157,6 +155,8 @@ def _last_width(spec: ModalitySpec) -> int:
 
 
 def _num_classes(spec: ModalitySpec) -> int:
+    if isinstance(spec.likelihood, StringSpec):
+        return spec.likelihood.num_symbols
     if not isinstance(spec.likelihood, CategoricalSpec):
         raise ValueError(
             f"an encoder of kind '{spec.encoder.kind}' reads categories; expected a categorical likelihood"
@@ -164,10 +164,18 @@ def _num_classes(spec: ModalitySpec) -> int:
     return spec.likelihood.num_classes
 
 
-def _build_decoder(spec: ModalitySpec, inputs: int, num_parameters: int) -> nn.Module:
+def _build_decoder(spec: ModalitySpec, inputs: int) -> nn.Module:
     options = spec.decoder.model_dump(exclude={"kind"})
+    if isinstance(spec.likelihood, StringSpec) != isinstance(spec.decoder, GRUDecoderSpec):
+        raise ValueError("a likelihood of kind 'string' and a decoder of kind 'gru' go together")
+    if isinstance(spec.likelihood, StringSpec):
+        if len(spec.shape) != 1:
+            raise ValueError(f"a string has the shape [longest length], got {spec.shape}")
+        count, end, hidden = spec.likelihood.num_symbols, spec.likelihood.end, options.pop("word_dropout")
+        return SequenceDecoder(GRUDecoder(inputs, count, **options), spec.shape[0], count, end, hidden)
+    likelihood = _build_likelihood(spec)
     if isinstance(spec.decoder, MLPDecoderSpec):
-        return MLPDecoder(inputs, num_parameters, **options)
-    if math.prod(spec.shape) != num_parameters:
+        return Decoder(MLPDecoder(inputs, likelihood.num_parameters, **options), likelihood)
+    if math.prod(spec.shape) != likelihood.num_parameters:
         raise ValueError("a convolutional decoder gives one number a pixel; expected an image's likelihood")
-    return ConvDecoder(spec.shape, inputs, **options)
+    return Decoder(ConvDecoder(spec.shape, inputs, **options), likelihood)

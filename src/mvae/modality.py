@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
+from mvae.sequences import Strings
+
 __all__ = ["Condition", "Decoder", "Modality", "Variable", "evaluating"]
+
+
+LEVELS = 255
+"""The byte that stands for 1."""
 
 
 class Decoder(nn.Module):
@@ -62,10 +68,13 @@ class Variable(nn.Module):
         self.shape = tuple(distribution.event_shape)
         base = _base(distribution)
         # A support whose bounds are numbers is always this one; then checking a batch runs no network.
-        fixed = not any(isinstance(bound, Tensor) for bound in vars(base.support).values())
-        self._support = base.support if fixed else None
-        self.binary = base.support is torch.distributions.constraints.boolean
+        support = _support(base)
+        fixed = not any(isinstance(bound, Tensor) for bound in vars(support).values())
+        self._support = support if fixed else None
+        self.binary = support is torch.distributions.constraints.boolean
         self.num_symbols = base.probs.shape[-1] if isinstance(base, torch.distributions.Categorical) else None
+        if isinstance(base, Strings):
+            self.num_symbols = base.num_symbols
         self.num_classes = None if self.shape else self.num_symbols
         return distribution
 
@@ -89,7 +98,11 @@ class Variable(nn.Module):
             )
         if not len(values):
             return
-        support = self._support or _base(self._distribution()).support
+        support = self._support or _support(_base(self._distribution()))
+        if values.dtype == torch.uint8 and self.num_symbols is None:
+            if support.check(torch.arange(LEVELS + 1) / LEVELS).all():
+                return  # whatever the bytes are, which may be gigabytes on disk
+            values = values / LEVELS
         inside = support.check(values)  # type: ignore[union-attr]  # one an element, or one a row
         fits = inside.reshape(inside.shape + (1,) * (values.dim() - inside.dim())) & values.isfinite()
         good = fits.reshape(len(values), -1).all(1)
@@ -99,17 +112,21 @@ class Variable(nn.Module):
         row = first if rows is None else int(rows[first])
         value = values[first][~fits[first]].reshape(-1)[0].item()
         # Anew, since a copied model has copies of torch's constraints, which `_in_words` would not know.
-        expected = _in_words(_base(self._distribution()).support)
+        expected = _in_words(_support(_base(self._distribution())))
         raise ValueError(
             f"modality '{name}', {place(row)}: {value:g} is outside the support of its likelihood,"
             f" {expected}; {int((~good).sum())} of {len(values)} rows have such values"
         )
 
     def as_read(self, values: Tensor) -> Tensor:
-        """Values in the type that the networks read: whole numbers of classes, floating point for all else."""
+        """Values in the type that the networks read: whole numbers of classes, floating point for all else.
+
+        Bytes that are no classes are levels of grey or colour: from 0 to 1 in steps of 1/255.
+        """
         if self.num_symbols is not None:
             return values.long()
-        return values.to(next((p.dtype for p in self.parameters() if p.is_floating_point()), values.dtype))
+        kind = next((p.dtype for p in self.parameters() if p.is_floating_point()), values.dtype)
+        return values.to(kind) / LEVELS if values.dtype == torch.uint8 else values.to(kind)
 
 
 class Condition(Variable):
@@ -204,6 +221,13 @@ def _base(distribution: Distribution) -> Distribution:
     while isinstance(distribution, torch.distributions.Independent):
         distribution = distribution.base_dist
     return distribution
+
+
+def _support(distribution: Distribution) -> torch.distributions.constraints.Constraint:
+    """What one element of an observation may be."""
+    support = distribution.support
+    assert support is not None
+    return getattr(support, "base_constraint", support)
 
 
 def _in_words(support: object) -> str:

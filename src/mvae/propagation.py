@@ -68,6 +68,7 @@ def propagated(
     for part in used.split(BATCH):
         batch = rows[part].only(names)
         batch = (batch if as_seen is None else as_seen(batch)).to(model.device)
+        batch = model.read(batch)
         codes.append(model.posteriors(batch, given)[0][0].float().cpu())
     count = int(model.modalities[target].num_classes or 0)
     frequency = rows.values[target][known].cpu().bincount(minlength=count)  # also of rows that have nothing else

@@ -338,8 +338,8 @@ def prepare(
     dataset = replace(
         dataset,
         train=_checked_training_rows(model, dataset).blocked(),
-        validation=model.checked(dataset.validation),
-        test=model.checked(dataset.test),
+        validation=_compact(model, dataset.validation),
+        test=_compact(model, dataset.test),
     )
     grouped(dataset.train, model.names, spec.training.shares)  # refuses impossible shares before anything is written
     return Run(spec, dataset, model, folder, resume, processes)
@@ -507,9 +507,18 @@ def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> 
     return replace(dataset, train=train, validation=validation, test=test)
 
 
+def _compact(model: MultimodalVAE, rows: Batch) -> Batch:
+    """Rows that the model can read. Bytes stay bytes, which may be mapped from a file, until a batch is read."""
+    model.check(rows)
+    variables = model.variables
+    stays = {name: variables[name].num_symbols is None and v.dtype == torch.uint8 for name, v in rows.values.items()}
+    values = {name: v if stays[name] else variables[name].as_read(v) for name, v in rows.values.items()}
+    return Batch(values, rows.present)
+
+
 def _checked_training_rows(model: MultimodalVAE, dataset: Dataset) -> Batch:
     if dataset.transform is None:
-        return model.checked(dataset.train)
+        return _compact(model, dataset.train)
     with torch.random.fork_rng(devices=[]):  # the model reads rows made anew at each use, e.g. binarised
         model.check(dataset.transform(dataset.train))
     return dataset.train

@@ -52,6 +52,12 @@ class CategoricalSpec(_Spec):
     num_classes: Annotated[int, Field(ge=2)]
 
 
+class StringSpec(_Spec):
+    kind: Literal["string"]
+    num_symbols: Annotated[int, Field(ge=2)]
+    end: NonNegativeInt | None = Field(None, description="the symbol that ends a string; null: all have full length")
+
+
 class LocationScaleSpec(_Spec):
     kind: Literal["normal", "laplace"]
     scale: PositiveFloat | None = Field(1.0, description="in the data's units; null learns one an element")
@@ -95,6 +101,15 @@ class MLPDecoderSpec(_Spec):
     dropout: Dropout = 0.0
 
 
+class GRUDecoderSpec(_Spec):
+    kind: Literal["gru"]
+    embedding: PositiveInt = 200
+    hidden: PositiveInt = 200
+    layers: PositiveInt = 2
+    dropout: Dropout = 0.1
+    word_dropout: Dropout = 0.0
+
+
 class ConvDecoderSpec(_Spec):
     kind: Literal["conv"]
     layers: ConvLayers = [(64, 4, 2, 1), (128, 4, 2, 1)]
@@ -107,12 +122,13 @@ class ModalitySpec(_Spec):
 
     shape: list[PositiveInt]
     likelihood: Annotated[
-        BernoulliSpec | PixelCrossEntropySpec | CategoricalSpec | LocationScaleSpec, Field(discriminator="kind")
+        BernoulliSpec | PixelCrossEntropySpec | CategoricalSpec | StringSpec | LocationScaleSpec,
+        Field(discriminator="kind"),
     ]
     encoder: Annotated[
         MLPEncoderSpec | EmbeddingEncoderSpec | ConvEncoderSpec | GRUEncoderSpec, Field(discriminator="kind")
     ]
-    decoder: Annotated[MLPDecoderSpec | ConvDecoderSpec, Field(discriminator="kind")]
+    decoder: Annotated[MLPDecoderSpec | ConvDecoderSpec | GRUDecoderSpec, Field(discriminator="kind")]
     weight: NonNegativeFloat = 1.0
 
 

@@ -161,6 +161,7 @@ class Training(LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         self._seed(self.current_epoch, index)
         share = 1.0 if batch.part is None else batch.part.share
+        batch = self.model.read(batch)
         if self.dataset.transform is not None:
             batch = self.dataset.transform(batch).as_part(batch.part)
         objective = self.model.loss(batch, self.beta)
@@ -246,6 +247,7 @@ class Training(LightningModule):
         number = index * self.world + self.rank  # among the batches of all processes
         if number * VALIDATION_BATCH < len(self.dataset.validation):
             self._seed(number)
+            batch = self.model.read(batch)
             self._validation.append(self.model.elbo(batch))
             if self.spec.best_by is not None:
                 self._guessed += guessed_right(self.model, batch, self.spec.best_by)

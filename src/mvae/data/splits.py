@@ -70,9 +70,9 @@ def unpair(batch: Batch, fraction: float, seed: int, balance: str | None = None)
     """Keep a random fraction of the rows paired; leave each of the others one modality, the groups as even as can be.
 
     This is the paper's weak supervision (section 5.1). Each row keeps its place, the number of rows stays the same and
-    no two rows come from the same example, so nothing of the lost pairing remains. Lost values are erased (NaN, or -1
-    for integers), so that nothing downstream can read them. With one seed, the pairs of a smaller fraction are among
-    those of a larger one.
+    no two rows come from the same example, so nothing of the lost pairing remains. Lost values are erased (NaN, -1 for
+    integers, 0 for bytes), so that nothing downstream can read them. With one seed, the pairs of a smaller fraction are
+    among those of a larger one.
 
     Args:
         batch: complete rows.
@@ -94,7 +94,7 @@ def unpair(batch: Batch, fraction: float, seed: int, balance: str | None = None)
         kept[unpaired] = False
         kept[unpaired[index :: len(batch.values)]] = True
         values[name], present[name] = value.clone(), kept
-        values[name][~kept] = float("nan") if value.is_floating_point() else -1
+        values[name][~kept] = float("nan") if value.is_floating_point() else 0 if value.dtype == torch.uint8 else -1
     return Batch(values, present)
 
 

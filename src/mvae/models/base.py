@@ -387,8 +387,15 @@ class MultimodalVAE(Stacked, ABC):
             given = Batch.of({name: self._rows_of(name, value) for name, value in given.items()})
         given = given.to(self.device)
         self.check(given)
+        return self.read(given)
+
+    def read(self, batch: Batch) -> Batch:
+        """The batch in the types that the networks take; bytes become numbers from 0 to 1."""
         variables = self.variables
-        return Batch({name: variables[name].as_read(value) for name, value in given.values.items()}, given.present)
+        read = {name: variables[name].as_read(value) for name, value in batch.values.items()}
+        if all(read[name] is value for name, value in batch.values.items()):
+            return batch
+        return Batch(read, batch.present).as_part(batch.part)
 
     def _decoder_input(self, batch: Batch | None, z: Tensor) -> Tensor:
         """What the decoders take: z, and in a model with conditions those of each row beside it."""

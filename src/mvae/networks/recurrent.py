@@ -1,10 +1,11 @@
-"""Recurrent encoders of strings."""
+"""Recurrent encoders and decoders of strings."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["GRUEncoder", "GRUFeatures"]
+__all__ = ["GRUDecoder", "GRUEncoder", "GRUFeatures"]
 
 
 class GRUFeatures(nn.Module):
@@ -46,3 +47,54 @@ class GRUEncoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.head(self.features(x)).chunk(2, -1)
         return mean, log_variance
+
+
+class GRUDecoder(nn.Module):
+    """The next symbol of a string, given those before it and z, which is beside every input and output.
+
+    It is a `mvae.sequences.SymbolNetwork`. MultiMNIST in the paper: two layers, widths of 200, dropout 0.1.
+
+    Args:
+        latent_dim: D.
+        num_symbols: V.
+        embedding: width of the embedding.
+        hidden: width of the GRU.
+        layers: of the GRU.
+        dropout: between the layers.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        num_symbols: int,
+        embedding: int = 200,
+        hidden: int = 200,
+        layers: int = 2,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.layers = layers
+        self.embedding = nn.Embedding(num_symbols + 1, embedding)  # and the start
+        self.first = nn.Linear(latent_dim, hidden)
+        between = dropout if layers > 1 else 0.0
+        self.gru = nn.GRU(embedding + latent_dim, hidden, layers, batch_first=True, dropout=between)
+        self.head = nn.Linear(hidden + latent_dim, num_symbols)
+
+    def forward(self, previous: Tensor, z: Tensor) -> Tensor:
+        logits, _ = self._read(previous, z, self.start(z))
+        return logits
+
+    def start(self, z: Tensor) -> Tensor:
+        """The state before the first symbol, `[R, layers, hidden]`."""
+        return self.first(z).unsqueeze(1).expand(-1, self.layers, -1)
+
+    def step(self, previous: Tensor, z: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `[R, V]` of the next symbol given the last one `[R]`, and the state after it."""
+        logits, state = self._read(previous.unsqueeze(1), z, state)
+        return logits.squeeze(1), state
+
+    def _read(self, previous: Tensor, z: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        beside = z.unsqueeze(1).expand(-1, previous.shape[1], -1)
+        inputs = torch.cat([nn.functional.silu(self.embedding(previous)), beside], -1)
+        outputs, state = self.gru(inputs, state.transpose(0, 1).contiguous())
+        return self.head(torch.cat([outputs, beside], -1)), state.transpose(0, 1)

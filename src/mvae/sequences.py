@@ -1,0 +1,181 @@
+"""Strings of symbols given z: a distribution whose probability of a string is a product over its symbols, in order.
+
+A string has at most T symbols. With an end symbol it is over at its first one, and what stands after that is not read;
+one without any is cut off at T. Without an end symbol every string has T symbols. Either way the probabilities of all
+strings sum to 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution, constraints
+
+__all__ = ["SequenceDecoder", "Strings", "SymbolNetwork"]
+
+
+class SymbolNetwork(Protocol):
+    """The network behind a distribution of strings of V symbols. Symbol V stands for the start, and for an unknown."""
+
+    def __call__(self, previous: Tensor, z: Tensor) -> Tensor:
+        """Logits `[R, T, V]` of each symbol given those before it, `previous` `[R, T]`, and z `[R, D]`."""
+
+    def start(self, z: Tensor) -> Tensor:
+        """The state before the first symbol, `[R, ...]`."""
+
+    def step(self, previous: Tensor, z: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `[R, V]` of the next symbol given the last one `[R]`, and the state after it."""
+
+
+class Strings(Distribution):
+    """Strings of up to T symbols, each row's given its z.
+
+    Args:
+        network: a `SymbolNetwork`.
+        z: `[..., D]`; its leading dimensions are the batch shape.
+        length: T.
+        num_symbols: V.
+        end: the symbol that ends a string; None where all have T symbols.
+        word_dropout: how often `log_prob` hides a symbol from those after it (Bowman et al. 2016); it is then no longer
+            the log-probability. Symbols are drawn anew at each call from torch's global generator.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
+    has_enumerate_support = False
+
+    def __init__(
+        self,
+        network: SymbolNetwork,
+        z: Tensor,
+        length: int,
+        num_symbols: int,
+        end: int | None = None,
+        word_dropout: float = 0.0,
+    ) -> None:
+        super().__init__(z.shape[:-1], Size([length]), validate_args=False)
+        self.network, self.z, self.length, self.num_symbols = network, z, length, num_symbols
+        self.end, self.word_dropout = end, word_dropout
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The integers from 0 to V - 1."""
+        return constraints.independent(constraints.integer_interval(0, self.num_symbols - 1), 1)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Strings:
+        z = self.z.expand(*batch_shape, self.z.shape[-1])
+        return Strings(self.network, z, self.length, self.num_symbols, self.end, self.word_dropout)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The log-probability of strings `[..., T']`, in nats; T' is T, or less where all of them end before it."""
+        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        symbols = value.expand(*shape, -1).reshape(-1, value.shape[-1])
+        z = self.z.expand(*shape, -1).reshape(-1, self.z.shape[-1])
+        previous = torch.cat([symbols.new_full((len(symbols), 1), self.num_symbols), symbols[:, :-1]], 1)
+        if self.word_dropout:
+            hidden = torch.rand(previous.shape, device=previous.device) < self.word_dropout
+            previous = torch.where(hidden, self.num_symbols, previous)
+        each = self.network(previous, z).float().log_softmax(-1).gather(-1, symbols.unsqueeze(-1)).squeeze(-1)
+        return torch.where(self._counts(symbols), each, 0.0).sum(1).reshape(shape)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Strings `[*sample_shape, *batch, T]`, symbol by symbol; after the end symbol nothing but it."""
+        z = self.z.expand(*sample_shape, *self.z.shape)
+        drawn = self._written(z, lambda logits: torch.distributions.Categorical(logits=logits).sample())
+        return drawn.reshape(*z.shape[:-1], self.length)
+
+    @property
+    def mode(self) -> Tensor:
+        """The likeliest next symbol each time, `[*batch, T]`: a good string, not always the likeliest (see `beam`)."""
+        return self._written(self.z, lambda logits: logits.argmax(-1)).reshape(*self.batch_shape, self.length)
+
+    @torch.no_grad()
+    def beam(self, width: int) -> Tensor:
+        """The best of `width` strings that are grown side by side, `[*batch, T]`; `mode` at a width of 1.
+
+        Raises:
+            ValueError: on a width below 1.
+        """
+        if width < 1:
+            raise ValueError(f"width: expected at least 1, got {width}")
+        z = self.z.reshape(-1, self.z.shape[-1])
+        rows, count = len(z), self.num_symbols
+        z = z.repeat_interleave(width, 0)  # [rows * width, D]
+        state = self.network.start(z)
+        previous = torch.full((rows * width,), count, device=z.device)
+        strings = previous.new_zeros(rows * width, 0)
+        scores = z.new_full((rows, width), -torch.inf, dtype=torch.float32)
+        scores[:, 0] = 0.0  # all start alike: count one
+        over = torch.zeros(rows * width, dtype=torch.bool, device=z.device)
+        for _ in range(self.length):
+            logits, state = self.network.step(previous, z, state)
+            each = logits.float().log_softmax(-1)
+            if self.end is not None:  # what is over goes on with the end symbol, at no cost
+                stay = torch.full_like(each, -torch.inf)
+                stay[:, self.end] = 0.0
+                each = torch.where(over.unsqueeze(1), stay, each)
+            total = (scores.reshape(-1, 1) + each).reshape(rows, width * count)
+            scores, best = total.topk(width, 1)
+            origin = (best // count + width * torch.arange(rows, device=z.device).unsqueeze(1)).flatten()
+            previous = (best % count).flatten()
+            strings = torch.cat([strings[origin], previous.unsqueeze(1)], 1)
+            state, over = state[origin], over[origin]
+            if self.end is not None:
+                over = over | (previous == self.end)
+        return strings[::width].reshape(*self.batch_shape, self.length)  # topk puts the best first
+
+    def _written(self, z: Tensor, choose: Any) -> Tensor:
+        """Strings `[R, T]` of which each next symbol is chosen from its logits."""
+        z = z.reshape(-1, z.shape[-1])
+        with torch.no_grad():
+            state = self.network.start(z)
+            previous = torch.full((len(z),), self.num_symbols, device=z.device)
+            over = torch.zeros_like(previous, dtype=torch.bool)
+            symbols = []
+            for _ in range(self.length):
+                logits, state = self.network.step(previous, z, state)
+                previous = choose(logits.float())
+                if self.end is not None:
+                    previous = torch.where(over, self.end, previous)
+                    over = over | (previous == self.end)
+                symbols.append(previous)
+        return torch.stack(symbols, 1)
+
+    def _counts(self, symbols: Tensor) -> Tensor:
+        """Which symbols are read: those up to the first end symbol, which is read too."""
+        if self.end is None:
+            return torch.ones_like(symbols, dtype=torch.bool)
+        ends = symbols == self.end
+        return ends.cumsum(1) - ends.long() == 0
+
+
+class SequenceDecoder(nn.Module):
+    """z `[..., D]` to `Strings`: what a modality of strings has in place of a network and a likelihood head.
+
+    Args:
+        network: a `SymbolNetwork`.
+        length: T, the longest string.
+        num_symbols: V.
+        end: the symbol that ends a string; None where all have T symbols.
+        word_dropout: while training, how often a symbol is hidden from those after it, which leaves more to z.
+
+    Raises:
+        ValueError: if the end symbol is none of the V, or the dropout is not in [0, 1).
+    """
+
+    def __init__(
+        self, network: nn.Module, length: int, num_symbols: int, end: int | None = None, word_dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if end is not None and not 0 <= end < num_symbols:
+            raise ValueError(f"end: expected a symbol from 0 to {num_symbols - 1}, got {end}")
+        if not 0 <= word_dropout < 1:
+            raise ValueError(f"word_dropout: expected a number from 0 to below 1, got {word_dropout}")
+        self.network, self.length, self.num_symbols = network, length, num_symbols
+        self.end, self.word_dropout = end, word_dropout
+
+    def forward(self, z: Tensor) -> Strings:
+        hidden = self.word_dropout if self.training else 0.0
+        return Strings(self.network, z, self.length, self.num_symbols, self.end, hidden)  # type: ignore[arg-type]

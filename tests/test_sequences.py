@@ -1,0 +1,103 @@
+"""Strings given z: normalisation by enumeration, drawing, decoding."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from mvae.networks.recurrent import GRUDecoder
+from mvae.sequences import SequenceDecoder, Strings
+
+V, T, D = 3, 4, 2
+
+
+def network(seed: int = 0) -> GRUDecoder:
+    torch.manual_seed(seed)
+    net = GRUDecoder(D, V, embedding=5, hidden=6, layers=2, dropout=0.0)
+    for parameter in net.parameters():
+        parameter.data *= 4  # so that symbols depend on one another
+    return net.double().eval()
+
+
+def strings(end: int | None) -> torch.Tensor:
+    """All different strings: after the end symbol nothing but it."""
+    found = []
+    for symbols in product(range(V), repeat=T):
+        over = symbols.index(end) if end in symbols else T
+        if all(symbol == end for symbol in symbols[over:]):
+            found.append(symbols)
+    return torch.tensor(found)
+
+
+@pytest.mark.parametrize("end", [None, 0, 2])
+def test_all_strings_together_have_probability_one(end):
+    z = torch.randn(5, D, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    everything = strings(end)
+    assert len(everything) == (V**T if end is None else sum(2**k for k in range(T)) + 2**T)
+    log_prob = Strings(network(), z, T, V, end).log_prob(everything.unsqueeze(1))
+    assert log_prob.shape == (len(everything), 5)
+    torch.testing.assert_close(log_prob.logsumexp(0), torch.zeros(5), atol=1e-5, rtol=0, check_dtype=False)
+
+
+def test_what_stands_after_the_end_is_not_read():
+    distribution = Strings(network(), torch.randn(1, D, dtype=torch.float64), T, V, end=2)
+    one, other = torch.tensor([[0, 2, 2, 2]]), torch.tensor([[0, 2, 1, 0]])
+    torch.testing.assert_close(distribution.log_prob(one), distribution.log_prob(other))
+    torch.testing.assert_close(distribution.log_prob(one), distribution.log_prob(one[:, :2]))
+
+
+@pytest.mark.parametrize("end", [None, 1])
+def test_draws_are_as_frequent_as_they_are_probable(end):
+    torch.manual_seed(0)
+    distribution = Strings(network(), torch.randn(D, dtype=torch.float64), T, V, end)
+    drawn = distribution.sample((20_000,))
+    assert drawn.shape == (20_000, T)
+    everything = strings(end)
+    frequency = torch.stack([(drawn == string).all(1).double().mean() for string in everything])
+    assert frequency.sum().item() == pytest.approx(1)
+    expected = distribution.log_prob(everything).exp().double()
+    assert ((frequency - expected).abs() < 5 * (expected * (1 - expected) / 20_000).sqrt() + 1e-4).all()
+
+
+@pytest.mark.parametrize("end", [None, 1])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_beam_as_wide_as_all_strings_finds_the_likeliest_and_one_of_width_one_is_greedy(end, seed):
+    z = torch.randn(2, 3, D, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    distribution = Strings(network(seed), z, T, V, end)
+    everything = strings(end)
+    log_prob = distribution.log_prob(everything.reshape(-1, 1, 1, T))
+    assert distribution.beam(V**T).tolist() == everything[log_prob.argmax(0)].tolist()
+    assert distribution.beam(1).tolist() == distribution.mode.tolist()
+    better = distribution.log_prob(distribution.beam(V**T)) - distribution.log_prob(distribution.mode)
+    assert (better > -1e-6).all()
+
+
+def test_the_first_symbols_of_the_mode_are_the_likeliest_given_those_before():
+    z = torch.randn(1, D, dtype=torch.float64)
+    distribution = Strings(network(), z, T, V)
+    mode = distribution.mode
+    previous = torch.cat([torch.full((1, 1), V), mode[:, :-1]], 1)
+    assert network()(previous, z).argmax(-1).tolist() == mode.tolist()
+
+
+def test_symbols_are_hidden_while_training_only():
+    decoder = SequenceDecoder(network(), T, V, word_dropout=0.9)
+    z, x = torch.randn(1, D, dtype=torch.float64), torch.tensor([[0, 1, 2, 0]])
+    exact = Strings(network(), z, T, V).log_prob(x)
+    torch.testing.assert_close(decoder.eval()(z).log_prob(x), exact)
+    decoder.train()
+    assert not torch.allclose(decoder(z).log_prob(x), exact)
+    nothing = network()(torch.full((1, T), V), z).log_softmax(-1).gather(-1, x.unsqueeze(-1)).sum()
+    decoder.word_dropout = 1.0
+    torch.testing.assert_close(decoder(z).log_prob(x).sum(), nothing, check_dtype=False)
+
+
+@pytest.mark.parametrize(("options", "message"), [({"end": 3}, "from 0 to 2, got 3"), ({"word_dropout": 1}, "below 1")])
+def test_impossible_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SequenceDecoder(network(), T, V, **options)
+
+
+def test_a_beam_needs_a_width():
+    with pytest.raises(ValueError, match="width: expected at least 1, got 0"):
+        Strings(network(), torch.zeros(1, D, dtype=torch.float64), T, V).beam(0)
