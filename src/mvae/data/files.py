@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Collection", "DataError", "read_bytes"]
+__all__ = ["Collection", "DataError", "cache_folder", "content_md5", "data_places", "read_bytes"]
 
 
 class DataError(ValueError):
@@ -46,7 +46,7 @@ class Collection:
         Raises:
             DataError: if no place has them all, naming the places, what is missing and how to fetch it.
         """
-        places = self._places(data_dir)
+        places = data_places(data_dir)
         missing = []
         for place in places:
             # mnist/ and fashion-mnist/ hold files of the same names: neither is taken for the other
@@ -75,7 +75,7 @@ class Collection:
         Raises:
             DataError: if a file that is there has other contents than published, or no mirror serves the right ones.
         """
-        folder = (Path(data_dir) if data_dir is not None else _cache()) / self.folder
+        folder = (Path(data_dir) if data_dir is not None else cache_folder()) / self.folder
         own = os.environ.get("MVAE_MIRROR")
         mirrors = ([f"{own.rstrip('/')}/{self.folder}/"] if own else []) + list(self.mirrors)
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,11 +95,17 @@ class Collection:
         """
         return [(path, content_md5(path) == self.contents[name]) for name, path in self.find(data_dir).items()]
 
-    def _places(self, data_dir: str | Path | None) -> list[Path]:
-        if data_dir is not None and not Path(data_dir).is_dir():
-            raise DataError(f"data directory {data_dir}: not a folder")
-        environment = os.environ.get("MVAE_DATA")
-        return [Path(place) for place in (data_dir, environment, _cache()) if place]
+
+def data_places(data_dir: str | Path | None = None) -> list[Path]:
+    """Where files of data sets are looked for, in this order: `data_dir`, `$MVAE_DATA`, the user cache.
+
+    Raises:
+        DataError: if `data_dir` is no folder.
+    """
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise DataError(f"data directory {data_dir}: not a folder")
+    environment = os.environ.get("MVAE_DATA")
+    return [Path(place) for place in (data_dir, environment, cache_folder()) if place]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -119,7 +125,8 @@ def content_md5(path: Path) -> str:
     return hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """The user cache: where files that were fetched or made are kept."""
     import pooch
 
     return Path(pooch.os_cache("mvae"))

@@ -11,9 +11,11 @@ from typing import Literal
 import torch
 
 from mvae.data.batch import Batch
+from mvae.data.celeba import load_celeba
 from mvae.data.digits import load_digits
 from mvae.data.files import Collection
 from mvae.data.mnist import FASHION_MNIST, MNIST, binarise, load_idx_pairs
+from mvae.data.multimnist import load_multimnist
 from mvae.data.splits import Dataset, hold_out, unpair
 
 __all__ = ["SOURCES", "Source", "load_dataset", "source_named"]
@@ -27,8 +29,9 @@ class Source:
     """A data set that `mvae` knows by name."""
 
     summary: str
-    load: Callable[[str | Path | None], tuple[Batch, Batch]]
-    """From a data directory (or None) to training and test rows."""
+    load: Callable[[str | Path | None], tuple[Batch, ...]]
+    """From a data directory (or None) to training and test rows; or to training, validation and test rows, where the
+    data set comes so split."""
     collection: Collection | None = None
     """The files it is read from; None where it comes with a library."""
     binary: bool = False
@@ -39,6 +42,11 @@ SOURCES: dict[str, Source] = {
     "digits": Source("1,797 real 8x8 digits with labels, bundled", lambda _: load_digits()),
     "mnist": Source("70,000 28x28 digits with labels, grey", partial(load_idx_pairs, MNIST), MNIST),
     "binary-mnist": Source("MNIST, binarised", partial(load_idx_pairs, MNIST), MNIST, binary=True),
+    "multimnist": Source("70,000 50x50 canvases of up to four digits, and their string", load_multimnist, MNIST),
+    "celeba": Source("faces of 64x64 pixels and 18 attributes together, in the authors' parts", load_celeba),
+    "celeba19": Source(
+        "faces and 18 attributes, each a modality, in the authors' parts", partial(load_celeba, apart=True)
+    ),
     "fashion-mnist": Source(
         "70,000 28x28 pictures of clothes with labels, grey", partial(load_idx_pairs, FASHION_MNIST), FASHION_MNIST
     ),
@@ -88,9 +96,11 @@ def load_dataset(
     known = source_named(source)
     if binarisation not in ("dynamic", "fixed"):
         raise ValueError(f"binarisation: expected 'dynamic' or 'fixed', got '{binarisation}'")
-    everything, test = known.load(data_dir)
+    everything, *split, test = known.load(data_dir)
+    if split and validation_rows:
+        raise ValueError(f"validation_rows: expected 0, for '{source}' has validation rows of its own")
     kept, held = hold_out(len(everything), validation_rows, SPLIT_SEED)
-    train, validation = everything[kept], everything[held]
+    train, validation = (everything, split[0]) if split else (everything[kept], everything[held])
     description, transform = known.summary, None
     if known.binary:
         generator = torch.Generator().manual_seed(BINARY_SEED)

@@ -1,0 +1,183 @@
+"""`celeba` and `celeba19`: aligned faces and 18 of their attributes, as one modality or as 18 (paper, section 5).
+
+The images are decoded once, resized to 64 pixels on the short side and cropped to the middle, into the user cache.
+Works on the full 202,599 images as on any part of them that the two lists name.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from mvae.data.batch import Batch
+from mvae.data.cache import cached
+from mvae.data.files import DataError, cache_folder, data_places
+
+__all__ = ["ATTRIBUTES", "SIDE", "as_seen", "load_celeba", "read_attributes", "read_partition"]
+
+SIDE = 64
+ATTRIBUTES = (
+    "Bald",
+    "Bangs",
+    "Black_Hair",
+    "Blond_Hair",
+    "Brown_Hair",
+    "Bushy_Eyebrows",
+    "Eyeglasses",
+    "Gray_Hair",
+    "Heavy_Makeup",
+    "Male",
+    "Mouth_Slightly_Open",
+    "Mustache",
+    "Pale_Skin",
+    "Receding_Hairline",
+    "Smiling",
+    "Straight_Hair",
+    "Wavy_Hair",
+    "Wearing_Hat",
+)
+"""The 18 that the paper keeps (Perarnau et al. 2016), in the order of the list."""
+FOLDER, IMAGES = "celeba", "img_align_celeba"
+LIST, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
+PARTS = ("train", "validation", "test")
+
+
+def load_celeba(
+    data_dir: str | Path | None = None, apart: bool = False, skip_damaged: bool = False
+) -> tuple[Batch, Batch, Batch]:
+    """Training, validation and test rows: `image` `[3, 64, 64]`, bytes, and the attributes, 0 or 1.
+
+    Args:
+        data_dir: where to look first for the folder `celeba`.
+        apart: each attribute a modality of its own name, a category of two; else `attributes` `[18]`.
+        skip_damaged: leave out images that cannot be decoded.
+
+    Raises:
+        DataError: naming the file, and line, that is missing, damaged or misaligned.
+    """
+    place = _find(data_dir)
+    names, table = read_attributes(place / LIST)
+    partition = read_partition(place / PARTITION)
+    strangers = [name for name in names if name not in partition] or [n for n in partition if n not in set(names)]
+    if strangers:
+        raise DataError(f"{place / PARTITION}: expected the images of {LIST}; they differ in {strangers[0]}")
+    there = {path.name for path in (place / IMAGES).iterdir()}
+    lost = next((name for name in names if name not in there), None)
+    if lost is not None:
+        raise DataError(f"{place / IMAGES}: no {lost}, which {LIST} names")
+    parts = np.array([partition[name] for name in names])
+    order = np.argsort(parts, kind="stable")  # so that each part is one stretch of the file
+    names, table, parts = [names[row] for row in order], table[order], parts[order]
+    made = cached(
+        cache_folder() / "made",
+        "celeba",
+        {"images": names, "first": _stamp(place / IMAGES / names[0]), "side": SIDE, "skip": skip_damaged},
+        {"image": (3, SIDE, SIDE), "good": ()},
+        len(names),
+        partial(_make, place / IMAGES, tuple(names), skip_damaged),
+    )
+    batches = []
+    for number in range(len(PARTS)):
+        part = slice(*np.searchsorted(parts, [number, number + 1]).tolist())
+        images, attributes = torch.from_numpy(made["image"][part]), torch.from_numpy(table[part])
+        values = {"image": images}
+        if apart:
+            values |= {name: attributes[:, column].long() for column, name in enumerate(ATTRIBUTES)}
+        else:
+            values["attributes"] = attributes.float()
+        good = made["good"][part] == 1
+        batches.append(Batch(values) if good.all() else Batch(values)[torch.from_numpy(np.flatnonzero(good))])
+    return batches[0], batches[1], batches[2]
+
+
+def read_attributes(path: Path) -> tuple[list[str], np.ndarray]:
+    """The images of the list, and `[R, 18]` bytes, 1 where an image has an attribute of `ATTRIBUTES`.
+
+    Raises:
+        DataError: naming the line and what was expected.
+    """
+    lines = _lines(path)
+    if len(lines) < 2 or not lines[0].strip().isdigit():
+        raise DataError(f"{path}, line 1: expected the number of images, got {lines[0][:40]!r}")
+    titles, count = lines[1].split(), int(lines[0])
+    absent = [name for name in ATTRIBUTES if name not in titles]
+    if absent:
+        raise DataError(f"{path}, line 2: expected the names of the attributes, {absent[0]} among them")
+    if len(lines) - 2 != count:
+        raise DataError(f"{path}, line 1: says {count} images; {len(lines) - 2} follow")
+    columns, names = [titles.index(name) for name in ATTRIBUTES], []
+    table = np.zeros((count, len(ATTRIBUTES)), np.uint8)
+    for row, line in enumerate(lines[2:]):
+        name, *values = line.split()
+        if len(values) != len(titles) or not set(values) <= {"1", "-1"}:
+            raise DataError(f"{path}, line {row + 3}: expected an image and {len(titles)} values, 1 or -1")
+        names.append(name)
+        table[row] = [values[column] == "1" for column in columns]
+    return names, table
+
+
+def read_partition(path: Path) -> dict[str, int]:
+    """Image to part: 0 for training, 1 for validation, 2 for test.
+
+    Raises:
+        DataError: naming the line and what was expected.
+    """
+    parts = {}
+    for number, line in enumerate(_lines(path), 1):
+        fields = line.split()
+        if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
+            raise DataError(f"{path}, line {number}: expected an image and 0, 1 or 2, got {line[:40]!r}")
+        parts[fields[0]] = int(fields[1])
+    return parts
+
+
+def as_seen(image: Image.Image) -> np.ndarray:
+    """A picture as the models see it: `[3, 64, 64]` bytes of its middle square."""
+    width, height = image.size
+    scale = SIDE / min(width, height)
+    size = (SIDE, int(height * scale)) if width <= height else (int(width * scale), SIDE)
+    small = image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+    left, top = round((size[0] - SIDE) / 2), round((size[1] - SIDE) / 2)
+    return np.asarray(small.crop((left, top, left + SIDE, top + SIDE))).transpose(2, 0, 1)
+
+
+def _make(folder: Path, names: tuple[str, ...], skip_damaged: bool, rows: range) -> dict[str, np.ndarray]:
+    images, good = np.zeros((len(rows), 3, SIDE, SIDE), np.uint8), np.ones(len(rows), np.uint8)
+    for place, row in enumerate(rows):
+        path = folder / names[row]
+        try:
+            with Image.open(path) as image:
+                images[place] = as_seen(image)
+        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+            if not skip_damaged:
+                raise DataError(f"{path}: cannot be decoded ({error}); leave such images out on request only") from None
+            good[place] = 0
+    return {"image": images, "good": good}
+
+
+def _find(data_dir: str | Path | None) -> Path:
+    places = data_places(data_dir)
+    for place in places:
+        for folder in (place / FOLDER, place):
+            if (folder / LIST).is_file() and (folder / PARTITION).is_file() and (folder / IMAGES).is_dir():
+                return folder
+    raise DataError(
+        f"no {FOLDER} files in {', '.join(map(str, places))}. Put {IMAGES}/, {LIST} and {PARTITION} into DIR/{FOLDER}"
+        " and pass --data-dir DIR or set MVAE_DATA=DIR; the authors of CelebA say how to get them"
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def _stamp(path: Path) -> int:
+    """Something that tells the full images from the same ones at half resolution."""
+    return path.stat().st_size

@@ -1,0 +1,152 @@
+"""`multimnist`: none to four digits at fixed places on a canvas, and the string of them (paper, section 5).
+
+Made from the real MNIST digits, training digits for training rows and test digits for test rows, by the rules of the
+authors' release (its variant with fixed places), which draws other digits than this does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mvae.data.batch import Batch
+from mvae.data.cache import cached
+from mvae.data.files import cache_folder, content_md5
+from mvae.data.mnist import MNIST, read_idx
+
+__all__ = ["FILL", "LENGTH", "SIZE", "SYMBOLS", "Rules", "load_multimnist", "make_rows", "text_of"]
+
+SIZE = 50
+"""Pixels of a side of the canvas."""
+LENGTH = 4
+"""Symbols of a string; shorter ones are filled up at the end."""
+FILL = 11
+SYMBOLS = 12
+"""Ten digits, the start symbol of the authors' decoder, and `FILL`."""
+DIGIT = 21
+"""Pixels of a side of a digit: 28 / 1.3."""
+CORNERS = ((4, 4), (4, 23), (23, 4), (23, 23))
+"""Row and column of the top left pixel of the first to fourth digit: reading order."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How rows are drawn."""
+
+    fewest: int = 0
+    most: int = 4
+    """Digits on a canvas: each number from `fewest` to `most` equally often."""
+    anywhere: bool = False
+    """At random places and of random sizes, by the rules of the variant that the authors' release makes by default."""
+    repeats: bool = True
+    """Whether a digit may come twice."""
+    seed: int = 681307
+
+
+def load_multimnist(data_dir: str | Path | None = None, rules: Rules = Rules()) -> tuple[Batch, Batch]:
+    """Training and test rows, as many as MNIST has: `image` `[1, 50, 50]`, bytes, and `string`, 4 symbols.
+
+    They are made once, which takes half a minute, and kept in the user cache.
+
+    Args:
+        data_dir: where to look first for the files of MNIST.
+        rules: how rows are drawn.
+
+    Raises:
+        DataError: if those files, or what was kept, are missing or damaged.
+    """
+    paths, parts = MNIST.find(data_dir), []
+    for number, part in enumerate(("train", "t10k")):
+        files = str(paths[f"{part}-images-idx3-ubyte.gz"]), str(paths[f"{part}-labels-idx1-ubyte.gz"])
+        settings = {**asdict(rules), "part": number, "digits": [content_md5(Path(file)) for file in files]}
+        made = cached(
+            cache_folder() / "made",
+            "multimnist",
+            settings,
+            {"image": (1, SIZE, SIZE), "string": (LENGTH,)},
+            len(_digits(files)[1]),
+            partial(_make, files, rules, number),
+        )
+        strings = torch.from_numpy(made["string"]).long()
+        parts.append(Batch({"image": torch.from_numpy(made["image"]), "string": strings}))
+    return parts[0], parts[1]
+
+
+@lru_cache(maxsize=2)
+def _digits(files: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = files
+    return read_idx(Path(images), 3).numpy(), read_idx(Path(labels), 1).numpy()
+
+
+def _make(files: tuple[str, str], rules: Rules, part: int, rows: range) -> dict[str, np.ndarray]:
+    """As `make_rows`, in a process that reads the digits itself."""
+    return make_rows(*_digits(files), rules, part, rows)
+
+
+def make_rows(digits: np.ndarray, labels: np.ndarray, rules: Rules, part: int, rows: range) -> dict[str, np.ndarray]:
+    """Rows by their numbers; a row is the same whichever others it is made with.
+
+    Digits are drawn again where two of them together are brighter than white.
+
+    Args:
+        digits: `[M, 28, 28]` unsigned bytes to draw from.
+        labels: `[M]`, 0 to 9.
+        rules: how.
+        part: of the data set, e.g. 0 for training rows; another one gives other rows.
+        rows: which.
+
+    Returns:
+        `image` `[R, 1, 50, 50]` and `string` `[R, 4]`, unsigned bytes; symbols as `text_of` reads them.
+    """
+    images = np.zeros((len(rows), 1, SIZE, SIZE), np.uint8)
+    strings = np.full((len(rows), LENGTH), FILL, np.uint8)
+    for place, row in enumerate(rows):
+        generator = np.random.default_rng([rules.seed, part, row])
+        count = int(generator.integers(rules.fewest, rules.most + 1))
+        while True:
+            chosen = _chosen(generator, labels, count, rules.repeats)
+            canvas = np.zeros((SIZE, SIZE), np.int64)
+            for digit, (top, left, side) in zip(digits[chosen], _boxes(generator, count, rules.anywhere), strict=True):
+                small = Image.fromarray(digit).resize((side, side), Image.Resampling.BILINEAR)
+                canvas[top : top + side, left : left + side] += np.asarray(small)
+            if canvas.max() <= 255:
+                break
+        images[place, 0] = canvas
+        strings[place, :count] = labels[chosen]
+    return {"image": images, "string": strings}
+
+
+def text_of(symbols: np.ndarray) -> str:
+    """The digits of a string of symbols, up to the first that is none.
+
+    Example:
+        >>> text_of(np.array([1, 7, 7, 11]))
+        '177'
+    """
+    text = ""
+    for symbol in symbols:
+        if symbol > 9:
+            break
+        text += str(int(symbol))
+    return text
+
+
+def _chosen(generator: np.random.Generator, labels: np.ndarray, count: int, repeats: bool) -> np.ndarray:
+    """The numbers of the digits to draw."""
+    if repeats:
+        return generator.integers(len(labels), size=count)
+    kinds = generator.permutation(10)[:count]
+    return np.array([generator.choice(np.flatnonzero(labels == kind)) for kind in kinds], int)
+
+
+def _boxes(generator: np.random.Generator, count: int, anywhere: bool) -> list[tuple[int, int, int]]:
+    """Top, left and side of each digit."""
+    if not anywhere:
+        return [(top, left, DIGIT) for top, left in CORNERS[:count]]
+    sides = np.clip(28 / np.clip(1.3 + 0.1 * generator.standard_normal(count), 1.0, 2.0), 14, 28).astype(int)
+    return [(*generator.integers(0, SIZE - side + 1, 2).tolist(), int(side)) for side in sides]
