@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mvae.figures import GAP, SMALLEST_CELL, image_grid, is_image_shape, read_image
+from mvae.figures import GAP, SMALLEST_CELL, fitted, image_grid, is_image_shape, read_image
 
 
 def pixels(image):
@@ -121,6 +121,16 @@ def test_height_and_width_are_not_mistaken(tmp_path):
     top_dark = np.repeat(np.uint8([[0], [0], [255], [255]]), 6, 1)
     image = read_image(picture(tmp_path, "a.png", top_dark), (1, 4, 6))
     assert torch.equal(image[0], torch.tensor([0.0, 0.0, 1.0, 1.0]).unsqueeze(1).expand(4, 6))
+
+
+@pytest.mark.parametrize(("wide", "tall"), [(100, 40), (40, 100), (40, 40), (8, 30)])
+def test_a_picture_of_another_form_is_cropped_to_its_middle(wide, tall):
+    array = np.zeros((tall, wide), np.uint8)
+    side = min(wide, tall)
+    top, left = (tall - side) // 2, (wide - side) // 2
+    array[top : top + side, left : left + side] = 200
+    assert (np.asarray(fitted(Image.fromarray(array), 20, 20))[3:-3, 3:-3] == 200).all()
+    assert fitted(Image.fromarray(array), 20, 10).size == (20, 10)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA"])

@@ -25,7 +25,39 @@ def model(tiny_config):
     return build_model(parse(tiny_config, "tiny").model).eval()
 
 
+@pytest.fixture
+def writer():
+    """A model of a number and a text of up to four letters."""
+    string = {"shape": [4], "likelihood": {"kind": "string", "num_symbols": 3, "end": 2, "characters": "ab"}}
+    string |= {"encoder": {"kind": "gru", "hidden": 4}, "decoder": {"kind": "gru", "hidden": 4}}
+    number = {"shape": [1], "likelihood": {"kind": "normal"}, "encoder": {"kind": "mlp", "hidden": [4]}}
+    number |= {"decoder": {"kind": "mlp", "hidden": [4]}}
+    config = {"model": {"latent_dim": 2, "modalities": {"text": string, "number": number}}}
+    config |= {"training": {"epochs": 1, "batch_size": 2, "learning_rate": 0.001}}
+    return build_model(parse(config, "writer").model).eval()
+
+
 # What a person types
+
+
+def test_a_text_is_its_symbols(writer):
+    assert read_given(writer, {"text": "ab"})["text"].tolist() == [0, 1, 2, 2]
+    with pytest.raises(ValueError, match="text: expected up to 4 characters of 'ab', got 'abc'"):
+        read_given(writer, {"text": "abc"})
+
+
+def test_texts_are_drawn_as_texts_and_written_as_such(writer, tmp_path):
+    torch.manual_seed(0)
+    texts = draw(writer, read_given(writer, {"number": "1"}), 50)["text"]
+    assert len(texts) == 50
+    assert all(set(text) <= {"a", "b"} and len(text) <= 4 for text in texts)
+    assert {len(text) for text in texts} >= {0, 1, 2, 4}
+    write_samples({"text": texts}, tmp_path / "texts.csv")
+    with (tmp_path / "texts.csv").open() as file:
+        assert [row["text"] for row in csv.DictReader(file)] == texts
+    write_samples({"text": texts}, tmp_path / "texts.json")
+    assert json.loads((tmp_path / "texts.json").read_text()) == {"text": texts}
+    assert set(draw(writer, read_given(writer, {"text": "ab"}), 3)) == {"number"}
 
 
 def test_a_class_is_a_whole_number(model):

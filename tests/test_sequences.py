@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mvae.networks.recurrent import GRUDecoder
-from mvae.sequences import SequenceDecoder, Strings
+from mvae.sequences import Alphabet, SequenceDecoder, Strings
 
 V, T, D = 3, 4, 2
 
@@ -101,3 +101,37 @@ def test_impossible_options_are_refused(options, message):
 def test_a_beam_needs_a_width():
     with pytest.raises(ValueError, match="width: expected at least 1, got 0"):
         Strings(network(), torch.zeros(1, D, dtype=torch.float64), T, V).beam(0)
+
+
+# Symbols and characters
+
+DIGITS = Alphabet("0123456789", end=11)
+
+
+@pytest.mark.parametrize("text", ["", "7", "1773", "0000"])
+def test_a_text_comes_back_from_its_symbols(text):
+    assert DIGITS.text(DIGITS.symbols(text, 4)) == text
+    assert DIGITS.symbols(text, 4).tolist() == [*map(int, text), *[11] * (4 - len(text))]
+
+
+@pytest.mark.parametrize("text", ["17x", "12345", "-1", " 1"])
+def test_a_text_that_is_none_is_refused_with_what_there_is(text):
+    with pytest.raises(ValueError, match=f"expected up to 4 characters of '0123456789', got '{text}'"):
+        DIGITS.symbols(text, 4)
+
+
+def test_without_an_end_symbol_a_text_has_full_length():
+    letters = Alphabet("ab")
+    assert letters.text(letters.symbols("abba", 4)) == "abba"
+    with pytest.raises(ValueError, match="expected 4 characters of 'ab', got 'ab'"):
+        letters.symbols("ab", 4)
+
+
+def test_a_symbol_that_is_no_character_is_shown_as_such():
+    assert DIGITS.text(torch.tensor([1, 10, 2, 11])) == "1\N{REPLACEMENT CHARACTER}2"
+
+
+@pytest.mark.parametrize(("characters", "end"), [("aa", None), ("abcd", None), ("abc", 2), ("a", 0)])
+def test_characters_that_do_not_fit_the_symbols_are_refused(characters, end):
+    with pytest.raises(ValueError, match="characters: "):
+        SequenceDecoder(network(), T, V, end, characters=characters)

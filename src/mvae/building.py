@@ -171,8 +171,9 @@ def _build_decoder(spec: ModalitySpec, inputs: int) -> nn.Module:
     if isinstance(spec.likelihood, StringSpec):
         if len(spec.shape) != 1:
             raise ValueError(f"a string has the shape [longest length], got {spec.shape}")
-        count, end, hidden = spec.likelihood.num_symbols, spec.likelihood.end, options.pop("word_dropout")
-        return SequenceDecoder(GRUDecoder(inputs, count, **options), spec.shape[0], count, end, hidden)
+        string, hidden = spec.likelihood, options.pop("word_dropout")
+        network = GRUDecoder(inputs, string.num_symbols, **options)
+        return SequenceDecoder(network, spec.shape[0], string.num_symbols, string.end, hidden, string.characters)
     likelihood = _build_likelihood(spec)
     if isinstance(spec.decoder, MLPDecoderSpec):
         return Decoder(MLPDecoder(inputs, likelihood.num_parameters, **options), likelihood)

@@ -163,10 +163,11 @@ def _sample_arguments(parser: ArgumentParser) -> None:
         metavar="NAME=VALUE",
         type=str,
         nargs="+",
-        help="what is known, e.g. label=7 or image=digit.png; nothing draws from the prior",
+        action="extend",
+        help="what is known, e.g. label=7, text=1773 or image=digit.png; nothing draws from the prior",
     )
     add("--count", metavar="N", type=PositiveInt, default=64, help="how many to draw (default: 64)")
-    add("--out", metavar="FILE", type=str, help="a .png for images, a .csv or .json for labels and numbers")
+    add("--out", metavar="FILE", type=str, help="a .png for images, a .csv or .json for labels, numbers and texts")
     add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
 
 
@@ -280,8 +281,7 @@ def _sample(options: Namespace) -> int:
     import torch
 
     from mvae.display import print_samples
-    from mvae.figures import is_image_shape
-    from mvae.sampling import draw, read_given, write_samples
+    from mvae.sampling import are_images, draw, read_given, write_samples
     from mvae.storage import load
 
     model = load(options.run)
@@ -289,7 +289,7 @@ def _sample(options: Namespace) -> int:
     torch.manual_seed(options.seed)
     samples = draw(model, given, options.count)
     out = Path(options.out) if options.out else _free_path(Path(options.run) / "samples.png")
-    pictures = any(is_image_shape(tuple(values.shape[1:])) for values in samples.values())
+    pictures = any(are_images(values) for values in samples.values())
     if options.out or pictures:
         for path in write_samples(samples, out):
             print(f"written to {path}")

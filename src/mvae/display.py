@@ -14,10 +14,9 @@ from mvae.data.shards import Shards
 from mvae.figures import is_image_shape
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mvae.data.sources import Source
     from mvae.runs import Outcome, Run
+    from mvae.sampling import Drawn
     from mvae.specs import ModelSpec, TrainingSpec
 
 __all__ = ["print_outcome", "print_plan", "print_report", "print_samples", "print_sources"]
@@ -114,9 +113,12 @@ def print_outcome(run: Run, outcome: Outcome) -> None:
     print(f"curves:      tensorboard --logdir {run.folder}/logs")
 
 
-def print_samples(samples: dict[str, Tensor]) -> None:
+def print_samples(samples: Mapping[str, Drawn]) -> None:
     """Numbers on screen: how often each class was drawn, or the first rows."""
     for name, values in samples.items():
+        if isinstance(values, list):
+            print(f"{name}: " + ", ".join(f"'{text}'" for text in values[:8]) + ", ..." * (len(values) > 8))
+            continue
         if is_image_shape(tuple(values.shape[1:])):
             continue
         if values.dim() == 1 and not values.is_floating_point():

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["image_grid", "is_image_shape", "read_image"]
+__all__ = ["fitted", "image_grid", "is_image_shape", "read_image"]
 
 SMALLEST_CELL = 56
 """Images are enlarged, pixel by whole pixel, to at least this many pixels, so that an 8x8 digit can be seen."""
@@ -43,7 +43,7 @@ def image_grid(images: Tensor) -> Image.Image:
 
 
 def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
-    """Read a picture as an observation, converted to grey or colour and resized as the shape asks.
+    """Read a picture as an observation, converted to grey or colour and `fitted` as the shape asks.
 
     Args:
         path: of any format Pillow reads.
@@ -58,13 +58,21 @@ def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
     channels, height, width = shape
     try:
         with Image.open(path) as file:
-            picture = _eight_bits(file).convert("L" if channels == 1 else "RGB")
-            if picture.size != (width, height):
-                picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+            picture = fitted(_eight_bits(file).convert("L" if channels == 1 else "RGB"), width, height)
             pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises on damage
         raise ValueError(f"{path}: not readable as a picture: {error}") from error
     return pixels.reshape(height, width, channels).permute(2, 0, 1).float() / 255
+
+
+def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
+    """A picture resized until it just covers `width` by `height` pixels, and cropped to the middle."""
+    scale = max(width / picture.width, height / picture.height)
+    size = max(width, int(picture.width * scale)), max(height, int(picture.height * scale))
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BILINEAR)
+    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+    return picture.crop((left, top, left + width, top + height))
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
-from mvae.sequences import Strings
+from mvae.sequences import Alphabet, Strings
 
 __all__ = ["Condition", "Decoder", "Modality", "Variable", "evaluating"]
 
@@ -53,6 +53,8 @@ class Variable(nn.Module):
     """The same, of a variable with one element; None for others."""
     binary: bool
     """Whether its values are 0 and 1."""
+    alphabet: Alphabet | None = None
+    """Which characters its symbols stand for, if they do."""
 
     @abstractmethod
     def _distribution(self) -> Distribution:
@@ -176,6 +178,7 @@ class Modality(Variable):
             raise ValueError(f"weight: expected a number of at least 0, got {weight}")
         self.encoder, self.decoder, self.latent_dim, self.weight = encoder, decoder, latent_dim, weight
         self.condition_width = condition_width
+        self.alphabet = getattr(decoder, "alphabet", None)
         self._probe_encoder(self._look())
 
     @torch.no_grad()

@@ -1,10 +1,11 @@
-"""Drawing from a trained model into files: images as a grid, labels and numbers as a table."""
+"""Drawing from a trained model into files: images as a grid, labels, numbers and texts as a table."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -14,7 +15,10 @@ from mvae.modality import Variable
 from mvae.models import MultimodalVAE
 from mvae.storage import atomic, write_json
 
-__all__ = ["draw", "read_given", "write_samples"]
+__all__ = ["Drawn", "are_images", "draw", "read_given", "write_samples"]
+
+Drawn = Tensor | list[str]
+"""Observations of one modality: numbers, or texts."""
 
 
 def read_given(model: MultimodalVAE, texts: Mapping[str, str]) -> dict[str, Tensor]:
@@ -22,8 +26,9 @@ def read_given(model: MultimodalVAE, texts: Mapping[str, str]) -> dict[str, Tens
 
     Args:
         model: what will be conditioned.
-        texts: name to text: a class number, a number, numbers parted by commas, or for an image the path of a picture
-            (made grey or coloured, resized, and binarised at 1/2 where the model's images are binary).
+        texts: name to text: a class number, a number, numbers parted by commas, a text, or for an image the path of a
+            picture (made grey or coloured, resized, cropped to the middle, and binarised at 1/2 where the model's
+            images are binary).
 
     Returns:
         Name to observation.
@@ -40,7 +45,7 @@ def read_given(model: MultimodalVAE, texts: Mapping[str, str]) -> dict[str, Tens
 
 
 @torch.no_grad()
-def draw(model: MultimodalVAE, given: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+def draw(model: MultimodalVAE, given: Mapping[str, Tensor], count: int) -> dict[str, Drawn]:
     """Draw z given some modalities (the prior where none), and from it what is not given (everything where all is).
 
     Args:
@@ -49,22 +54,26 @@ def draw(model: MultimodalVAE, given: Mapping[str, Tensor], count: int) -> dict[
         count: number of draws.
 
     Returns:
-        Name to `[count, *shape]`. Images are the mean of p(x | z), as in the paper's figures; the rest is drawn.
+        Name to `[count, *shape]`, or to `count` texts where symbols stand for characters. Images are the mean of
+        p(x | z), as in the paper's figures; the rest is drawn.
     """
     modelled = list(model.modalities)
     names = [name for name in modelled if name not in given] or modelled
     drawn = model.decode(model.draw_latent(dict(given) or None, count).squeeze(1), names)
-    return {
-        name: distribution.mean if is_image_shape(model.modalities[name].shape) else distribution.sample()
-        for name, distribution in drawn.items()
-    }
+    samples: dict[str, Drawn] = {}
+    for name, distribution in drawn.items():
+        modality = model.modalities[name]
+        values = distribution.mean if is_image_shape(modality.shape) else distribution.sample()
+        alphabet = modality.alphabet
+        samples[name] = values if alphabet is None else [alphabet.text(symbols) for symbols in values]
+    return samples
 
 
-def write_samples(samples: Mapping[str, Tensor], out: Path) -> list[Path]:
+def write_samples(samples: Mapping[str, Drawn], out: Path) -> list[Path]:
     """Write draws: images as grids into a `.png`, the rest as rows into a `.csv` or `.json` of the same name.
 
     Args:
-        samples: name to `[count, *shape]`.
+        samples: as `draw` gives them.
         out: a path that ends in `.png`, `.csv` or `.json`; further files get the modality's name or another ending.
 
     Returns:
@@ -73,8 +82,12 @@ def write_samples(samples: Mapping[str, Tensor], out: Path) -> list[Path]:
     Raises:
         ValueError: if the ending is another, there is nothing of that kind to write, or a file is already there.
     """
-    images = {name: values for name, values in samples.items() if is_image_shape(tuple(values.shape[1:]))}
-    others = {name: values.tolist() for name, values in samples.items() if name not in images}
+    images = {name: values for name, values in samples.items() if are_images(values)}
+    others: dict[str, list[object]] = {
+        name: list(values) if isinstance(values, list) else values.tolist()
+        for name, values in samples.items()
+        if name not in images
+    }
     if out.suffix == ".png" and images:
         paths = {name: out if index == 0 else out.with_stem(f"{out.stem}-{name}") for index, name in enumerate(images)}
         _refuse_existing(paths.values())
@@ -110,6 +123,11 @@ def _read_value(name: str, modality: Variable, text: str) -> Tensor:
     if is_image_shape(modality.shape):
         image = read_image(text, modality.shape)
         return (image > 0.5).float() if modality.binary else image
+    if modality.alphabet is not None:
+        try:
+            return modality.alphabet.symbols(text, modality.shape[0])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     try:
         values = torch.tensor([float(part) for part in text.split(",")])
     except ValueError:
@@ -118,6 +136,11 @@ def _read_value(name: str, modality: Variable, text: str) -> Tensor:
         count = math.prod(modality.shape)
         raise ValueError(f"{name}: expected {count} number{'s parted by commas' * (count > 1)}, got '{text}'")
     return values.reshape(modality.shape)
+
+
+def are_images(values: Drawn) -> TypeGuard[Tensor]:
+    """Whether draws are pictures."""
+    return isinstance(values, Tensor) and is_image_shape(tuple(values.shape[1:]))
 
 
 def _in_rows(images: Tensor, columns: int) -> Tensor:

@@ -7,13 +7,55 @@ strings sum to 1.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
-__all__ = ["SequenceDecoder", "Strings", "SymbolNetwork"]
+__all__ = ["Alphabet", "SequenceDecoder", "Strings", "SymbolNetwork"]
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """Which character each symbol of a string stands for.
+
+    Example:
+        >>> digits = Alphabet("0123456789", end=11)
+        >>> digits.symbols("177", 4)
+        tensor([ 1,  7,  7, 11])
+        >>> digits.text(digits.symbols("177", 4))
+        '177'
+    """
+
+    characters: str
+    """Symbol i is the character at i."""
+    end: int | None = None
+    """The symbol that ends a string, which is no character."""
+
+    def symbols(self, text: str, length: int) -> Tensor:
+        """The symbols `[length]` of a text, int64, filled up with the end symbol.
+
+        Raises:
+            ValueError: if it has other characters, or is too long; without an end symbol, if it is too short.
+        """
+        fits = len(text) <= length if self.end is not None else len(text) == length
+        strange = next((character for character in text if character not in self.characters), None)
+        if strange is not None or not fits:
+            most = "up to " if self.end is not None else ""
+            raise ValueError(f"expected {most}{length} characters of '{self.characters}', got '{text}'")
+        symbols = [self.characters.index(character) for character in text]
+        return torch.tensor(symbols + [self.end or 0] * (length - len(text)))
+
+    def text(self, symbols: Tensor) -> str:
+        """The text of symbols `[T]` up to the end symbol; what is no character becomes the replacement character."""
+        text = ""
+        for symbol in symbols.tolist():
+            if symbol == self.end:
+                break
+            text += self.characters[symbol] if symbol < len(self.characters) else "\N{REPLACEMENT CHARACTER}"
+        return text
 
 
 class SymbolNetwork(Protocol):
@@ -160,21 +202,34 @@ class SequenceDecoder(nn.Module):
         num_symbols: V.
         end: the symbol that ends a string; None where all have T symbols.
         word_dropout: while training, how often a symbol is hidden from those after it, which leaves more to z.
+        characters: of an `Alphabet`, if symbols stand for characters: at most V, the end symbol not among them.
 
     Raises:
-        ValueError: if the end symbol is none of the V, or the dropout is not in [0, 1).
+        ValueError: if the end symbol is none of the V, the characters do not fit, or the dropout is not in [0, 1).
     """
 
     def __init__(
-        self, network: nn.Module, length: int, num_symbols: int, end: int | None = None, word_dropout: float = 0.0
+        self,
+        network: nn.Module,
+        length: int,
+        num_symbols: int,
+        end: int | None = None,
+        word_dropout: float = 0.0,
+        characters: str | None = None,
     ) -> None:
         super().__init__()
         if end is not None and not 0 <= end < num_symbols:
             raise ValueError(f"end: expected a symbol from 0 to {num_symbols - 1}, got {end}")
         if not 0 <= word_dropout < 1:
             raise ValueError(f"word_dropout: expected a number from 0 to below 1, got {word_dropout}")
+        if characters is not None and len(set(characters)) != len(characters):
+            raise ValueError(f"characters: expected each once, got '{characters}'")
+        most = num_symbols if end is None else end
+        if characters is not None and len(characters) > most:
+            raise ValueError(f"characters: expected at most {most}, for the symbols before the end, got '{characters}'")
         self.network, self.length, self.num_symbols = network, length, num_symbols
         self.end, self.word_dropout = end, word_dropout
+        self.alphabet = None if characters is None else Alphabet(characters, end)
 
     def forward(self, z: Tensor) -> Strings:
         hidden = self.word_dropout if self.training else 0.0

@@ -56,6 +56,7 @@ class StringSpec(_Spec):
     kind: Literal["string"]
     num_symbols: Annotated[int, Field(ge=2)]
     end: NonNegativeInt | None = Field(None, description="the symbol that ends a string; null: all have full length")
+    characters: str | None = Field(None, description="what the symbols from 0 stand for; null: nothing that is shown")
 
 
 class LocationScaleSpec(_Spec):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvae.data.multimnist import FILL, LENGTH, Rules, make_rows, text_of
+from mvae.data.multimnist import DIGITS as ALPHABET
+from mvae.data.multimnist import FILL, LENGTH, Rules, make_rows
 
 GENERATOR = np.random.default_rng(0)
 DIGITS = np.zeros((40, 28, 28), np.uint8)
@@ -19,8 +20,8 @@ def small(digit: np.ndarray) -> np.ndarray:
 
 def test_the_canvas_holds_the_digits_of_the_string_at_their_places():
     made = make_rows(DIGITS, LABELS, Rules(), 0, range(60))
-    for image, string in zip(made["image"][:, 0], made["string"], strict=True):
-        text = text_of(string)
+    for image, string in zip(made["image"][:, 0], made["text"], strict=True):
+        text = ALPHABET.text(string)
         assert string[len(text) :].tolist() == [FILL] * (LENGTH - len(text))
         rest = image.astype(int)
         for (top, left), symbol in zip(PLACES, text, strict=False):
@@ -33,7 +34,7 @@ def test_the_canvas_holds_the_digits_of_the_string_at_their_places():
 
 def test_each_number_of_digits_is_as_frequent():
     made = make_rows(DIGITS, LABELS, Rules(fewest=1, most=3), 0, range(3000))
-    counts = np.bincount((made["string"] != FILL).sum(1), minlength=5)
+    counts = np.bincount((made["text"] != FILL).sum(1), minlength=5)
     assert counts[[0, 4]].tolist() == [0, 0]
     assert abs(counts[1:4] - 1000).max() < 5 * np.sqrt(3000 * 2 / 9)  # five standard deviations
 
@@ -41,15 +42,15 @@ def test_each_number_of_digits_is_as_frequent():
 def test_a_row_is_the_same_whichever_others_it_is_made_with_and_parts_and_seeds_differ():
     many, few = make_rows(DIGITS, LABELS, Rules(), 0, range(20)), make_rows(DIGITS, LABELS, Rules(), 0, range(7, 9))
     np.testing.assert_array_equal(many["image"][7:9], few["image"])
-    np.testing.assert_array_equal(many["string"][7:9], few["string"])
+    np.testing.assert_array_equal(many["text"][7:9], few["text"])
     for rules, part in ((Rules(), 1), (Rules(seed=1), 0)):
-        assert (make_rows(DIGITS, LABELS, rules, part, range(20))["string"] != many["string"]).any()
+        assert (make_rows(DIGITS, LABELS, rules, part, range(20))["text"] != many["text"]).any()
 
 
 def test_without_repeats_no_digit_comes_twice():
     made = make_rows(DIGITS, LABELS, Rules(fewest=4, repeats=False), 0, range(100))
-    assert all(len(set(string.tolist())) == 4 for string in made["string"])
-    assert any(len(set(s.tolist())) < 4 for s in make_rows(DIGITS, LABELS, Rules(fewest=4), 0, range(100))["string"])
+    assert all(len(set(string.tolist())) == 4 for string in made["text"])
+    assert any(len(set(s.tolist())) < 4 for s in make_rows(DIGITS, LABELS, Rules(fewest=4), 0, range(100))["text"])
 
 
 def test_digits_anywhere_keep_to_the_canvas_and_below_white():
@@ -61,4 +62,4 @@ def test_digits_anywhere_keep_to_the_canvas_and_below_white():
 
 @pytest.mark.parametrize(("symbols", "text"), [([1, 7, 7, 11], "177"), ([11] * 4, ""), ([3, 0, 9, 5], "3095")])
 def test_text(symbols, text):
-    assert text_of(np.array(symbols)) == text
+    assert ALPHABET.text(np.array(symbols)) == text

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from mvae.data.batch import Batch
 from mvae.data.cache import cached
 from mvae.data.files import DataError, cache_folder, data_places
+from mvae.figures import fitted
 
 __all__ = ["ATTRIBUTES", "SIDE", "as_seen", "load_celeba", "read_attributes", "read_partition"]
 
@@ -137,12 +138,7 @@ def read_partition(path: Path) -> dict[str, int]:
 
 def as_seen(image: Image.Image) -> np.ndarray:
     """A picture as the models see it: `[3, 64, 64]` bytes of its middle square."""
-    width, height = image.size
-    scale = SIDE / min(width, height)
-    size = (SIDE, int(height * scale)) if width <= height else (int(width * scale), SIDE)
-    small = image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
-    left, top = round((size[0] - SIDE) / 2), round((size[1] - SIDE) / 2)
-    return np.asarray(small.crop((left, top, left + SIDE, top + SIDE))).transpose(2, 0, 1)
+    return np.asarray(fitted(image.convert("RGB"), SIDE, SIDE)).transpose(2, 0, 1)
 
 
 def _make(folder: Path, names: tuple[str, ...], skip_damaged: bool, rows: range) -> dict[str, np.ndarray]:

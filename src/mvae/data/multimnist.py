@@ -1,4 +1,4 @@
-"""`multimnist`: none to four digits at fixed places on a canvas, and the string of them (paper, section 5).
+"""`multimnist`: none to four digits at fixed places on a canvas, and the text of them (paper, section 5).
 
 Made from the real MNIST digits, training digits for training rows and test digits for test rows, by the rules of the
 authors' release (its variant with fixed places), which draws other digits than this does.
@@ -18,16 +18,18 @@ from mvae.data.batch import Batch
 from mvae.data.cache import cached
 from mvae.data.files import cache_folder, content_md5
 from mvae.data.mnist import MNIST, read_idx
+from mvae.sequences import Alphabet
 
-__all__ = ["FILL", "LENGTH", "SIZE", "SYMBOLS", "Rules", "load_multimnist", "make_rows", "text_of"]
+__all__ = ["DIGITS", "FILL", "LENGTH", "SIZE", "SYMBOLS", "Rules", "load_multimnist", "make_rows"]
 
 SIZE = 50
 """Pixels of a side of the canvas."""
 LENGTH = 4
-"""Symbols of a string; shorter ones are filled up at the end."""
+"""Symbols of a text; shorter ones are filled up at the end."""
 FILL = 11
 SYMBOLS = 12
 """Ten digits, the start symbol of the authors' decoder, and `FILL`."""
+DIGITS = Alphabet("0123456789", FILL)
 DIGIT = 21
 """Pixels of a side of a digit: 28 / 1.3."""
 CORNERS = ((4, 4), (4, 23), (23, 4), (23, 23))
@@ -49,7 +51,7 @@ class Rules:
 
 
 def load_multimnist(data_dir: str | Path | None = None, rules: Rules = Rules()) -> tuple[Batch, Batch]:
-    """Training and test rows, as many as MNIST has: `image` `[1, 50, 50]`, bytes, and `string`, 4 symbols.
+    """Training and test rows, as many as MNIST has: `image` `[1, 50, 50]`, bytes, and `text`, 4 symbols.
 
     They are made once, which takes half a minute, and kept in the user cache.
 
@@ -68,12 +70,12 @@ def load_multimnist(data_dir: str | Path | None = None, rules: Rules = Rules()) 
             cache_folder() / "made",
             "multimnist",
             settings,
-            {"image": (1, SIZE, SIZE), "string": (LENGTH,)},
+            {"image": (1, SIZE, SIZE), "text": (LENGTH,)},
             len(_digits(files)[1]),
             partial(_make, files, rules, number),
         )
-        strings = torch.from_numpy(made["string"]).long()
-        parts.append(Batch({"image": torch.from_numpy(made["image"]), "string": strings}))
+        text = torch.from_numpy(made["text"]).long()
+        parts.append(Batch({"image": torch.from_numpy(made["image"]), "text": text}))
     return parts[0], parts[1]
 
 
@@ -101,10 +103,10 @@ def make_rows(digits: np.ndarray, labels: np.ndarray, rules: Rules, part: int, r
         rows: which.
 
     Returns:
-        `image` `[R, 1, 50, 50]` and `string` `[R, 4]`, unsigned bytes; symbols as `text_of` reads them.
+        `image` `[R, 1, 50, 50]` and `text` `[R, 4]`, unsigned bytes: the symbols of `DIGITS`.
     """
     images = np.zeros((len(rows), 1, SIZE, SIZE), np.uint8)
-    strings = np.full((len(rows), LENGTH), FILL, np.uint8)
+    texts = np.full((len(rows), LENGTH), FILL, np.uint8)
     for place, row in enumerate(rows):
         generator = np.random.default_rng([rules.seed, part, row])
         count = int(generator.integers(rules.fewest, rules.most + 1))
@@ -117,23 +119,8 @@ def make_rows(digits: np.ndarray, labels: np.ndarray, rules: Rules, part: int, r
             if canvas.max() <= 255:
                 break
         images[place, 0] = canvas
-        strings[place, :count] = labels[chosen]
-    return {"image": images, "string": strings}
-
-
-def text_of(symbols: np.ndarray) -> str:
-    """The digits of a string of symbols, up to the first that is none.
-
-    Example:
-        >>> text_of(np.array([1, 7, 7, 11]))
-        '177'
-    """
-    text = ""
-    for symbol in symbols:
-        if symbol > 9:
-            break
-        text += str(int(symbol))
-    return text
+        texts[place, :count] = labels[chosen]
+    return {"image": images, "text": texts}
 
 
 def _chosen(generator: np.random.Generator, labels: np.ndarray, count: int, repeats: bool) -> np.ndarray:

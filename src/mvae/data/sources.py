@@ -42,7 +42,7 @@ SOURCES: dict[str, Source] = {
     "digits": Source("1,797 real 8x8 digits with labels, bundled", lambda _: load_digits()),
     "mnist": Source("70,000 28x28 digits with labels, grey", partial(load_idx_pairs, MNIST), MNIST),
     "binary-mnist": Source("MNIST, binarised", partial(load_idx_pairs, MNIST), MNIST, binary=True),
-    "multimnist": Source("70,000 50x50 canvases of up to four digits, and their string", load_multimnist, MNIST),
+    "multimnist": Source("70,000 50x50 canvases of up to four digits, and their text", load_multimnist, MNIST),
     "celeba": Source("faces of 64x64 pixels and 18 attributes together, in the authors' parts", load_celeba),
     "celeba19": Source(
         "faces and 18 attributes, each a modality, in the authors' parts", partial(load_celeba, apart=True)
