@@ -142,6 +142,17 @@ def test_balanced_pairs_have_each_class_equally_often_as_far_as_its_rows_go(rows
     assert all(count >= min(most - 1, total) for count, total in zip(found.tolist(), there.tolist(), strict=True))
 
 
+def test_where_pairs_are_balanced_the_other_rows_are_as_they_come():
+    # Five classes, some rarer: whichever modality an unpaired row keeps, its class must say nothing about it.
+    classes = torch.arange(20_000) ** 2 % 11 % 5
+    rows = unpair(Batch({"x": torch.zeros(20_000), "class": classes}), 0.001, 0, "class")
+    paired, share = presence(rows).all(1), classes.bincount() / len(classes)
+    for name in rows.values:
+        found = classes[rows.present[name] & ~paired].bincount()
+        expected = found.sum() * share
+        assert (found - expected).abs().max() < 5 * expected.sqrt().max()  # five standard deviations
+
+
 @pytest.mark.parametrize("balance", [None, "m1"])
 def test_the_pairs_of_a_smaller_fraction_are_among_those_of_a_larger_one(balance):
     fewer, more = (presence(unpair(complete(50), share, 3, balance)).all(1) for share in (0.1, 0.4))

@@ -87,7 +87,10 @@ def unpair(batch: Batch, fraction: float, seed: int, balance: str | None = None)
         raise ValueError(f"paired fraction: expected a number from 0 to 1, got {fraction}")
     if not batch.complete:
         raise ValueError("only complete rows can be unpaired; this batch has absent values already")
-    unpaired = pairing_order(batch, seed, balance)[round(fraction * len(batch)) :]
+    paired = torch.zeros(len(batch), dtype=torch.bool)
+    paired[pairing_order(batch, seed, balance)[: round(fraction * len(batch))]] = True
+    shuffled = pairing_order(batch, seed)  # an order that is balanced would give each modality other classes
+    unpaired = shuffled[~paired[shuffled]]
     values, present = {}, {}
     for index, (name, value) in enumerate(batch.values.items()):
         kept = torch.ones(len(batch), dtype=torch.bool)
