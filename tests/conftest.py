@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background: what tests start would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 NAMES = {"train": "train", "test": "t10k"}
 
 

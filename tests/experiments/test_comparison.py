@@ -16,13 +16,13 @@ import torch
 from torch.distributions import MultivariateNormal, Normal
 
 import mvae
-from linear_gaussian import SCALES, linear_gaussian, rows
+from linear_gaussian import SCALES, exact, linear_gaussian, rows
 from mvae.building import build_model
 from mvae.cli import main
 from mvae.data.batch import Batch
 from mvae.data.sources import load_dataset
 from mvae.experiments import comparison, tables
-from mvae.experiments.comparison import PRESETS, Cell, Preset, cells_of, train_and_score, train_model
+from mvae.experiments.comparison import PRESETS, Cell, cells_of, train_and_score, train_model
 from mvae.experiments.recipes import resolve
 from mvae.storage import RunError, load, save_weights, write_json
 from tasks import is_alive, wait_for
@@ -157,7 +157,7 @@ def test_the_reading_with_q_of_the_label_on_a_model_that_is_known():
     model = mvae.MVAE(parts, 1).eval()
     batch = rows(parameters, 10)
     batch = Batch({"image": batch.values["a"], "label": batch.values["c"]})
-    found = comparison._scores(model, batch, Preset(None, None, samples=20_000, prior_samples=10))
+    found = comparison._scores(model, batch, 20_000, 10)
     entry = shown(found, "conditional", ["image"], "q(z | label)")
 
     weight, bias = parameters["a.weight"], parameters["a.bias"]
@@ -180,6 +180,38 @@ def test_the_reading_with_q_of_the_label_on_a_model_that_is_known():
     assert entry["monte_carlo_error"] < 0.01
     assert entry["variance"] == pytest.approx(variance, rel=0.05)
     assert variance > 0.01
+
+
+def test_a_label_of_several_modalities_is_scored_as_a_whole():
+    small, parameters = linear_gaussian(error=0.1)
+    model = mvae.MVAE({"image" if name == "a" else name: part for name, part in small.modalities.items()}, 1).eval()
+    batch = rows(parameters, 10)
+    batch = Batch({"image" if name == "a" else name: value for name, value in batch.values.items()})
+    found = comparison._scores(model, batch, 5_000, 50_000)
+    marginal, joint, label = (exact(parameters, names) for names in (("a",), ("a", "b", "c"), ("b", "c")))
+    a, b, c = (batch.values[name].double() for name in ("image", "b", "c"))
+    all_together, image = joint.log_prob(torch.cat([a, b, c], 1)), marginal.log_prob(a)
+    given = all_together - label.log_prob(torch.cat([b, c], 1))
+    for proposal in (["image"], ["image", "label"]):
+        for quantity, second, value in (
+            ("marginal", None, image),
+            ("joint", None, all_together),
+            ("conditional", "prior", given),
+            ("conditional", "importance", given),
+        ):
+            entry = shown(found, quantity, proposal, second)
+            assert abs(entry["nats"] - value.mean().item()) < 5 * entry["monte_carlo_error"]
+            assert entry["monte_carlo_error"] < 0.02
+
+
+def test_only_cells_that_there_are():
+    cells = [(cell.dataset, cell.model) for cell in cells_of(comparison.DATASETS, comparison.MODELS, 1)]
+    assert {model for dataset, model in cells if dataset == "multimnist"} == {*comparison.MODELS} - {"cvae", "mvae19"}
+    assert [dataset for dataset, model in cells if model == "mvae19"] == ["celeba"]
+    assert Cell("celeba", "mvae19", 0).source == "celeba19"
+    for dataset, model in cells:
+        spec = resolve(Cell(dataset, model, 0).source, None, Cell(dataset, model, 0).options(PRESETS["cpu"]))
+        build_model(spec.model)
 
 
 # Cells

@@ -43,6 +43,19 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     assert (tmp_path / "table.json").read_bytes() == before
 
 
+def test_settings_of_more_data_sets_keep_the_cells_of_the_old_ones(tmp_path):
+    path = tmp_path / "table.json"
+    Results(path, {"epochs": {"a": 3}, "rows": None}).add({"dataset": "a"})
+    more = {"epochs": {"a": 3, "b": 2}, "rows": None, "samples": {}}
+    Results(path, more, resume=True).add({"dataset": "b"})
+    content = json.loads(path.read_text())
+    assert content["settings"] == more
+    assert content["cells"] == [{"dataset": "a"}, {"dataset": "b"}]
+    for other in ({"epochs": {"b": 2}, "rows": None}, {"epochs": {"a": 4, "b": 2}, "rows": None, "samples": {}}):
+        with pytest.raises(RunError, match="made with other settings"):
+            Results(path, other, resume=True)
+
+
 def test_what_else_a_file_holds_is_kept_on_resume(tmp_path):
     results = Results(tmp_path / "table.json", {"epochs": 3})
     results.add({"model": "a", "seed": 0})

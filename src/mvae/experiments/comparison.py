@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,15 @@ __all__ = [
     "trained_model",
 ]
 
-DATASETS = {"binary-mnist": "BinaryMNIST", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+DATASETS = {
+    "binary-mnist": "BinaryMNIST",
+    "mnist": "MNIST",
+    "fashion-mnist": "FashionMNIST",
+    "multimnist": "MultiMNIST",
+    "celeba": "CelebA",
+}
 TRAINED, SCORES = "trained.json", "scores.json"
-IMAGE, LABEL = ("image",), ("label",)
-BOTH = IMAGE + LABEL
+IMAGE = ("image",)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Compared:
 
     title: str
     options: Mapping[tuple[str, ...], Any]
+    sources: Mapping[str, str] = field(default_factory=lambda: dict(zip(DATASETS, DATASETS, strict=True)))
+    """The data sets that it is trained on, each with the source, and recipe, of that name."""
 
 
 def method(name: str, **options: Any) -> dict[tuple[str, ...], Any]:
@@ -69,14 +76,16 @@ def method(name: str, **options: Any) -> dict[tuple[str, ...], Any]:
 
 MODELS = {
     "vae": Compared("VAE", method("vae")),
-    "cvae": Compared("CVAE", method("cvae")),
+    "cvae": Compared("CVAE", method("cvae"), {name: name for name in DATASETS if name != "multimnist"}),
     "bivcca": Compared("BiVCCA", method("bivcca")),
     "jmvae": Compared("JMVAE", method("jmvae")),
     "mvae-q": Compared("MVAE-Q", method("mvae-q", reconstruct="given")),
     "mvae": Compared("MVAE", method("mvae", reconstruct="given")),
-    "mvae-label": Compared("MVAE, label in every term", method("mvae", reconstruct=["label"])),
+    "mvae-label": Compared("MVAE, label in every term", method("mvae")),
+    "mvae19": Compared("MVAE19", method("mvae", reconstruct="given"), {"celeba": "celeba19"}),
 }
-"""The paper's models as it writes them, and the MVAE as our recipes have it."""
+"""The paper's models as it writes them, and the MVAE as our recipes have it. The label stands for what an image comes
+with: of MultiMNIST the text, of CelebA the attributes, all in one or, for MVAE19, each a modality."""
 
 
 @dataclass(frozen=True)
@@ -91,19 +100,25 @@ class Preset:
     """Importance samples a row."""
     prior_samples: int
     """Draws from the prior for the paper's second term of the conditional."""
+    samples_of: Mapping[str, int]
+    """Importance samples where a data set has another number."""
+    prior_samples_of: Mapping[str, int]
+    """Draws from the prior where a data set has another number."""
     train_rows: int | None = None
     """How many of the training rows are used; all where None."""
 
 
 PRESETS = {
-    "smoke": Preset(dict.fromkeys(DATASETS, 1), dict.fromkeys(DATASETS, 20), 20, 50, train_rows=500),
+    "smoke": Preset(dict.fromkeys(DATASETS, 1), dict.fromkeys(DATASETS, 20), 20, 50, {}, {}, train_rows=500),
     "cpu": Preset(
-        {"binary-mnist": 15, "mnist": 15, "fashion-mnist": 4},
-        {"binary-mnist": 400, "mnist": 400, "fashion-mnist": 100},
+        {"binary-mnist": 15, "mnist": 15, "fashion-mnist": 4, "multimnist": 4, "celeba": 10},
+        {"binary-mnist": 400, "mnist": 400, "fashion-mnist": 100, "multimnist": 100, "celeba": 100},
         1000,
         5000,
+        {"celeba": 100},
+        {"celeba": 1000},
     ),
-    "paper": Preset(None, None, 1000, 5000),
+    "paper": Preset(None, None, 1000, 5000, {"celeba": 100}, {"celeba": 1000}),
 }
 
 
@@ -118,19 +133,25 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.dataset}, {self.model}, seed {self.seed}"
 
+    @property
+    def source(self) -> str:
+        """What it is trained on."""
+        return MODELS[self.model].sources[self.dataset]
+
     def folder(self, runs: Path, preset: str) -> Path:
         """Where its run is kept."""
         return runs / preset / self.dataset / self.model / f"seed-{self.seed}"
 
     def options(self, preset: Preset) -> dict[tuple[str, ...], Any]:
-        """What differs from the recipe of the data set."""
+        """What differs from the recipe of the source."""
         options: dict[tuple[str, ...], Any] = {**MODELS[self.model].options, ("training", "seed"): self.seed}
         return options | ({} if preset.epochs is None else {("training", "epochs"): preset.epochs[self.dataset]})
 
 
 def cells_of(datasets: Sequence[str], models: Sequence[str], num_seeds: int) -> list[Cell]:
-    """All cells, data set by data set, seed by seed."""
-    return [Cell(d, m, seed) for d in datasets for seed in range(num_seeds) for m in models]
+    """All cells that there are, data set by data set, seed by seed."""
+    seeds = range(num_seeds)
+    return [Cell(d, m, seed) for d in datasets for seed in seeds for m in models if d in MODELS[m].sources]
 
 
 def compare(
@@ -164,8 +185,8 @@ def check(cells: Sequence[Cell], preset: str, runs: Path, data_dir: str | None) 
     """
     for cell in cells:
         _check(cell, preset, runs)
-    for dataset in {cell.dataset for cell in cells}:
-        load_dataset(dataset, data_dir=data_dir)
+    for source in {cell.source for cell in cells}:
+        load_dataset(source, data_dir=data_dir)
 
 
 def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
@@ -182,11 +203,15 @@ def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, r
     model, test = trained_model(cell, preset, runs, data_dir)
     rows = test if settings.rows is None else test[: settings.rows[cell.dataset]]
     started = time.perf_counter()
-    estimates = _scores(placed(model), rows, settings)
+    samples = settings.samples_of.get(cell.dataset, settings.samples)
+    estimates = _scores(
+        placed(model), rows, samples, settings.prior_samples_of.get(cell.dataset, settings.prior_samples)
+    )
     record = {
         **asdict(cell),
         "epochs": read_spec(folder).training.epochs,
         "rows": len(rows),
+        "data": load_dataset(cell.source, data_dir=data_dir).description,
         "trained": trained,
         "scored": provenance() | {"seconds": time.perf_counter() - started},
         "estimates": estimates,
@@ -205,7 +230,7 @@ def train_model(cell: Cell, preset: str, runs: Path, data_dir: str | None, repor
     _check(cell, preset, runs)
     if not ((folder / TRAINED).exists() and (folder / WEIGHTS).exists()):
         resume = (folder / CONFIG).exists()
-        run = prepare(cell.dataset, options=cell.options(settings), out=folder, data_dir=data_dir, resume=resume)
+        run = prepare(cell.source, options=cell.options(settings), out=folder, data_dir=data_dir, resume=resume)
         if settings.train_rows is not None:
             run = replace(run, dataset=replace(run.dataset, train=run.dataset.train[: settings.train_rows]))
         started = time.perf_counter()
@@ -230,29 +255,29 @@ def placed(model: MultimodalVAE) -> MultimodalVAE:
 
 def _check(cell: Cell, preset: str, runs: Path) -> None:
     folder = cell.folder(runs, preset)
-    expected: RunSpec = resolve(cell.dataset, None, cell.options(PRESETS[preset]))
+    expected: RunSpec = resolve(cell.source, None, cell.options(PRESETS[preset]))
     if (folder / CONFIG).exists() and read_spec(folder) != expected:
         raise RunError(f"{folder} holds a run with other settings; move it away, or choose another folder with --runs")
 
 
 @torch.inference_mode()
-def _scores(model: MultimodalVAE, rows: Batch, preset: Preset) -> list[dict[str, Any]]:
-    """All that Tables 2 and 3 ask of a model."""
-    count = preset.samples
+def _scores(model: MultimodalVAE, rows: Batch, count: int, prior_count: int) -> list[dict[str, Any]]:
+    """All that Tables 2 and 3 ask of a model, from so many samples a row."""
     if model.conditions:
-        (own,) = marginal_likelihoods(model, rows, [IMAGE], BOTH, count)
+        (own,) = marginal_likelihoods(model, rows, [IMAGE], model.names, count)
         return [_entry("conditional", own)]
-    if LABEL[0] not in model.names:
+    label = tuple(name for name in model.names if name not in IMAGE)
+    if not label:
         (own,) = marginal_likelihoods(model, rows, [IMAGE], IMAGE, count)
         return [_entry("marginal", own)]
     entries, joints = [], []
-    for proposal in (IMAGE, BOTH, LABEL):
-        image, joint, variance = _under(model, rows, proposal, count)
-        entries += [] if proposal == LABEL else [_entry("marginal", image), _entry("joint", joint)]
+    for proposal in (IMAGE, IMAGE + label, label):
+        image, joint, variance = _under(model, rows, label, proposal, count)
+        entries += [] if proposal == label else [_entry("marginal", image), _entry("joint", joint)]
         entries += [_entry("conditional", variance, second="q(z | label)")] if proposal == IMAGE else []
         joints.append(joint)
-    (from_prior,) = marginal_likelihoods(model, rows, [LABEL], (), preset.prior_samples, seed=1)
-    (from_label,) = marginal_likelihoods(model, rows, [LABEL], LABEL, count, seed=1)
+    (from_prior,) = marginal_likelihoods(model, rows, [label], (), prior_count, seed=1)
+    (from_label,) = marginal_likelihoods(model, rows, [label], label, count, seed=1)
     for joint in joints:
         entries.append(_entry("conditional", conditional(joint, from_prior), second="prior"))
         entries.append(_entry("conditional", conditional(joint, from_label), second="importance"))
@@ -260,7 +285,7 @@ def _scores(model: MultimodalVAE, rows: Batch, preset: Preset) -> list[dict[str,
 
 
 def _under(
-    model: MultimodalVAE, rows: Batch, proposal: tuple[str, ...], count: int
+    model: MultimodalVAE, rows: Batch, label: tuple[str, ...], proposal: tuple[str, ...], count: int
 ) -> tuple[LogLikelihood, LogLikelihood, LogLikelihood]:
     """log p(image), log p(image, label), and the weights p(image | z) q(z | label) / q(z | proposal), by one proposal.
 
@@ -269,27 +294,31 @@ def _under(
     """
     moments = [LogMoments(len(rows)) for _ in range(3)]
     checked = model.checked(rows)
-    for draws in importance_draws(model, rows, BOTH, proposal, count):
-        posterior = model.posterior(checked[draws.rows], LABEL)
+    for draws in importance_draws(model, rows, IMAGE + label, proposal, count):
+        posterior = model.posterior(checked[draws.rows], label)
         prior = Normal(torch.zeros_like(posterior.mean), torch.ones_like(posterior.mean))
         towards_label = (posterior.log_prob(draws.z) - prior.log_prob(draws.z)).double().sum(-1)
         alone = draws.log_weights(IMAGE)
-        for moment, weights in zip(moments, (alone, draws.log_weights(BOTH), alone + towards_label), strict=True):
-            moment.add(draws.rows, weights)
+        weights = alone, draws.log_weights(IMAGE + label), alone + towards_label
+        for moment, weight in zip(moments, weights, strict=True):
+            moment.add(draws.rows, weight)
     absent = torch.zeros(len(rows), dtype=torch.bool)
     image, joint, reading = (moment.estimate(proposal, count, absent) for moment in moments)
     return image, joint, reading
 
 
 def _entry(quantity: str, estimate: LogLikelihood, second: str | None = None) -> dict[str, Any]:
-    """An estimate as a JSON-ready record; `second` is how log p(label) of the conditional was found."""
+    """An estimate as a JSON-ready record; `second` is how log p(label) of the conditional was found.
+
+    The proposal is told by image and label, whatever the label is made of.
+    """
 
     def error(values: torch.Tensor) -> float:
         return (values.std() / math.sqrt(len(values))).item()
 
     return {
         "quantity": quantity,
-        "proposal": list(estimate.proposal),
+        "proposal": list(dict.fromkeys("image" if name in IMAGE else "label" for name in estimate.proposal)),
         "second": second,
         "samples": estimate.num_samples,
         "nats": estimate.mean(),

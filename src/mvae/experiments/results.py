@@ -25,7 +25,8 @@ class Results:
     Args:
         path: the JSON file.
         settings: what all cells share and a reader needs in order to repeat them.
-        resume: keep the finished cells of a file that is there, if its settings are the same.
+        resume: keep the finished cells of a file that is there, if its settings are the same, or the same as far as
+            they go: what a preset says of another data set changes no cell of the old ones.
 
     Raises:
         RunError: if the file is there and `resume` is false, or its settings are others.
@@ -38,9 +39,9 @@ class Results:
             if not resume:
                 raise RunError(f"{path} is already there; move it away, or keep its finished cells with --resume")
             old = read_json(path)
-            if old.get("settings") != settings:
+            if not _among(old.get("settings"), settings):
                 raise RunError(f"{path} was made with other settings; move it away")
-            self.content = old | {"provenance": provenance()}
+            self.content = old | {"settings": settings, "provenance": provenance()}
         path.parent.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -60,6 +61,13 @@ class Results:
     def save(self) -> None:
         """Write the file."""
         write_json(self.path, self.content)
+
+
+def _among(old: Any, new: Any) -> bool:
+    """Whether all that the old settings say, the new ones say too."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(name in new and _among(value, new[name]) for name, value in old.items())
+    return bool(old == new)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

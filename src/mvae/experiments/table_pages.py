@@ -23,6 +23,9 @@ WAYS: list[tuple[list[str], str | None]] = [
 ]
 """How else log p(image | label) is estimated than in the main table: the proposal, and log p(label)."""
 
+PARTS = ("celeba",)
+"""Data sets of which there may be a part only."""
+
 
 def page(table: str, content: dict[str, Any]) -> str:
     """The docs page of a table's results, in Markdown."""
@@ -47,17 +50,21 @@ def page(table: str, content: dict[str, Any]) -> str:
 
 
 def _spent(content: dict[str, Any]) -> str:
-    """Epochs, rows and samples, data set by data set."""
+    """Data, epochs, rows and samples, data set by data set."""
     found = {cell["dataset"]: cell for cell in content["cells"]}
-    lines = [
-        f"- {title}: {found[name]['epochs']} epochs; the first {found[name]['rows']:,} test rows"
-        for name, title in DATASETS.items()
-        if name in found
-    ]
-    samples, prior = content["settings"]["samples"], content["settings"]["prior_samples"]
-    return "\n".join(
-        [*lines, f"- {samples:,} importance samples a row; {prior:,} draws for log p(label) from the prior"]
-    )
+    lines, settings = [], content["settings"]
+    for name, title in DATASETS.items():
+        if name in found:
+            cell = found[name]
+            samples, prior = (
+                settings.get(f"{kind}_of", {}).get(name, settings[kind]) for kind in ("samples", "prior_samples")
+            )
+            data = f" ({cell['data']})" if name in PARTS else ""
+            lines.append(
+                f"- {title}{data}: {cell['epochs']} epochs; the first {cell['rows']:,} test rows;"
+                f" {samples:,} importance samples a row; {prior:,} draws for log p(label) from the prior"
+            )
+    return "\n".join(lines)
 
 
 def _beside_the_paper(table: str, content: dict[str, Any], quantity: str) -> str:
@@ -136,7 +143,8 @@ TABLE2 = """# Table 2: test log-likelihoods
 In nats, the average test row ± its standard error {errors}, beside what the paper prints. Every model has the same
 data, networks, label weight, annealing and epochs; only objective and inference differ
 ([what each maximises](../method.md#the-models)). MVAE and MVAE-Q train on Eq. 2 as written; the last row is the MVAE of
-our recipes. How the numbers read is said [on a page of its own](reading-tables.md).
+our recipes. What is called the label here is of MultiMNIST the text and of CelebA the 18 attributes: one modality, or
+18 in the MVAE19. How the numbers read is said [on a page of its own](reading-tables.md).
 
 {spent}
 
@@ -180,7 +188,8 @@ Made on {machine}, cells at commit {commits}, by `{command}`. Every cell is in
 TABLE3 = """# Table 3: variance of the log importance weights
 
 The variance over draws from q(z | image), the average test row ± its standard error {errors}, beside what the paper
-prints. The models are those of [Table 2](table2.md), and [how the numbers read](reading-tables.md) is said elsewhere.
+prints. The models, and what is called the label, are those of [Table 2](table2.md), and
+[how the numbers read](reading-tables.md) is said elsewhere.
 
 {spent}
 
