@@ -74,7 +74,7 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "source",
-        help="a data set: digits, mnist, binary-mnist or fashion-mnist ('mvae data list'); or a folder of Arrow or"
+        help="a data set: digits, mnist, multimnist, celeba, ... ('mvae data list'); or a folder of Arrow or"
         " Parquet files, a column a modality, which stay on disk (with --config)",
     )
     add("--out", metavar="DIR", type=str, help="folder of the run (default: runs/SOURCE)")
@@ -317,15 +317,18 @@ def _data(options: Namespace) -> int:
         return 0
     chosen = options[options.action]
     source = source_named(chosen.name)
-    if source.collection is None:
+    if source.part is not None:
+        print(f"{chosen.name}: {source.part(chosen.data_dir)}")  # or an error that says where to put the files
+    elif source.collection is None:
         print(f"{chosen.name}: bundled with scikit-learn, nothing to {options.action}")
         return 0
-    if options.action == "fetch":
+    elif options.action == "fetch":
         print(f"{chosen.name}: complete in {source.collection.fetch(chosen.data_dir)}")
+    if options.action == "fetch":
         return 0
-    for path, published in source.collection.check(chosen.data_dir):
+    for path, published in source.collection.check(chosen.data_dir) if source.collection else ():
         print(f"{path}: {'as published' if published else 'readable, but not the published contents'}")
-    train, test = source.load(chosen.data_dir)
+    train, *_, test = source.load(chosen.data_dir)
     print(f"{chosen.name}: whole, {len(train):,} training and {len(test):,} test rows")
     return 0
 

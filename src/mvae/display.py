@@ -180,11 +180,11 @@ def print_sources(sources: Mapping[str, Source]) -> None:
         table.add_column(heading)
     for name, source in sources.items():
         try:
-            where = (
-                "bundled" if source.collection is None else str(next(iter(source.collection.find().values())).parent)
-            )
+            where = "bundled" if source.part is None else source.part(None)
+            if source.collection is not None:
+                where = str(next(iter(source.collection.find().values())).parent)
         except ValueError:
-            where = f"no (mvae data fetch {name})"
+            where = f"no (mvae data {'check' if source.collection is None else 'fetch'} {name})"
         table.add_row(name, source.summary, where)
     _console().print(table)
 

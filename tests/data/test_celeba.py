@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mvae.cli import main
 from mvae.data.celeba import ATTRIBUTES, as_seen, load_celeba, read_attributes, read_partition
 from mvae.data.files import DataError
 from mvae.data.sources import load_dataset
@@ -120,6 +121,22 @@ def test_an_image_that_is_not_there_is_named(faces):
 def test_without_files_it_says_where_they_were_looked_for(nowhere):
     with pytest.raises(DataError, match=r"no celeba files in .*img_align_celeba/, list_attr_celeba.txt"):
         load_celeba()
+
+
+def test_how_much_there_is_stands_wherever_the_data_set_is_named(faces, capsys):
+    assert "(8 of 202,599 images, stored at 89x109)" in load_dataset("celeba", data_dir=faces).description
+    assert main(["data", "check", "celeba", "--data-dir", str(faces)]) == 0
+    said = capsys.readouterr().out
+    assert "8 of 202,599 images" in said
+    assert "whole, 4 training and 2 test rows" in said
+
+
+def test_it_is_not_fetched_and_not_called_bundled(nowhere, capsys):
+    assert main(["data", "fetch", "celeba"]) == 2
+    assert "the authors of CelebA say how to get them" in capsys.readouterr().err
+    assert main(["data", "list"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("celeba "))
+    assert "no (mvae data check celeba)" in line
 
 
 def test_its_validation_rows_are_the_authors(faces):

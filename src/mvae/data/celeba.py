@@ -18,9 +18,19 @@ from mvae.data.cache import cached
 from mvae.data.files import DataError, cache_folder, data_places
 from mvae.figures import fitted
 
-__all__ = ["ATTRIBUTES", "SIDE", "as_seen", "load_celeba", "read_attributes", "read_partition"]
+__all__ = [
+    "ALL_IMAGES",
+    "ATTRIBUTES",
+    "SIDE",
+    "as_seen",
+    "load_celeba",
+    "part_at_hand",
+    "read_attributes",
+    "read_partition",
+]
 
 SIDE = 64
+ALL_IMAGES = 202_599
 ATTRIBUTES = (
     "Bald",
     "Bangs",
@@ -93,6 +103,22 @@ def load_celeba(
         good = made["good"][part] == 1
         batches.append(Batch(values) if good.all() else Batch(values)[torch.from_numpy(np.flatnonzero(good))])
     return batches[0], batches[1], batches[2]
+
+
+def part_at_hand(data_dir: str | Path | None = None) -> str:
+    """How much of the data set there is, in words.
+
+    Raises:
+        DataError: as `load_celeba`.
+    """
+    place = _find(data_dir)
+    names, _ = read_attributes(place / LIST)
+    first = place / IMAGES / names[0]
+    try:
+        with Image.open(first) as image:
+            return f"{len(names):,} of {ALL_IMAGES:,} images, stored at {image.width}x{image.height}"
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"{first}: cannot be read: {error}") from error
 
 
 def read_attributes(path: Path) -> tuple[list[str], np.ndarray]:

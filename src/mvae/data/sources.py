@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from mvae.data.batch import Batch
-from mvae.data.celeba import load_celeba
+from mvae.data.celeba import load_celeba, part_at_hand
 from mvae.data.digits import load_digits
 from mvae.data.files import Collection
 from mvae.data.mnist import FASHION_MNIST, MNIST, binarise, load_idx_pairs
@@ -36,6 +36,8 @@ class Source:
     """The files it is read from; None where it comes with a library."""
     binary: bool = False
     """Whether its images are binarised."""
+    part: Callable[[str | Path | None], str] | None = None
+    """How much of it there is, where that may be a part."""
 
 
 SOURCES: dict[str, Source] = {
@@ -43,10 +45,8 @@ SOURCES: dict[str, Source] = {
     "mnist": Source("70,000 28x28 digits with labels, grey", partial(load_idx_pairs, MNIST), MNIST),
     "binary-mnist": Source("MNIST, binarised", partial(load_idx_pairs, MNIST), MNIST, binary=True),
     "multimnist": Source("70,000 50x50 canvases of up to four digits, and their text", load_multimnist, MNIST),
-    "celeba": Source("faces of 64x64 pixels and 18 attributes together, in the authors' parts", load_celeba),
-    "celeba19": Source(
-        "faces and 18 attributes, each a modality, in the authors' parts", partial(load_celeba, apart=True)
-    ),
+    "celeba": Source("faces and 18 attributes, all in one modality", load_celeba, part=part_at_hand),
+    "celeba19": Source("faces and 18 attributes, each a modality", partial(load_celeba, apart=True), part=part_at_hand),
     "fashion-mnist": Source(
         "70,000 28x28 pictures of clothes with labels, grey", partial(load_idx_pairs, FASHION_MNIST), FASHION_MNIST
     ),
@@ -102,6 +102,8 @@ def load_dataset(
     kept, held = hold_out(len(everything), validation_rows, SPLIT_SEED)
     train, validation = (everything, split[0]) if split else (everything[kept], everything[held])
     description, transform = known.summary, None
+    if known.part is not None:
+        description += f" ({known.part(data_dir)})"
     if known.binary:
         generator = torch.Generator().manual_seed(BINARY_SEED)
         test, validation = binarise(test, generator), binarise(validation, generator)
