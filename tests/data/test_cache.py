@@ -74,8 +74,7 @@ def test_a_killed_process_loses_no_finished_rows(tmp_path):
         import test_cache
         from mvae.data.cache import cached
 
-        if __name__ == "__main__":
-            cached({str(tmp_path)!r}, "own", {{}}, test_cache.COLUMNS, 5000, test_cache.slow)
+        cached({str(tmp_path)!r}, "own", {{}}, test_cache.COLUMNS, 5000, test_cache.slow)  # a script without a guard
         """
     ).replace(repr(str(tmp_path)), f"__import__('pathlib').Path({str(tmp_path)!r})")
     (tmp_path.parent / "script.py").write_text(script)

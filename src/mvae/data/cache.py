@@ -6,13 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from mvae.data.files import DataError
@@ -76,29 +75,27 @@ def _made(name: str, chunks: list[range], done: set[int], make: Make) -> Iterato
     if len(todo) == 1:  # processes take seconds to start
         yield todo[0], make(chunks[todo[0]])
         return
-    workers = min(os.cpu_count() or 1, len(todo))
     total, there = sum(map(len, chunks)), sum(len(chunks[number]) for number in done)
     bar = tqdm(total=total, initial=there, unit=" rows", desc=f"preparing {name}", dynamic_ncols=True)
-    with bar, ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        running: dict[Future[Mapping[str, np.ndarray]], int] = {}
-        failure: BaseException | None = None
-        try:
-            while todo or running:
-                while todo and len(running) < 2 * workers:  # no more results than can be written soon
-                    number = todo.pop(0)
-                    running[pool.submit(make, chunks[number])] = number
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    number, fault = running.pop(future), future.exception()
-                    if fault is None:
-                        yield number, future.result()
-                        bar.update(len(chunks[number]))
-                    else:  # let those that are running finish
-                        failure, todo = failure or fault, []
-            if failure is not None:
-                raise failure
-        finally:
-            for future in running:
-                future.cancel()
+    pool = Parallel(min(os.cpu_count() or 1, len(todo)), return_as="generator_unordered", pre_dispatch="2*n_jobs")
+    faults: list[Exception] = []
+    tasks = (delayed(_tried)(make, number, chunks[number]) for number in todo if not faults)
+    with bar:
+        for number, made in pool(tasks):  # after a fault, what has been begun
+            if isinstance(made, Exception):
+                faults.append(made)
+                continue
+            yield number, made
+            bar.update(len(chunks[number]))
+    if faults:
+        raise faults[0]
+
+
+def _tried(make: Make, number: int, rows: range) -> tuple[int, Mapping[str, np.ndarray] | Exception]:
+    try:
+        return number, make(rows)
+    except Exception as fault:
+        return number, fault
 
 
 def _opened(path: Path, shape: tuple[int, ...], new: bool) -> np.memmap:
