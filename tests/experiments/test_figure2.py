@@ -11,12 +11,15 @@ from PIL import Image
 from mvae.baselines.logistic import PairedLogisticRegression
 from mvae.building import build_model
 from mvae.data.batch import Batch
+from mvae.data.multimnist import DIGITS, Rules, make_rows
 from mvae.data.sources import load_dataset
 from mvae.experiments import figure2
 from mvae.experiments.comparison import PRESETS, Cell
+from mvae.experiments.reader import Reader
 from mvae.experiments.recipes import resolve
 from mvae.storage import RunError, load, save_weights, write_json
 
+MODELS = ("mvae", "mvae-label")
 LABEL = 0  # one that the judge, trained on noise, sees in some of the pictures
 
 
@@ -24,7 +27,7 @@ LABEL = 0  # one that the judge, trained on noise, sees in some of the pictures
 def drawn(place, tmp_path_factory):
     """Pictures of two models: the folder, what was said, and the JSON."""
     folder = tmp_path_factory.mktemp("figure2")
-    for name in figure2.MODELS_DRAWN:
+    for name in MODELS:
         cell = Cell("mnist", name, 0)
         run = cell.folder(folder / "runs", "smoke")
         run.mkdir(parents=True)
@@ -50,9 +53,58 @@ def drawn(place, tmp_path_factory):
 
 
 def reproduce(folder, place, **options):
-    return figure2.reproduce(
-        folder, "smoke", ["mnist"], list(figure2.MODELS_DRAWN), folder / "runs", str(place / "data"), **options
-    )
+    return figure2.reproduce(folder, "smoke", ["mnist"], list(MODELS), folder / "runs", str(place / "data"), **options)
+
+
+def texts_model():
+    """Of images and texts, untrained, with z far in what both say."""
+    torch.manual_seed(0)
+    model = build_model(resolve("multimnist", None, {}).model).eval()
+    for part in model.modalities["text"].decoder.network.parameters():
+        part.data *= 4
+    return model
+
+
+def canvases(count):
+    """Real rules, digits that are bars: those of the string can be told apart."""
+    digits = np.zeros((10, 28, 28), np.uint8)
+    for digit in range(10):
+        digits[digit, 2 + 2 * digit : 5 + 2 * digit, 4:24] = 250
+    made = make_rows(digits, np.arange(10), Rules(), 0, range(count))
+    return Batch({name: torch.from_numpy(values) for name, values in made.items()})
+
+
+def test_the_reader_reads_canvases_and_what_it_says_is_what_the_sheet_counts(tmp_path):
+    rows = canvases(1400)
+    reader = Reader(1600).fit(rows[:400])
+    truth = [DIGITS.text(text) for text in rows.values["text"][400:]]
+    assert reader.read(rows.values["image"][400:]) == truth
+    assert reader.read(rows.values["image"][400:] / 255) == truth
+    model, test = texts_model(), rows[400:]
+    found = figure2._write_sheet(model, test, tmp_path / "sheet.png", reader.read)
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert min(picture.size) > 400
+    torch.manual_seed(3)  # other draws of the same share
+    with torch.no_grad():
+        z = model.posterior(test.only(["image"])).sample((5,))
+        written = [[DIGITS.text(text) for text in model.decode(one, ["text"])["text"].mode] for one in z]
+    right = np.mean([[one == other for one, other in zip(texts, truth, strict=True)] for texts in written])
+    assert abs(found["real"] - right) < 5 * np.sqrt(right * (1 - right) / 1000) + 1e-3
+    assert right > 0.001
+    perfect = figure2._write_sheet(model, test, tmp_path / "sheet.png", lambda _: ["7"] * 1000)
+    assert perfect["real"] == found["real"]
+    assert perfect["prior"] != found["prior"]
+
+
+def test_a_label_is_given_as_the_model_has_it():
+    assert figure2._given(texts_model(), "1773")["text"].tolist() == [1, 7, 7, 3]
+    for source in ("celeba", "celeba19"):
+        model = build_model(resolve(source, None, {}).model).eval()
+        given = figure2._given(model, "Male")
+        assert {name: torch.as_tensor(value).tolist() for name, value in given.items()} == (
+            {"Male": 1} if source == "celeba19" else {"attributes": [float(number == 9) for number in range(18)]}
+        )
+        model.draw_latent(given)
 
 
 def runs(filled):
@@ -91,6 +143,7 @@ def test_the_json_says_what_was_drawn(drawn):
     }
     for cell, line in zip(content["cells"], lines, strict=True):
         assert (cell["label"], cell["judged"], cell["trained"]["epoch"]) == (LABEL, 1000, 1)
+        assert 0 < cell["judge"] < 1
         assert f"drawn for 'zero', {100 * cell['right']:.1f} %" in line
         assert cell["file"] in line
     page = figure2.page(content)

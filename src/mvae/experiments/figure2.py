@@ -1,18 +1,24 @@
-"""`mvae reproduce figure2`: 64 images drawn from the prior, and 64 given a label."""
+"""`mvae reproduce figure2`: 64 images drawn from the prior, and 64 given a label; texts drawn with images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
-from mvae.baselines.logistic import PairedLogisticRegression
+from mvae.baselines.logistic import PairedLogisticRegression, pixels
 from mvae.data.batch import Batch
+from mvae.data.celeba import ATTRIBUTES
+from mvae.data.multimnist import DIGITS, LENGTH
 from mvae.data.sources import load_dataset
-from mvae.experiments.comparison import DATASETS, MODELS, PRESETS, Cell, check, train_model, trained_model
+from mvae.experiments.comparison import DATASETS, MODELS, PRESETS, cells_of, check, train_model, trained_model
+from mvae.experiments.reader import Reader
 from mvae.experiments.results import Results, markdown_table
 from mvae.experiments.side_by_side import run_side_by_side
 from mvae.figures import image_grid
@@ -22,12 +28,20 @@ from mvae.storage import atomic
 __all__ = ["page", "reproduce"]
 
 SIDE = 8
-LABELS = {"binary-mnist": (5, "5"), "mnist": (5, "5"), "fashion-mnist": (9, "ankle boot")}
-"""The label that images are drawn for, as in the paper, and its name."""
-MODELS_DRAWN = ("mvae", "mvae-label")
-"""Names in `MODELS`: the paper's MVAE, and that of our recipes."""
+LABELS: dict[str, tuple[Any, str]] = {
+    "binary-mnist": (5, "5"),
+    "mnist": (5, "5"),
+    "fashion-mnist": (9, "ankle boot"),
+    "multimnist": ("1773", "1773"),
+    "celeba": ("Male", "male"),
+}
+"""What images are drawn for, as in the paper, and its name: a class, a text, an attribute."""
+MODELS_DRAWN = ("mvae", "mvae-label", "mvae19")
+"""Names in `MODELS`: the paper's MVAE, that of our recipes, and that with each attribute a modality."""
 JUDGE_ROWS = 10_000
 JUDGED = 1000
+TEXTS = 6
+"""Rows and columns of the sheets of images and texts."""
 
 
 def reproduce(
@@ -56,33 +70,84 @@ def reproduce(
         A line for each picture.
     """
     results = Results(folder / "figure2" / f"{preset}.json", {"preset": preset, **asdict(PRESETS[preset])}, resume)
-    cells = [Cell(dataset, model, 0) for dataset in datasets for model in models]
-    cells = [cell for cell in cells if not results.has(**asdict(cell))]
+    cells = [cell for cell in cells_of(datasets, models, 1) if not results.has(**asdict(cell))]
     check(cells, preset, runs, data_dir)
-    judges: dict[str, PairedLogisticRegression] = {}
+    judges: dict[str, _Judge] = {}
     for cell, made in run_side_by_side(train_model, cells, jobs, (preset, runs, data_dir)):
-        model, _ = trained_model(cell, preset, runs, data_dir)
+        model, test = trained_model(cell, preset, runs, data_dir)
         label, name = LABELS[cell.dataset]
         path = results.path.parent / f"{preset}-{cell.dataset}-{cell.model}.png"
         if cell.dataset not in judges:
-            judges[cell.dataset] = PairedLogisticRegression().fit(
-                load_dataset(cell.dataset, data_dir=data_dir).train[:JUDGE_ROWS]
-            )
-        right = _draw(model, label, path, judges[cell.dataset])
-        results.add(
-            {**asdict(cell), "label": label, "file": path.name, "judged": JUDGED, "right": right, "trained": made}
-        )
+            judges[cell.dataset] = _Judge(cell.dataset, data_dir)
+        judge = judges[cell.dataset]
+        right = _draw(model, label, path, judge)
+        record = {**asdict(cell), "label": label, "file": path.name, "judged": JUDGED, "right": right}
+        record |= {"judge": judge.accuracy, "data": judge.data, "trained": made}
+        if "text" in model.names:
+            sheet = path.with_stem(f"{path.stem}-texts")
+            record["texts"] = {"file": sheet.name, **_write_sheet(model, test, sheet, judge.says)}
+        results.add(record)
         yield f"{cell}: {path}; of {JUDGED} images drawn for '{name}', {100 * right:.1f} % are taken for it"
 
 
+class _Judge:
+    """What says which label an image shows, trained on real ones: by logistic regression, or by a `Reader` of texts."""
+
+    says: Callable[[Tensor], Sequence[Any]]
+    """From images `[B, ...]` to what each shows: a class or a text."""
+    wanted: Any
+    """What it says of an image that is as it should be."""
+    accuracy: float
+    """On the first 1,000 test rows."""
+    data: str
+
+    def __init__(self, dataset: str, data_dir: str | None) -> None:
+        faces, self.wanted = dataset == "celeba", LABELS[dataset][0]
+        rows = load_dataset("celeba19" if faces else dataset, data_dir=data_dir)
+        test, self.data = rows.test[:JUDGED], rows.description
+        if dataset == "multimnist":
+            self.says = Reader().fit(rows.train).read
+            truth = [DIGITS.text(text) for text in test.values["text"]]
+        else:
+            target = self.wanted if faces else "label"
+            self.wanted = 1 if faces else self.wanted
+            judge = PairedLogisticRegression(_thumbnails if faces else pixels, target=target)
+            judge.fit(rows.train[:JUDGE_ROWS])
+            self.says = lambda images: judge.predict(Batch({"image": images})).tolist()
+            truth = test.values[target].tolist()
+        self.accuracy = _alike(self.says(test.values["image"]), truth)
+
+
+def _thumbnails(rows: Batch, name: str = "image") -> np.ndarray:
+    """The pixels at a quarter of the size: faces have too many for logistic regression."""
+    images = rows.values[name]
+    images = images / 255 if images.dtype == torch.uint8 else images
+    return adaptive_avg_pool2d(images, images.shape[-1] // 4).flatten(1).numpy()
+
+
+def _given(model: MultimodalVAE, label: Any) -> dict[str, Any]:
+    """A label as the model is given it."""
+    if "label" in model.names:
+        return {"label": label}
+    if "text" in model.names:
+        return {"text": DIGITS.symbols(label, LENGTH)}
+    if "attributes" in model.names:  # which has all others or none
+        return {"attributes": torch.tensor([float(name == label) for name in ATTRIBUTES])}
+    return {label: 1}
+
+
+def _alike(found: Sequence[Any], expected: Sequence[Any]) -> float:
+    return sum(one == other for one, other in zip(found, expected, strict=True)) / len(expected)
+
+
 @torch.no_grad()
-def _draw(model: MultimodalVAE, label: int, path: Path, judge: PairedLogisticRegression) -> float:
+def _draw(model: MultimodalVAE, label: Any, path: Path, judge: _Judge) -> float:
     """Write both grids as one picture; the share of images given the label that the judge takes for it."""
     from matplotlib.figure import Figure
 
     torch.manual_seed(0)
     from_prior = model.generate(None, ["image"], SIDE * SIDE, mean=True)["image"]
-    given_label = model.generate({"label": label}, ["image"], JUDGED, mean=True)["image"]
+    given_label = model.generate(_given(model, label), ["image"], JUDGED, mean=True)["image"]
     figure = Figure(figsize=(8, 4.3), layout="constrained")
     axes = figure.subplots(1, 2)
     for axis, images, title in ((axes[0], from_prior, "z from the prior"), (axes[1], given_label, "z given the label")):
@@ -94,13 +159,47 @@ def _draw(model: MultimodalVAE, label: int, path: Path, judge: PairedLogisticReg
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=160)
-    predicted = judge.predict(Batch({"image": given_label.squeeze(1)}))
-    return float((predicted == label).mean())
+    return _alike(judge.says(given_label.squeeze(1)), [judge.wanted] * JUDGED)
+
+
+@torch.no_grad()
+def _write_sheet(
+    model: MultimodalVAE, test: Batch, path: Path, read: Callable[[Tensor], Sequence[str]]
+) -> dict[str, float]:
+    """Images and texts side by side: both drawn from the prior; a text drawn for a real image.
+
+    Returns:
+        Of 1,000 each the share in which the text is what the image shows: of the prior's as `read` reads it, of the
+        real ones in truth.
+    """
+    from matplotlib.figure import Figure
+
+    torch.manual_seed(0)
+    z = model.draw_latent(None, JUDGED).squeeze(1)
+    drawn = model.decode(z, ["image", "text"])
+    images, texts = drawn["image"].mean, [DIGITS.text(text) for text in drawn["text"].mode]  # type: ignore[attr-defined]
+    rows = test[:JUDGED]
+    z = model.draw_latent(rows.only(["image"]))[0]
+    written = [DIGITS.text(text) for text in model.decode(z, ["text"])["text"].mode]  # type: ignore[attr-defined]
+    figure = Figure(figsize=(10, 5.6), layout="constrained")
+    parts: Any = figure.subfigures(1, 2)
+    left = images, texts, "image and text, z from the prior"
+    right = rows.values["image"], written, "a real image, and the text for it"
+    for part, (some, titles, title) in zip(parts, (left, right), strict=True):
+        part.suptitle(title, fontsize=10)
+        for axis, image, text in zip(part.subplots(TEXTS, TEXTS).flat, some.cpu().numpy(), titles, strict=False):
+            axis.imshow(image[0], cmap="gray")
+            axis.set_title(text or "none", fontsize=8, pad=2)
+            axis.set_axis_off()
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    truth = [DIGITS.text(text) for text in rows.values["text"]]
+    return {"prior": _alike(texts, read(images)), "real": _alike(written, truth)}
 
 
 def page(content: dict[str, Any]) -> str:
     """The docs page of these pictures, in Markdown."""
-    order = [(dataset, model) for dataset in DATASETS for model in MODELS_DRAWN]
+    order = [(cell.dataset, cell.model) for cell in cells_of(list(DATASETS), MODELS_DRAWN, 1)]
     cells = sorted(content["cells"], key=lambda cell: order.index((cell["dataset"], cell["model"])))
     preset = content["settings"]["preset"]
     rows = [
@@ -109,18 +208,21 @@ def page(content: dict[str, Any]) -> str:
             MODELS[cell["model"]].title,
             LABELS[cell["dataset"]][1],
             f"{100 * cell['right']:.1f} %",
+            f"{100 * cell['judge']:.1f} %" if "judge" in cell else "",
         ]
         for cell in cells
     ]
     pictures = [
         f"## {DATASETS[cell['dataset']]}, {MODELS[cell['model']].title}\n\n"
-        f"![64 images from the prior, 64 given the label](../../results/figure2/{cell['file']})"
+        f"![64 images from the prior, 64 given the label](../../results/figure2/{cell['file']})" + _texts(cell)
         for cell in cells
     ]
+    parts = {cell["data"] for cell in cells if cell["dataset"] == "celeba"}
     made = content["provenance"]
     return PAGE.format(
-        table=markdown_table(["data set", "model", "label", "taken for it"], rows),
+        table=markdown_table(["data set", "model", "label", "taken for it", "judge right on real images"], rows),
         judged=JUDGED,
+        parts="".join(f" CelebA here: {part}." for part in parts),
         pictures="\n\n".join(pictures),
         preset=preset,
         command=made["command"],
@@ -129,11 +231,37 @@ def page(content: dict[str, Any]) -> str:
     )
 
 
+def _texts(cell: dict[str, Any]) -> str:
+    """The sheet of images and texts of a model that has texts."""
+    if "texts" not in cell:
+        return ""
+    found = cell["texts"]
+    return TEXTS_PART.format(
+        file=found["file"],
+        judged=JUDGED,
+        prior=f"{100 * found['prior']:.1f}",
+        real=f"{100 * found['real']:.1f}",
+        judge=f"{100 * cell['judge']:.1f}",
+    )
+
+
+TEXTS_PART = """
+
+![Images and texts](../../results/figure2/{file})
+
+Above each image stands the text that the decoder finds likeliest, symbol by symbol. Left both come from one z of the
+prior: of {judged} such pairs the text is what the judge reads off the image in {prior} %; of real canvases the judge
+itself reads {judge} % right, all their digits. Right, of {judged} test images, z from q(z | image): the text is the
+true one in {real} %."""
+
 PAGE = """# Figure 2: images drawn from the prior and given a label
 
 Left 64 images with z from the prior, right 64 with z from q(z | label), each the mean of p(image | z). As a check that
-does not depend on the eye, the share of {judged} images drawn for the label that logistic regression on pixels, trained
-on real ones, takes for it. It says whether they are right, and nothing of how alike they are.
+does not depend on the eye, the share of {judged} images drawn for the label that a judge trained on real ones takes for
+it: logistic regression on pixels, of MultiMNIST a support vector machine that reads place by place, of CelebA logistic
+regression on a quarter of the size. It says whether they are right, and nothing of how alike they are. The label is of
+MultiMNIST a text, of CelebA the attribute male: alone for the MVAE19, and with no other attribute for a model that has
+all of them in one modality.{parts}
 
 {table}
 
