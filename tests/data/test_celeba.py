@@ -7,35 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
+from faces import PARTS, write_faces
 from mvae.cli import main
 from mvae.data.celeba import ATTRIBUTES, as_seen, load_celeba, read_attributes, read_partition
 from mvae.data.files import DataError
 from mvae.data.sources import load_dataset
 
-TITLES = ["Attractive", *ATTRIBUTES[::-1], "Young"]  # another order than ours, and others among them
-PARTS = [0, 2, 1, 0, 0, 2, 1, 0]
-
-
-def write(folder):
-    """A `celeba` folder whose image r is of one colour, 20 r, and has attribute a where bit a of 7 r is set."""
-    place = folder / "celeba"
-    (place / "img_align_celeba").mkdir(parents=True)
-    lines = []
-    for row in range(len(PARTS)):
-        image = Image.new("RGB", (89, 109), (20 * row, 10, 255 - 20 * row))
-        image.save(place / "img_align_celeba" / f"{row:06}.jpg", quality=95)
-        has = {name: 7 * row >> number & 1 for number, name in enumerate(ATTRIBUTES)}
-        lines.append(f"{row:06}.jpg " + " ".join(" 1" if has.get(title) else "-1" for title in TITLES))
-    head = [str(len(PARTS)), " ".join(TITLES)]
-    (place / "list_attr_celeba.txt").write_bytes("\r\n".join([*head, *lines, ""]).encode())
-    partition = [f"{row:06}.jpg {PARTS[row]}" for row in range(len(PARTS))]
-    (place / "list_eval_partition.txt").write_bytes("\r\n".join([*partition, ""]).encode())
-    return place
-
 
 @pytest.fixture
 def faces(tmp_path, nowhere):
-    write(tmp_path)
+    write_faces(tmp_path)
     return tmp_path
 
 

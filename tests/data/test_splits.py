@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvae.data.batch import Batch
-from mvae.data.splits import Dataset, hold_out, pairing_order, unpair
+from mvae.data.splits import Dataset, drop, hold_out, pairing_order, unpair
 
 
 def complete(rows, num_modalities=2):
@@ -165,3 +165,36 @@ def test_the_pairs_of_a_smaller_fraction_are_among_those_of_a_larger_one(balance
 def test_only_a_category_can_be_balanced(balance):
     with pytest.raises(ValueError, match=f"balance: expected a category .m1., got '{balance}'"):
         unpair(complete(10), 0.5, 0, balance)
+
+
+# Dropping
+
+
+@given(st.integers(1, 40), st.integers(1, 4), st.floats(0, 1), st.integers(0, 100))
+@settings(max_examples=60, deadline=None)
+def test_a_row_keeps_something_and_what_is_dropped_cannot_be_read(rows, modalities, probability, seed):
+    batch = complete(rows, modalities)
+    dropped = drop(batch, probability, seed)
+    assert bool(presence(dropped).any(1).all())
+    for name, value in batch.values.items():
+        kept = dropped.present[name]
+        assert torch.equal(dropped.values[name][kept], value[kept])
+        lost = dropped.values[name][~kept]
+        assert bool((lost.isnan() if value.is_floating_point() else lost == -1).all())
+
+
+def test_each_modality_is_dropped_as_often_as_said():
+    dropped = presence(drop(complete(20_000, 4), 0.3, 0))
+    # 0.3 less what is kept so that no row is empty: one of the four, where all would go
+    expected = 0.3 - 0.3**4 / 4
+    assert (1 - dropped.double().mean(0) - expected).abs().max() < 5 * (0.3 * 0.7 / 20_000) ** 0.5
+    assert bool((presence(drop(complete(50, 4), 1.0, 0)).sum(1) == 1).all())
+    assert bool(presence(drop(complete(50, 4), 0.0, 0)).all())
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.1, math.nan])
+def test_an_impossible_probability_is_refused(probability):
+    with pytest.raises(ValueError, match="probability: expected a number from 0 to 1"):
+        drop(complete(5), probability, 0)
+    with pytest.raises(ValueError, match="this batch has absent values already"):
+        drop(unpair(complete(5), 0.0, 0), 0.5, 0)

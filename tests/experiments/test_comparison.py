@@ -157,7 +157,7 @@ def test_the_reading_with_q_of_the_label_on_a_model_that_is_known():
     model = mvae.MVAE(parts, 1).eval()
     batch = rows(parameters, 10)
     batch = Batch({"image": batch.values["a"], "label": batch.values["c"]})
-    found = comparison._scores(model, batch, 20_000, 10)
+    found = comparison.scores(model, batch, 20_000, 10)
     entry = shown(found, "conditional", ["image"], "q(z | label)")
 
     weight, bias = parameters["a.weight"], parameters["a.bias"]
@@ -187,7 +187,7 @@ def test_a_label_of_several_modalities_is_scored_as_a_whole():
     model = mvae.MVAE({"image" if name == "a" else name: part for name, part in small.modalities.items()}, 1).eval()
     batch = rows(parameters, 10)
     batch = Batch({"image" if name == "a" else name: value for name, value in batch.values.items()})
-    found = comparison._scores(model, batch, 5_000, 50_000)
+    found = comparison.scores(model, batch, 5_000, 50_000)
     marginal, joint, label = (exact(parameters, names) for names in (("a",), ("a", "b", "c"), ("b", "c")))
     a, b, c = (batch.values[name].double() for name in ("image", "b", "c"))
     all_together, image = joint.log_prob(torch.cat([a, b, c], 1)), marginal.log_prob(a)

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, StratifiedShuffleSplit
+from torch.nn.functional import adaptive_avg_pool2d
 
 from mvae.data.batch import Batch
 
-__all__ = ["PairedLogisticRegression", "pixels"]
+__all__ = ["PairedLogisticRegression", "pixels", "thumbnails"]
 
 STRENGTHS = [0.01, 0.1, 1.0, 10.0, 100.0]
 FOLDS = 5
@@ -22,6 +24,13 @@ MANY = 2000
 def pixels(rows: Batch, name: str = "image") -> np.ndarray:
     """The numbers of a modality as they are, `[B, numbers]`."""
     return rows.values[name].flatten(1).numpy()
+
+
+def thumbnails(rows: Batch, name: str = "image") -> np.ndarray:
+    """The pixels of images averaged to 16 x 16, `[B, numbers]`, in [0, 1]: faces have too many for their number."""
+    images = rows.values[name]
+    images = images / 255 if images.dtype == torch.uint8 else images
+    return adaptive_avg_pool2d(images, 16).flatten(1).numpy()
 
 
 class PairedLogisticRegression:
@@ -67,3 +76,7 @@ class PairedLogisticRegression:
     def predict(self, rows: Batch) -> np.ndarray:
         """The most likely class of each row, `[B]`."""
         return self.model_.predict(self.numbers(rows))
+
+    def probabilities(self, rows: Batch) -> np.ndarray:
+        """The probability of each class seen in training, in order, `[B, classes]`."""
+        return self.model_.predict_proba(self.numbers(rows))

@@ -15,7 +15,7 @@ from mvae.data.batch import Batch
 if TYPE_CHECKING:
     from mvae.data.shards import Shards
 
-__all__ = ["Dataset", "hold_out", "pairing_order", "unpair"]
+__all__ = ["Dataset", "drop", "hold_out", "pairing_order", "unpair"]
 
 
 Rows = TypeVar("Rows", "Batch", "Shards", default="Batch")
@@ -91,13 +91,45 @@ def unpair(batch: Batch, fraction: float, seed: int, balance: str | None = None)
     paired[pairing_order(batch, seed, balance)[: round(fraction * len(batch))]] = True
     shuffled = pairing_order(batch, seed)  # an order that is balanced would give each modality other classes
     unpaired = shuffled[~paired[shuffled]]
-    values, present = {}, {}
-    for index, (name, value) in enumerate(batch.values.items()):
+    present = {}
+    for index, name in enumerate(batch.values):
         kept = torch.ones(len(batch), dtype=torch.bool)
         kept[unpaired] = False
         kept[unpaired[index :: len(batch.values)]] = True
-        values[name], present[name] = value.clone(), kept
-        values[name][~kept] = float("nan") if value.is_floating_point() else 0 if value.dtype == torch.uint8 else -1
+        present[name] = kept
+    return _erased(batch, present)
+
+
+def drop(batch: Batch, probability: float, seed: int) -> Batch:
+    """Let each row lose each modality with a probability, independently; one that would lose all keeps one of them.
+
+    Lost values are erased as by `unpair`. With one seed, what is lost at a smaller probability is lost at a larger one,
+    but for what rows that would lose all keep.
+
+    Args:
+        batch: complete rows.
+        probability: in [0, 1].
+        seed: chooses what is lost.
+
+    Raises:
+        ValueError: if the probability is outside [0, 1] or a row lacks something already.
+    """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability: expected a number from 0 to 1, got {probability}")
+    if not batch.complete:
+        raise ValueError("only complete rows can lose modalities; this batch has absent values already")
+    luck = torch.rand(len(batch), len(batch.values), generator=torch.Generator().manual_seed(seed))
+    kept = (luck >= probability) | (luck == luck.amax(1, keepdim=True))
+    return _erased(batch, dict(zip(batch.values, kept.unbind(1), strict=True)))
+
+
+def _erased(batch: Batch, present: dict[str, Tensor]) -> Batch:
+    """The batch without what is not present, so that nothing downstream can read it."""
+    values = {}
+    for name, value in batch.values.items():
+        values[name] = value.clone()
+        absent = float("nan") if value.is_floating_point() else 0 if value.dtype == torch.uint8 else -1
+        values[name][~present[name]] = absent
     return Batch(values, present)
 
 

@@ -29,6 +29,9 @@ EXPERIMENTS = {
     **COMPARED,
     "figure3": "Figure 3: labels predicted from images, by how many pairs were seen, beside every baseline.",
     "few-pairs": "What helps, beyond the paper, to predict a label from few pairs.",
+    "k-effect": "The effect of k: MVAE19 on CelebA by its number of random ELBO terms.",
+    "dropping": "MVAE19 on CelebA when modalities are dropped at random in training.",
+    "attributes": "18 attributes of CelebA's faces predicted from the image, beside simpler ways.",
     "digits": "Labels of digits from few pairs, beside logistic regression on the same pairs.",
     "reconstruct": "What each ELBO term reconstructs, compared on validation rows.",
 }
@@ -56,6 +59,13 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
         elif name == "few-pairs":
             variants = "plain, smoothness, propagation, chosen, ..."
             _add_choice_arguments(part, "binary-mnist, fashion-mnist", variants, "2 hours", "--variant")
+        elif name in ("k-effect", "dropping"):
+            _add_preset_arguments(part, "2 hours")
+        elif name == "attributes":
+            predictors = "majority, logistic, mvae-label, mvae19"
+            add("--predictor", metavar="NAME", type=str, nargs="+", help=f"{predictors} (default: all)")
+            _add_preset_arguments(part, "2 hours")
+            _add_runs_argument(part)
         elif name == "digits":
             add("--seeds", metavar="N", type=PositiveInt, default=10, help="seeds, each other pairs (default: 10)")
             add("--validation-rows", metavar="N", type=NonNegativeInt, default=0, help="set aside (default: 0)")
@@ -69,12 +79,16 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_comparison_arguments(parser: ArgumentParser, seeds: bool) -> None:
-    models = "vae, cvae, bivcca, jmvae, mvae-q, mvae, mvae-label" if seeds else "mvae, mvae-label"
-    _add_choice_arguments(parser, "binary-mnist, mnist, fashion-mnist", models, "45 minutes")
+    models = "vae, cvae, bivcca, jmvae, mvae-q, mvae, mvae-label, mvae19" if seeds else "mvae, mvae-label, mvae19"
+    _add_choice_arguments(parser, "binary-mnist, mnist, fashion-mnist, multimnist, celeba", models, "2 hours")
     if seeds:
         parser.add_argument(
             "--seeds", metavar="N", type=PositiveInt, default=1, help="how many seeds, from 0 (default: 1)"
         )
+    _add_runs_argument(parser)
+
+
+def _add_runs_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--runs", metavar="DIR", type=str, default="runs/reproduce", help="folder of trained models")
 
 
@@ -82,12 +96,17 @@ def _add_choice_arguments(parser: ArgumentParser, datasets: str, models: str, ti
     add = parser.add_argument
     add("--dataset", metavar="NAME", type=str, nargs="+", help=f"{datasets} (default: all)")
     add(what, metavar="NAME", type=str, nargs="+", help=f"{models} (default: all)")
+    _add_preset_arguments(parser, f"{time} a data set")
+
+
+def _add_preset_arguments(parser: ArgumentParser, time: str) -> None:
+    add = parser.add_argument
     add(
         "--preset",
         choices=["smoke", "cpu", "paper"],
         default="cpu",
-        help=f"smoke: seconds, to see it work; cpu: under {time} a data set on 2 cores; paper: the paper's epochs,"
-        " for a GPU (default: cpu)",
+        help=f"smoke: seconds, to see it work; cpu: under {time} on 2 cores; paper: the paper's epochs, for a GPU"
+        " (default: cpu)",
     )
     add("--jobs", metavar="N", type=PositiveInt, help="models at a time (default: one a core, up to 6 on a GPU)")
     add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
@@ -187,6 +206,25 @@ def _on_pairs(
     return lines, folder / name / f"{options.preset}.json", page, name
 
 
+def _celeba19(name: str, options: Namespace) -> Plan:
+    from mvae.experiments import celeba19, side_by_side
+
+    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
+    lines = celeba19.reproduce(name, folder, options.preset, options.data_dir, jobs, options.resume)
+    return lines, folder / name / f"{options.preset}.json", lambda content: celeba19.page(name, content), name
+
+
+def _attributes(name: str, options: Namespace) -> Plan:
+    from mvae.experiments import attributes, side_by_side
+
+    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
+    predictors = _among(options.predictor, attributes.PREDICTORS, "--predictor")
+    lines = attributes.reproduce(
+        folder, options.preset, predictors, Path(options.runs), options.data_dir, jobs, options.resume
+    )
+    return lines, folder / name / f"{options.preset}.json", attributes.page, name
+
+
 def _digits(_: str, options: Namespace) -> Plan:
     from mvae.experiments import digits
 
@@ -210,6 +248,9 @@ _RUNNERS: dict[str, Callable[[str, Namespace], Plan]] = {
     "figure2": _figure2,
     "figure3": _figure3,
     "few-pairs": _few_pairs,
+    "k-effect": _celeba19,
+    "dropping": _celeba19,
+    "attributes": _attributes,
     "digits": _digits,
     "reconstruct": _reconstruct,
 }

@@ -44,6 +44,7 @@ __all__ = [
     "compare",
     "method",
     "placed",
+    "scores",
     "train_model",
     "trained_model",
 ]
@@ -204,7 +205,7 @@ def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, r
     rows = test if settings.rows is None else test[: settings.rows[cell.dataset]]
     started = time.perf_counter()
     samples = settings.samples_of.get(cell.dataset, settings.samples)
-    estimates = _scores(
+    estimates = scores(
         placed(model), rows, samples, settings.prior_samples_of.get(cell.dataset, settings.prior_samples)
     )
     record = {
@@ -261,7 +262,7 @@ def _check(cell: Cell, preset: str, runs: Path) -> None:
 
 
 @torch.inference_mode()
-def _scores(model: MultimodalVAE, rows: Batch, count: int, prior_count: int) -> list[dict[str, Any]]:
+def scores(model: MultimodalVAE, rows: Batch, count: int, prior_count: int) -> list[dict[str, Any]]:
     """All that Tables 2 and 3 ask of a model, from so many samples a row."""
     if model.conditions:
         (own,) = marginal_likelihoods(model, rows, [IMAGE], model.names, count)

@@ -7,12 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
-from mvae.baselines.logistic import PairedLogisticRegression, pixels
+from mvae.baselines.logistic import PairedLogisticRegression, pixels, thumbnails
 from mvae.data.batch import Batch
 from mvae.data.celeba import ATTRIBUTES
 from mvae.data.multimnist import DIGITS, LENGTH
@@ -111,18 +109,11 @@ class _Judge:
         else:
             target = self.wanted if faces else "label"
             self.wanted = 1 if faces else self.wanted
-            judge = PairedLogisticRegression(_thumbnails if faces else pixels, target=target)
+            judge = PairedLogisticRegression(thumbnails if faces else pixels, target=target)
             judge.fit(rows.train[:JUDGE_ROWS])
             self.says = lambda images: judge.predict(Batch({"image": images})).tolist()
             truth = test.values[target].tolist()
         self.accuracy = _alike(self.says(test.values["image"]), truth)
-
-
-def _thumbnails(rows: Batch, name: str = "image") -> np.ndarray:
-    """The pixels at a quarter of the size: faces have too many for logistic regression."""
-    images = rows.values[name]
-    images = images / 255 if images.dtype == torch.uint8 else images
-    return adaptive_avg_pool2d(images, images.shape[-1] // 4).flatten(1).numpy()
 
 
 def _given(model: MultimodalVAE, label: Any) -> dict[str, Any]:
@@ -259,7 +250,7 @@ PAGE = """# Figure 2: images drawn from the prior and given a label
 Left 64 images with z from the prior, right 64 with z from q(z | label), each the mean of p(image | z). As a check that
 does not depend on the eye, the share of {judged} images drawn for the label that a judge trained on real ones takes for
 it: logistic regression on pixels, of MultiMNIST a support vector machine that reads place by place, of CelebA logistic
-regression on a quarter of the size. It says whether they are right, and nothing of how alike they are. The label is of
+regression on 16 x 16 pixels. It says whether they are right, and nothing of how alike they are. The label is of
 MultiMNIST a text, of CelebA the attribute male: alone for the MVAE19, and with no other attribute for a model that has
 all of them in one modality.{parts}
 
