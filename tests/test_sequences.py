@@ -103,6 +103,23 @@ def test_a_beam_needs_a_width():
         Strings(network(), torch.zeros(1, D, dtype=torch.float64), T, V).beam(0)
 
 
+@pytest.mark.parametrize("end", [None, 1])
+def test_the_mode_of_a_mixture_goes_by_the_probabilities_of_all_strings(end):
+    z = torch.randn(3, 5, D, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    distribution = Strings(network(2), z, T, V, end)
+    everything = strings(end)
+    mixed = distribution.log_prob(everything[:, None, None]).logsumexp(1)  # [strings, 5], up to a constant
+    for row, found in enumerate(distribution.mixture_mode()):
+        kept = torch.ones(len(everything), dtype=torch.bool)
+        for place, symbol in enumerate(found):
+            masses = [mixed[kept & (everything[:, place] == v), row].exp().sum() for v in range(V)]
+            assert int(symbol) == int(torch.stack(masses).argmax())
+            kept &= everything[:, place] == symbol
+    one = Strings(network(2), z[:1], T, V, end)
+    assert torch.equal(one.mixture_mode(), one.mode[0])
+    assert not torch.equal(distribution.mixture_mode(), one.mode[0])
+
+
 # Symbols and characters
 
 DIGITS = Alphabet("0123456789", end=11)

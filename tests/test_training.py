@@ -245,8 +245,8 @@ def test_best_by_is_kept_whatever_the_recipe_keeps(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"best_by": "image"}, "training.best_by: expected a category that 'mvae' models .label.: 'image'"),
-        ({"best_by": "label", "method": "vae"}, "training.best_by: expected a category .*has none"),
+        ({"best_by": "image"}, "training.best_by: expected a category or string that 'mvae' models .label.: 'image'"),
+        ({"best_by": "label", "method": "vae"}, "training.best_by: expected a category or string .*has none"),
         ({"best_by": "label", "method": "vae", "target": "label"}, "'vae' has nothing but 'label' to predict it from"),
         ({"config": {"training": {"best_by": "label"}}}, "best_by: the last epoch is kept .training.keep: last."),
         ({"propagation": 1.0, "method": "jmvae"}, "training.propagation: 'jmvae' learns from no row that lacks"),

@@ -53,6 +53,8 @@ class Variable(nn.Module):
     """The same, of a variable with one element; None for others."""
     binary: bool
     """Whether its values are 0 and 1."""
+    is_string: bool
+    """Whether it has a distribution of strings."""
     alphabet: Alphabet | None = None
     """Which characters its symbols stand for, if they do."""
 
@@ -75,6 +77,7 @@ class Variable(nn.Module):
         self._support = support if fixed else None
         self.binary = support is torch.distributions.constraints.boolean
         self.num_symbols = base.probs.shape[-1] if isinstance(base, torch.distributions.Categorical) else None
+        self.is_string = isinstance(base, Strings)
         if isinstance(base, Strings):
             self.num_symbols = base.num_symbols
         self.num_classes = None if self.shape else self.num_symbols

@@ -452,10 +452,12 @@ def _check_best_by(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Any]) -
     target, rows = spec.training.best_by, dataset.validation
     if target is None:
         return
-    categories = [name for name, modality in model.modalities.items() if modality.num_classes]
-    if target not in categories:
-        has = ", ".join(categories) or "has none"
-        raise SpecError(f"training.best_by: expected a category that '{spec.model.method}' models ({has}): '{target}'")
+    fit = [name for name, modality in model.modalities.items() if modality.num_classes or modality.is_string]
+    if target not in fit:
+        has = ", ".join(fit) or "has none"
+        raise SpecError(
+            f"training.best_by: expected a category or string that '{spec.model.method}' models ({has}): '{target}'"
+        )
     if spec.training.keep != "best":
         raise SpecError("training.best_by: the last epoch is kept (training.keep: last), whichever predicts best")
     rest = [name for name in model.names if name != target]

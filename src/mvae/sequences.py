@@ -168,6 +168,31 @@ class Strings(Distribution):
                 over = over | (previous == self.end)
         return strings[::width].reshape(*self.batch_shape, self.length)  # topk puts the best first
 
+    @torch.no_grad()
+    def mixture_mode(self) -> Tensor:
+        """The likeliest next symbol each time under the equal mixture over the first batch dimension, `[*rest, T]`.
+
+        With z drawn from q(z | x) along it, this writes by p(text | x) in place of p(text | z).
+        """
+        count, rest = self.batch_shape[0], self.batch_shape[1:]
+        z = self.z.reshape(-1, self.z.shape[-1])  # [count * rows, D]
+        rows = len(z) // count
+        state, previous = self.network.start(z), torch.full((len(z),), self.num_symbols, device=z.device)
+        weights = z.new_zeros(count, rows, dtype=torch.float32)  # log-probability of what is written
+        over = torch.zeros(rows, dtype=torch.bool, device=z.device)
+        symbols = []
+        for _ in range(self.length):
+            logits, state = self.network.step(previous, z, state)
+            each = logits.float().log_softmax(-1).reshape(count, rows, -1)
+            symbol = (weights.unsqueeze(-1) + each).logsumexp(0).argmax(-1)
+            if self.end is not None:
+                symbol = torch.where(over, self.end, symbol)
+                over = over | (symbol == self.end)
+            weights = weights + each.gather(-1, symbol.expand(count, rows).unsqueeze(-1)).squeeze(-1)
+            previous = symbol.repeat(count)
+            symbols.append(symbol)
+        return torch.stack(symbols, 1).reshape(*rest, self.length)
+
     def _written(self, z: Tensor, choose: Any) -> Tensor:
         """Strings `[R, T]` of which each next symbol is chosen from its logits."""
         z = z.reshape(-1, z.shape[-1])

@@ -28,7 +28,7 @@ from mvae.data.batch import Batch
 from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader, whole_loader
 from mvae.data.shards import ShardedBatches, Shards
 from mvae.data.splits import Dataset
-from mvae.evaluation.classification import classify
+from mvae.evaluation.classification import alike, guess
 from mvae.launching import Watch, strategy_of
 from mvae.modality import Decoder
 from mvae.models import MultimodalVAE, Objective
@@ -291,16 +291,16 @@ class Training(LightningModule):
 
 
 def guessed_right(model: MultimodalVAE, batch: Batch, target: str) -> Tensor:
-    """Of how many rows a category is guessed right from the rest, and of how many it can be guessed: `[2]`.
+    """Of how many rows a category or string is guessed right from the rest, and of how many it can be guessed: `[2]`.
 
-    The guess is the decoder's on posterior draws; it can be made of rows that have the category and something else.
+    The guess is the decoder's on posterior draws; it can be made of rows that have the target and something else.
     """
     rest = [name for name in model.names if name != target and name in batch.values]
     fit = batch.presence([target]).all(1) & batch.presence(rest).any(1)
     if not fit.any():
         return torch.zeros(2)
-    guesses = classify(model, batch[fit], target, rest, estimator="decoder", num_samples=DRAWS).argmax(1)
-    right = guesses == batch.values[target][fit].cpu()
+    guesses = guess(model, batch[fit], target, rest, num_samples=DRAWS)
+    right = alike(guesses, batch.values[target][fit].cpu())
     return torch.tensor([float(right.sum()), float(len(right))])
 
 

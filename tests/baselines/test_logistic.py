@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from mvae.baselines.logistic import PairedLogisticRegression
+from mvae.baselines.logistic import PairedLogisticRegression, pixels, thumbnails
 from mvae.data.batch import Batch
 from mvae.data.splits import unpair
 
@@ -27,7 +27,7 @@ def test_reads_only_the_paired_rows():
 def test_is_scikit_learns_at_the_chosen_strength():
     rows, test = blobs(300, 0), blobs(200, 1)
     ours = PairedLogisticRegression().fit(rows)
-    theirs = LogisticRegression(C=ours.model_.best_params_["C"], max_iter=5000)
+    theirs = LogisticRegression(C=ours.models_[0].best_params_["C"], max_iter=5000)
     theirs.fit(rows.values["image"].flatten(1).numpy(), rows.values["label"].numpy())
     np.testing.assert_array_equal(ours.predict(test), theirs.predict(test.values["image"].flatten(1).numpy()))
     assert (ours.predict(test) == test.values["label"].numpy()).mean() > 0.85
@@ -41,3 +41,28 @@ def test_a_class_seen_once_is_no_obstacle():
 def test_no_pairs_are_refused():
     with pytest.raises(ValueError, match="no row has both 'image' and 'label'"):
         PairedLogisticRegression().fit(unpair(blobs(10, 0), 0.0, seed=0))
+
+
+def test_of_a_string_each_symbol_has_a_regression_and_one_that_never_changes_is_kept():
+    rows, test = blobs(300, 0), blobs(200, 1)
+    strings = [Batch({"image": b.values["image"], "text": text(b.values["label"])}) for b in (rows, test)]
+    found = PairedLogisticRegression(target="text").fit(strings[0]).predict(strings[1])
+    label = PairedLogisticRegression().fit(rows).predict(test)
+    assert found.shape == (200, 3)
+    np.testing.assert_array_equal(found[:, 0], label)
+    assert (found[:, 1] == 7).all()
+    assert ((found[:, 2] == 1) == (label == 2)).mean() > 0.9
+
+
+def text(label: torch.Tensor) -> torch.Tensor:
+    return torch.stack([label, torch.full_like(label, 7), (label == 2).long()], 1)
+
+
+def test_bytes_are_levels_of_grey():
+    values = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    label = (values.flatten(1)[:, 0] > 127).long()
+    grey, raw = Batch({"image": values / 255, "label": label}), Batch({"image": values, "label": label})
+    models = [PairedLogisticRegression(numbers).fit(grey) for numbers in (pixels, thumbnails)]
+    for model in models:
+        np.testing.assert_array_equal(model.predict(grey), model.predict(raw))
+    np.testing.assert_allclose(models[0].probabilities(raw).sum(1), 1)

@@ -1,4 +1,4 @@
-"""Logistic regression from one modality to a category, trained on the rows that have both (paper, section 5.1)."""
+"""Logistic regression from one modality to a category or string, trained on the rows that have both (section 5.1)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, StratifiedShuffleSplit
 from torch.nn.functional import adaptive_avg_pool2d
@@ -22,19 +23,22 @@ MANY = 2000
 
 
 def pixels(rows: Batch, name: str = "image") -> np.ndarray:
-    """The numbers of a modality as they are, `[B, numbers]`."""
-    return rows.values[name].flatten(1).numpy()
+    """The numbers of a modality, `[B, numbers]`, bytes as numbers in [0, 1]."""
+    return _unit(rows.values[name]).flatten(1).numpy()
 
 
 def thumbnails(rows: Batch, name: str = "image") -> np.ndarray:
     """The pixels of images averaged to 16 x 16, `[B, numbers]`, in [0, 1]: faces have too many for their number."""
-    images = rows.values[name]
-    images = images / 255 if images.dtype == torch.uint8 else images
-    return adaptive_avg_pool2d(images, 16).flatten(1).numpy()
+    return adaptive_avg_pool2d(_unit(rows.values[name]), 16).flatten(1).numpy()
+
+
+def _unit(values: torch.Tensor) -> torch.Tensor:
+    """Bytes as numbers from 0 to 1."""
+    return values / 255 if values.dtype == torch.uint8 else values
 
 
 class PairedLogisticRegression:
-    """Multinomial logistic regression from the numbers of a row to a category.
+    """Multinomial logistic regression from the numbers of a row to a category, or to each symbol of a string.
 
     The regularisation is chosen on the paired rows themselves by log loss, in stratified cross-validation, from 2,000
     rows on in one split; then all of them are trained on. With a class seen once, scikit-learn's default is taken.
@@ -42,7 +46,7 @@ class PairedLogisticRegression:
     Args:
         numbers: from rows to `[B, numbers]`; the pixels where it is left out.
         features: the modality that is read; rows without it are left out.
-        target: the categorical modality to predict.
+        target: the modality to predict: whole numbers, one a row or one a symbol.
     """
 
     def __init__(
@@ -54,29 +58,40 @@ class PairedLogisticRegression:
         """Train on the rows that have both modalities.
 
         Raises:
-            ValueError: if there are none, or all have one class.
+            ValueError: if there are none, or all have one class; of a string's symbols, all at a place may be one.
         """
         paired = rows.presence([self.features, self.target]).all(1)
         if not paired.any():
             raise ValueError(f"no row has both '{self.features}' and '{self.target}'")
         rows = rows[paired]
         x, y = self.numbers(rows), rows.values[self.target].numpy()
-        fewest = int(np.unique(y, return_counts=True)[1].min())
-        self.model_: Any = LogisticRegression(max_iter=1000)
-        if fewest >= 2:
-            splits = (
-                StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0)
-                if len(y) < MANY
-                else StratifiedShuffleSplit(1, test_size=1 / FOLDS, random_state=0)
-            )
-            self.model_ = GridSearchCV(self.model_, {"C": STRENGTHS}, cv=splits, scoring="neg_log_loss")
-        self.model_.fit(x, y)
+        self.is_string_ = y.ndim == 2
+        self.models_ = [
+            DummyClassifier().fit(x, place) if self.is_string_ and len(np.unique(place)) == 1 else _fitted(x, place)
+            for place in y.reshape(len(y), -1).T
+        ]
         return self
 
     def predict(self, rows: Batch) -> np.ndarray:
-        """The most likely class of each row, `[B]`."""
-        return self.model_.predict(self.numbers(rows))
+        """The most likely class of each row, `[B]`, or of each of its symbols, `[B, T]`."""
+        x = self.numbers(rows)
+        found = np.stack([model.predict(x) for model in self.models_], 1)
+        return found if self.is_string_ else found[:, 0]
 
     def probabilities(self, rows: Batch) -> np.ndarray:
-        """The probability of each class seen in training, in order, `[B, classes]`."""
-        return self.model_.predict_proba(self.numbers(rows))
+        """The probability of each class seen in training, in order, `[B, classes]`; of one whole number a row."""
+        return self.models_[0].predict_proba(self.numbers(rows))
+
+
+def _fitted(x: np.ndarray, y: np.ndarray) -> Any:
+    """A regression of the strength that does best in cross-validation."""
+    fewest = int(np.unique(y, return_counts=True)[1].min())
+    model: Any = LogisticRegression(max_iter=1000)
+    if fewest >= 2:
+        splits = (
+            StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=0)
+            if len(y) < MANY
+            else StratifiedShuffleSplit(1, test_size=1 / FOLDS, random_state=0)
+        )
+        model = GridSearchCV(model, {"C": STRENGTHS}, cv=splits, scoring="neg_log_loss")
+    return model.fit(x, y)

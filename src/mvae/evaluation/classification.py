@@ -1,4 +1,4 @@
-"""Predicting one categorical modality from others: p(y | x)."""
+"""Predicting one modality from others: a category by p(y | x), or a string."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from mvae.data.batch import Batch
 from mvae.evaluation.likelihood import GIBIBYTE, importance_draws
 from mvae.models import MultimodalVAE, as_names
 
-__all__ = ["classify", "proportion_interval"]
+__all__ = ["alike", "classify", "guess", "proportion_interval"]
+
+STRINGS = 200
+"""Rows whose strings are written at a time."""
 
 
 @torch.inference_mode()
@@ -83,6 +86,51 @@ def classify(
         mean[rows] += torch.einsum("kb,kbc->bc", (weights - new).exp(), classes)
         total[rows] = new
     return mean
+
+
+@torch.inference_mode()
+def guess(
+    model: MultimodalVAE,
+    batch: Batch,
+    target: str,
+    given: str | Iterable[str] | None = None,
+    *,
+    num_samples: int = 100,
+    seed: int = 0,
+) -> Tensor:
+    """The value of one modality that its decoder finds likeliest, over draws from q(z | given).
+
+    Args:
+        model: any model.
+        batch: B rows; the target's own values are not read.
+        target: a category, of which the likeliest class is given (`classify`), or a string, which is written symbol by
+            symbol (`Strings.mixture_mode`).
+        given: names to condition on, where present; all others where None.
+        num_samples: posterior draws a row.
+        seed: of the draws.
+
+    Returns:
+        `[B]` or `[B, T]`, int64.
+
+    Raises:
+        ValueError: as `classify`.
+    """
+    modality = model.modalities.get(target)
+    if modality is None or not modality.is_string:
+        return classify(model, batch, target, given, estimator="decoder", num_samples=num_samples, seed=seed).argmax(1)
+    names = [n for n in model.names if n != target] if given is None else list(as_names(given))
+    rows, written = batch.only([name for name in names if name in batch.values]), []
+    with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else None):
+        torch.manual_seed(seed)
+        for start in range(0, len(rows), STRINGS):
+            z = model.draw_latent(rows[start : start + STRINGS], num_samples)
+            written.append(modality.decoder(z).mixture_mode().cpu())
+    return torch.cat(written)
+
+
+def alike(guesses: Tensor, truth: Tensor) -> Tensor:
+    """Whether each row's guess is the truth, of strings all symbols: `[B]`."""
+    return (guesses == truth).reshape(len(truth), -1).all(1)
 
 
 def proportion_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
