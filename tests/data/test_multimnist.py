@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mvae.data.files import DataError
 from mvae.data.multimnist import DIGITS as ALPHABET
 from mvae.data.multimnist import FILL, LENGTH, Rules, make_rows
 
@@ -45,6 +46,12 @@ def test_a_row_is_the_same_whichever_others_it_is_made_with_and_parts_and_seeds_
     np.testing.assert_array_equal(many["text"][7:9], few["text"])
     for rules, part in ((Rules(), 1), (Rules(seed=1), 0)):
         assert (make_rows(DIGITS, LABELS, rules, part, range(20))["text"] != many["text"]).any()
+
+
+def test_digits_that_never_fit_together_are_an_error():
+    bright = np.full((40, 28, 28), 200, np.uint8)
+    with pytest.raises(DataError, match=r"row \d+: 10,000 choices of \d digits were all brighter than white together"):
+        make_rows(bright, LABELS, Rules(fewest=2), 0, range(3))
 
 
 def test_without_repeats_no_digit_comes_twice():

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mvae.data.batch import Batch
 from mvae.data.cache import cached
-from mvae.data.files import cache_folder, content_md5
+from mvae.data.files import DataError, cache_folder, content_md5
 from mvae.data.mnist import MNIST, read_idx
 from mvae.sequences import Alphabet
 
@@ -32,6 +32,8 @@ SYMBOLS = 12
 DIGITS = Alphabet("0123456789", FILL)
 DIGIT = 21
 """Pixels of a side of a digit: 28 / 1.3."""
+TRIES = 10_000
+"""Choices of digits for a row, before it is given up; of real digits one in a few is too bright together."""
 CORNERS = ((4, 4), (4, 23), (23, 4), (23, 23))
 """Row and column of the top left pixel of the first to fourth digit: reading order."""
 
@@ -104,13 +106,16 @@ def make_rows(digits: np.ndarray, labels: np.ndarray, rules: Rules, part: int, r
 
     Returns:
         `image` `[R, 1, 50, 50]` and `text` `[R, 4]`, unsigned bytes: the symbols of `DIGITS`.
+
+    Raises:
+        DataError: if no choice of digits fits on a canvas: digits as of MNIST leave their borders dark.
     """
     images = np.zeros((len(rows), 1, SIZE, SIZE), np.uint8)
     texts = np.full((len(rows), LENGTH), FILL, np.uint8)
     for place, row in enumerate(rows):
         generator = np.random.default_rng([rules.seed, part, row])
         count = int(generator.integers(rules.fewest, rules.most + 1))
-        while True:
+        for _ in range(TRIES):
             chosen = _chosen(generator, labels, count, rules.repeats)
             canvas = np.zeros((SIZE, SIZE), np.int64)
             for digit, (top, left, side) in zip(digits[chosen], _boxes(generator, count, rules.anywhere), strict=True):
@@ -118,6 +123,8 @@ def make_rows(digits: np.ndarray, labels: np.ndarray, rules: Rules, part: int, r
                 canvas[top : top + side, left : left + side] += np.asarray(small)
             if canvas.max() <= 255:
                 break
+        else:
+            raise DataError(f"row {row}: {TRIES:,} choices of {count} digits were all brighter than white together")
         images[place, 0] = canvas
         texts[place, :count] = labels[chosen]
     return {"image": images, "text": texts}

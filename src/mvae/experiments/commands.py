@@ -55,7 +55,7 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
                 "mvae, mvae-weight-1, mvae-label, mvae-q, mvae-q-label, jmvae, supervised, logistic, autoencoder, vae,"
                 " rbm; and mvae-weight-10, mvae-longer"
             )
-            _add_choice_arguments(part, "binary-mnist, fashion-mnist", models, "90 minutes")
+            _add_choice_arguments(part, "binary-mnist, fashion-mnist, multimnist", models, "90 minutes")
         elif name == "few-pairs":
             variants = "plain, smoothness, propagation, chosen, ..."
             _add_choice_arguments(part, "binary-mnist, fashion-mnist", variants, "2 hours", "--variant")
@@ -180,28 +180,30 @@ def _figure3(name: str, options: Namespace) -> Plan:
     from mvae.experiments import figure3, figure3_page
 
     models = _among(options.model, figure3.MODELS, "--model")
-    return _on_pairs(name, options, figure3.reproduce, models, figure3_page.page)
+    datasets = _among(options.dataset, figure3.DATASETS, "--dataset")
+    return _on_pairs(name, options, figure3.reproduce, datasets, models, figure3_page.page)
 
 
 def _few_pairs(name: str, options: Namespace) -> Plan:
     from mvae.experiments import few_pairs
 
     variants = _among(options.variant, few_pairs.VARIANTS, "--variant")
-    return _on_pairs(name, options, few_pairs.reproduce, variants, few_pairs.page)
+    datasets = _among(options.dataset, few_pairs.DATASETS, "--dataset")
+    return _on_pairs(name, options, few_pairs.reproduce, datasets, variants, few_pairs.page)
 
 
 def _on_pairs(
     name: str,
     options: Namespace,
     reproduce: Callable[..., Iterator[str]],
+    datasets: list[str],
     chosen: list[str],
     page: Callable[[dict[str, Any]], str],
 ) -> Plan:
-    """The plan of an experiment on the data sets of Figure 3."""
-    from mvae.experiments import figure3, side_by_side
+    """The plan of an experiment by numbers of pairs."""
+    from mvae.experiments import side_by_side
 
-    folder, datasets = Path(options.out), _among(options.dataset, figure3.DATASETS, "--dataset")
-    jobs = options.jobs or side_by_side.default_jobs()
+    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
     lines = reproduce(folder, options.preset, datasets, chosen, options.data_dir, jobs, options.resume)
     return lines, folder / name / f"{options.preset}.json", page, name
 

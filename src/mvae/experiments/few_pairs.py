@@ -15,13 +15,14 @@ from mvae.data.sources import load_dataset
 from mvae.data.splits import unpair
 from mvae.evaluation.classification import classify, proportion_interval
 from mvae.experiments.comparison import placed
-from mvae.experiments.figure3 import DATASETS, IMAGE, LABEL, PAIRED_SHARE, by_recipe
+from mvae.experiments.figure3 import IMAGE, LABEL, PAIRED_SHARE, by_recipe
 from mvae.experiments.results import Results, made_by, markdown_table, percent, provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
 
-__all__ = ["PRESETS", "VARIANTS", "Task", "page", "reproduce", "work"]
+__all__ = ["DATASETS", "PRESETS", "VARIANTS", "Task", "page", "reproduce", "work"]
 
+DATASETS = {"binary-mnist": "BinaryMNIST", "fashion-mnist": "FashionMNIST"}
 VALIDATION_ROWS = 5000
 ESTIMATORS: tuple[Literal["decoder", "importance"], ...] = ("decoder", "importance")
 

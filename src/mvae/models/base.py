@@ -390,9 +390,9 @@ class MultimodalVAE(Stacked, ABC):
         return self.read(given)
 
     def read(self, batch: Batch) -> Batch:
-        """The batch in the types that the networks take; bytes become numbers from 0 to 1."""
-        variables = self.variables
-        read = {name: variables[name].as_read(value) for name, value in batch.values.items()}
+        """The batch in the types that the networks take; bytes become numbers from 0 to 1. Other names stay."""
+        known = self.variables
+        read = {n: known[n].as_read(value) if n in known else value for n, value in batch.values.items()}
         if all(read[name] is value for name, value in batch.values.items()):
             return batch
         return Batch(read, batch.present).as_part(batch.part)
