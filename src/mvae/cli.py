@@ -94,6 +94,13 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     )
     add("--balance", metavar="NAME", type=str, help="pair each value of this category equally often, e.g. label")
     add("--binarisation", choices=["dynamic", "fixed"], help="of binary-mnist: new pixels at each use, or once")
+    add(
+        "--data-options",
+        metavar="NAME=VALUE",
+        type=str,
+        nargs="+",
+        help="of the data set: multimnist anywhere=true, repeats=false, fewest=1, most=2; celeba skip_damaged=true",
+    )
     add("--weight", metavar="NAME=F", type=str, nargs="+", help="weight lambda of a modality, e.g. label=50")
     add(
         "--reconstruct",
@@ -226,8 +233,9 @@ def _fit(options: Namespace) -> int:
         config=options.config,
         resume=options.resume,
         options=placed(
-            {name: options[name] for name in OPTIONS.keys() - {"reconstruct", "shares"}}
-            | {"reconstruct": _reconstruct(options.reconstruct), "shares": paired_only(options.paired_share)},
+            {name: options[name] for name in OPTIONS.keys() - {"reconstruct", "shares", "data_options"}}
+            | {"reconstruct": _reconstruct(options.reconstruct), "shares": paired_only(options.paired_share)}
+            | {"data_options": _data_options(options.data_options)},
             {name: _number(name, value) for name, value in _pairs("--weight", options.weight).items()},
         ),
         processes=Processes(options.devices, options.nodes, options.strategy),
@@ -356,6 +364,15 @@ def _pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
 
 def _reconstruct(text: str | None) -> str | list[str] | None:
     return text if text in (None, "given", "present") else text.split(",")
+
+
+def _data_options(texts: Sequence[str] | None) -> dict[str, bool | int] | None:
+    found: dict[str, bool | int] = {}
+    for name, text in _pairs("--data-options", texts).items():
+        if text not in ("true", "false") and not text.isdecimal():
+            raise ValueError(f"--data-options {name}: expected true, false or a whole number, got '{text}'")
+        found[name] = int(text) if text.isdecimal() else text == "true"
+    return found or None
 
 
 def _free_path(path: Path) -> Path:

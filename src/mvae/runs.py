@@ -39,6 +39,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "paired_fraction": ("data", "paired_fraction"),
     "balance": ("data", "balance"),
     "binarisation": ("data", "binarisation"),
+    "data_options": ("data", "options"),
     "epochs": ("training", "epochs"),
     "batch_size": ("training", "batch_size"),
     "learning_rate": ("training", "learning_rate"),
@@ -75,6 +76,7 @@ def fit(
     paired_fraction: float | None = None,
     balance: str | None = None,
     binarisation: Literal["dynamic", "fixed"] | None = None,
+    data_options: Mapping[str, bool | int] | None = None,
     weight: Mapping[str, float] | None = None,
     reconstruct: Literal["given", "present"] | Sequence[str] | None = None,
     target: str | None = None,
@@ -115,6 +117,7 @@ def fit(
         paired_fraction: share of rows that stay paired; the others keep one modality (paper, section 5.1).
         balance: a category of which each value shall be paired equally often.
         binarisation: of binary images, `"dynamic"` or `"fixed"`.
+        data_options: what else may be chosen of a source (`load_dataset`), e.g. `{"anywhere": True}` of multimnist.
         weight: lambda of Eq. 2 by modality.
         reconstruct: mvae and mvae-q: what each ELBO term reconstructs: what it is `"given"` (Eq. 2), all that is
             `"present"`, or what it is given and the modalities named.
@@ -176,6 +179,7 @@ def fit(
                 "paired_fraction": paired_fraction,
                 "balance": balance,
                 "binarisation": binarisation,
+                "data_options": data_options,
                 "epochs": epochs,
                 "batch_size": batch_size,
                 "learning_rate": learning_rate,

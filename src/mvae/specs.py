@@ -167,6 +167,8 @@ class DataSpec(_Spec):
     balance: str | None = None
     """A category of which each value is paired equally often."""
     binarisation: Literal["dynamic", "fixed"] = "dynamic"
+    options: dict[str, bool | int] = {}
+    """What else may be chosen of the source, by name."""
 
 
 class TrainingSpec(_Spec):

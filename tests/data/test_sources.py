@@ -117,3 +117,26 @@ def test_the_description_says_what_was_done(tmp_path, nowhere, write_mnist):
     assert "0.25 of the rows paired" in load_dataset("digits", paired_fraction=0.25).description
     assert "anew at each use" in load_dataset("binary-mnist", data_dir=tmp_path).description
     assert load_dataset("binary-mnist", data_dir=tmp_path, binarisation="fixed").description.endswith("binarised once")
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("digits", {"anywhere": True}, "'digits' has no 'anywhere'; it has none"),
+        ("multimnist", {"places": 3}, "no 'places'; it has fewest, most, anywhere, repeats, seed"),
+        ("multimnist", {"anywhere": 1}, "anywhere: expected true or false, got 1"),
+        ("multimnist", {"most": True}, "most: expected a whole number, got True"),
+        ("celeba", {"skip": True}, "'celeba' has no 'skip'; it has skip_damaged"),
+    ],
+)
+def test_an_option_that_a_source_has_not_is_refused_with_those_it_has(source, options, message):
+    with pytest.raises(ValueError, match=message):
+        load_dataset(source, options=options)
+
+
+def test_options_choose_the_rows_and_are_told(tmp_path, nowhere, write_mnist):
+    write_mnist(tmp_path / "mnist", 30, 10)
+    found = load_dataset("multimnist", data_dir=tmp_path, options={"fewest": 1, "most": 1, "seed": 681307})
+    assert "; fewest 1, most 1" in found.description  # the seed is as it is anyway
+    assert "seed" not in found.description
+    assert bool(((found.train.values["text"] < 10).sum(1) == 1).all())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,13 +15,14 @@ from mvae.data.celeba import load_celeba, part_at_hand
 from mvae.data.digits import load_digits
 from mvae.data.files import Collection
 from mvae.data.mnist import FASHION_MNIST, MNIST, binarise, load_idx_pairs
-from mvae.data.multimnist import load_multimnist
+from mvae.data.multimnist import Rules, load_multimnist
 from mvae.data.splits import Dataset, hold_out, unpair
 
 __all__ = ["SOURCES", "Source", "load_dataset", "source_named"]
 
 SPLIT_SEED = 0  # the validation rows are the same whatever seed a run has
 BINARY_SEED = 1  # and so are binarised rows, where binarisation is fixed
+SKIP = {"skip_damaged": False}
 
 
 @dataclass(frozen=True)
@@ -29,24 +30,36 @@ class Source:
     """A data set that `mvae` knows by name."""
 
     summary: str
-    load: Callable[[str | Path | None], tuple[Batch, ...]]
-    """From a data directory (or None) to training and test rows; or to training, validation and test rows, where the
-    data set comes so split."""
+    load: Callable[..., tuple[Batch, ...]]
+    """From a data directory (or None) and options to training and test rows; or to training, validation and test rows,
+    where the data set comes so split."""
     collection: Collection | None = None
     """The files it is read from; None where it comes with a library."""
     binary: bool = False
     """Whether its images are binarised."""
     part: Callable[[str | Path | None], str] | None = None
     """How much of it there is, where that may be a part."""
+    options: Mapping[str, bool | int] = field(default_factory=dict)
+    """What else may be chosen of it, and what is chosen unless told."""
 
 
 SOURCES: dict[str, Source] = {
     "digits": Source("1,797 real 8x8 digits with labels, bundled", lambda _: load_digits()),
     "mnist": Source("70,000 28x28 digits with labels, grey", partial(load_idx_pairs, MNIST), MNIST),
     "binary-mnist": Source("MNIST, binarised", partial(load_idx_pairs, MNIST), MNIST, binary=True),
-    "multimnist": Source("70,000 50x50 canvases of up to four digits, and their text", load_multimnist, MNIST),
-    "celeba": Source("faces and 18 attributes, all in one modality", load_celeba, part=part_at_hand),
-    "celeba19": Source("faces and 18 attributes, each a modality", partial(load_celeba, apart=True), part=part_at_hand),
+    "multimnist": Source(
+        "70,000 50x50 canvases of up to four digits, and their text",
+        lambda data_dir, **rules: load_multimnist(data_dir, Rules(**rules)),
+        MNIST,
+        options=asdict(Rules()),
+    ),
+    "celeba": Source("faces and 18 attributes, all in one modality", load_celeba, part=part_at_hand, options=SKIP),
+    "celeba19": Source(
+        "faces and 18 attributes, each a modality",
+        partial(load_celeba, apart=True),
+        part=part_at_hand,
+        options=SKIP,
+    ),
     "fashion-mnist": Source(
         "70,000 28x28 pictures of clothes with labels, grey", partial(load_idx_pairs, FASHION_MNIST), FASHION_MNIST
     ),
@@ -72,6 +85,7 @@ def load_dataset(
     paired_fraction: float = 1.0,
     balance: str | None = None,
     binarisation: Literal["dynamic", "fixed"] = "dynamic",
+    options: Mapping[str, bool | int] | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Read a source and split it.
@@ -84,6 +98,8 @@ def load_dataset(
         balance: a category of which each value shall be paired equally often.
         binarisation: for a binary source, draw training images anew at each use, or once. Validation and test rows
             are drawn once, the same for every seed.
+        options: what else may be chosen of a source, see `SOURCES[source].options`: for multimnist how canvases are
+            made (`mvae.data.multimnist.Rules`), for celeba to leave out damaged images.
         seed: chooses the rows that stay paired.
 
     Raises:
@@ -96,7 +112,8 @@ def load_dataset(
     known = source_named(source)
     if binarisation not in ("dynamic", "fixed"):
         raise ValueError(f"binarisation: expected 'dynamic' or 'fixed', got '{binarisation}'")
-    everything, *split, test = known.load(data_dir)
+    chosen = _checked(source, known, options or {})
+    everything, *split, test = known.load(data_dir, **chosen)
     if split and validation_rows:
         raise ValueError(f"validation_rows: expected 0, for '{source}' has validation rows of its own")
     kept, held = hold_out(len(everything), validation_rows, SPLIT_SEED)
@@ -104,6 +121,8 @@ def load_dataset(
     description, transform = known.summary, None
     if known.part is not None:
         description += f" ({known.part(data_dir)})"
+    if chosen:
+        description += f"; {', '.join(f'{name} {value}' for name, value in chosen.items())}"
     if known.binary:
         generator = torch.Generator().manual_seed(BINARY_SEED)
         test, validation = binarise(test, generator), binarise(validation, generator)
@@ -121,3 +140,15 @@ def load_dataset(
         evenly = "" if balance is None else f", each {balance} equally often"
         description += f"; {paired_fraction:.4g} of the rows paired{evenly}"
     return Dataset(source, train, validation, test, description, transform)
+
+
+def _checked(source: str, known: Source, options: Mapping[str, bool | int]) -> dict[str, bool | int]:
+    """Options of a source that are not as they are anyway."""
+    for name, value in options.items():
+        if name not in known.options:
+            has = ", ".join(known.options) or "none"
+            raise ValueError(f"options: '{source}' has no '{name}'; it has {has}")
+        if type(value) is not type(known.options[name]):
+            kind = "true or false" if isinstance(known.options[name], bool) else "a whole number"
+            raise ValueError(f"options: {name}: expected {kind}, got {value!r}")
+    return {name: value for name, value in options.items() if value != known.options[name]}
