@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from mvae.building import build_model
+from mvae.display import print_samples
 from mvae.figures import image_grid
 from mvae.likelihoods import Categorical, Normal
 from mvae.modality import Decoder, Modality
@@ -44,6 +45,36 @@ def test_a_text_is_its_symbols(writer):
     assert read_given(writer, {"text": "ab"})["text"].tolist() == [0, 1, 2, 2]
     with pytest.raises(ValueError, match="text: expected up to 4 characters of 'ab', got 'abc'"):
         read_given(writer, {"text": "abc"})
+
+
+def test_elements_of_a_vector_are_named_when_given_printed_and_written(tmp_path, capsys):
+    part = {"shape": [3], "likelihood": {"kind": "bernoulli"}, "encoder": {"kind": "mlp", "hidden": [4]}}
+    part |= {"decoder": {"kind": "mlp", "hidden": [4]}, "elements": ["bald", "male", "tall"]}
+    config = {"model": {"latent_dim": 2, "modalities": {"traits": part, "other": part}}, "training": {"epochs": 1}}
+    faces = build_model(parse(config, "faces").model).eval()
+    for text, expected in (("male,tall", [0, 1, 1]), ("", [0, 0, 0]), (" bald ", [1, 0, 0]), ("1,0,1", [1, 0, 1])):
+        assert read_given(faces, {"traits": text})["traits"].tolist() == expected
+    with pytest.raises(ValueError, match="traits: expected 3 numbers parted by commas, or some of bald, male, tall"):
+        read_given(faces, {"traits": "male,kind"})
+    with pytest.raises(ValueError, match="unknown modality 'male'; .*'male' is one of the elements of traits: say "):
+        read_given(faces, {"male": "1"})
+    drawn = draw(faces, read_given(faces, {"other": "male"}), 20)
+    elements = {name: part.elements for name, part in faces.variables.items()}
+    write_samples(drawn, tmp_path / "t.csv", elements)
+    with (tmp_path / "t.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [[float(row[f"traits[{name}]"]) for name in ("bald", "male", "tall")] for row in rows] == drawn[
+        "traits"
+    ].tolist()
+    print_samples(drawn, elements)
+    assert f"male {drawn['traits'][:, 1].mean().item():.3g}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("elements", [["a"], ["a", "b", "b"], ["a", "b", "c", "d"]])
+def test_elements_are_a_name_each(tiny_config, elements):
+    tiny_config["model"]["modalities"]["point"]["elements"] = elements
+    with pytest.raises(ValueError, match="elements: expected a name for each of a vector's elements"):
+        parse(tiny_config, "tiny")
 
 
 def test_texts_are_drawn_as_texts_and_written_as_such(writer, tmp_path):

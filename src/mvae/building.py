@@ -67,6 +67,8 @@ def build_model(spec: ModelSpec) -> MultimodalVAE:
         name: conditions[name] if name in conditions else _build_modality(name, part, spec.latent_dim, width)
         for name, part in used.items()
     }
+    for name, variable in variables.items():
+        variable.elements = tuple(used[name].elements or ())
     if issubclass(METHODS[spec.method], JointEncoderVAE):
         options["joint_encoder"] = _build_joint_encoder(used, spec.latent_dim)
     try:

@@ -297,12 +297,13 @@ def _sample(options: Namespace) -> int:
     torch.manual_seed(options.seed)
     samples = draw(model, given, options.count)
     out = Path(options.out) if options.out else _free_path(Path(options.run) / "samples.png")
+    elements = {name: part.elements for name, part in model.variables.items()}
     pictures = any(are_images(values) for values in samples.values())
     if options.out or pictures:
-        for path in write_samples(samples, out):
+        for path in write_samples(samples, out, elements):
             print(f"written to {path}")
     if out.suffix == ".png":
-        print_samples(samples)
+        print_samples(samples, elements)
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -113,8 +113,8 @@ def print_outcome(run: Run, outcome: Outcome) -> None:
     print(f"curves:      tensorboard --logdir {run.folder}/logs")
 
 
-def print_samples(samples: Mapping[str, Drawn]) -> None:
-    """Numbers on screen: how often each class was drawn, or the first rows."""
+def print_samples(samples: Mapping[str, Drawn], elements: Mapping[str, Sequence[str]]) -> None:
+    """Numbers on screen: how often each class, or each named element, was drawn, or the first rows."""
     for name, values in samples.items():
         if isinstance(values, list):
             print(f"{name}: " + ", ".join(f"'{text}'" for text in values[:8]) + ", ..." * (len(values) > 8))
@@ -125,6 +125,11 @@ def print_samples(samples: Mapping[str, Drawn]) -> None:
             classes, counts = values.unique(return_counts=True)
             shares = ", ".join(f"{c}: {n}" for c, n in zip(classes.tolist(), counts.tolist(), strict=True))
             print(f"{name}, times drawn of {len(values)}: {shares}")
+        elif elements.get(name):
+            means = zip(elements[name], values.float().mean(0).tolist(), strict=True)
+            print(
+                f"{name}, mean of {len(values)} draws: " + ", ".join(f"{called} {mean:.3g}" for called, mean in means)
+            )
         else:
             print(f"{name}: " + "; ".join(f"{value:.4g}" for value in values.flatten()[:8].tolist()) + " ...")
 

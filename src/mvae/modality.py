@@ -57,6 +57,8 @@ class Variable(nn.Module):
     """Whether it has a distribution of strings."""
     alphabet: Alphabet | None = None
     """Which characters its symbols stand for, if they do."""
+    elements: tuple[str, ...] = ()
+    """What the elements of a vector are called, to people."""
 
     @abstractmethod
     def _distribution(self) -> Distribution:

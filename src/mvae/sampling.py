@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
@@ -26,9 +26,9 @@ def read_given(model: MultimodalVAE, texts: Mapping[str, str]) -> dict[str, Tens
 
     Args:
         model: what will be conditioned.
-        texts: name to text: a class number, a number, numbers parted by commas, a text, or for an image the path of a
-            picture (made grey or coloured, resized, cropped to the middle, and binarised at 1/2 where the model's
-            images are binary).
+        texts: name to text: a class number, a number, numbers parted by commas, the names of a vector's elements that
+            are 1 while the others are 0, a text, or for an image the path of a picture (made grey or coloured, resized,
+            cropped to the middle, and binarised at 1/2 where the model's images are binary).
 
     Returns:
         Name to observation.
@@ -39,7 +39,9 @@ def read_given(model: MultimodalVAE, texts: Mapping[str, str]) -> dict[str, Tens
     given = {}
     for name, text in texts.items():
         if name not in model.names:
-            raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.names)}")
+            within = next((whole for whole, part in model.variables.items() if name in part.elements), None)
+            hint = f"; '{name}' is one of the elements of {within}: say {within}={name}" if within else ""
+            raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.names)}{hint}")
         given[name] = _read_value(name, model.variables[name], text)
     return given
 
@@ -69,12 +71,15 @@ def draw(model: MultimodalVAE, given: Mapping[str, Tensor], count: int) -> dict[
     return samples
 
 
-def write_samples(samples: Mapping[str, Drawn], out: Path) -> list[Path]:
+def write_samples(
+    samples: Mapping[str, Drawn], out: Path, elements: Mapping[str, Sequence[str]] | None = None
+) -> list[Path]:
     """Write draws: images as grids into a `.png`, the rest as rows into a `.csv` or `.json` of the same name.
 
     Args:
         samples: as `draw` gives them.
         out: a path that ends in `.png`, `.csv` or `.json`; further files get the modality's name or another ending.
+        elements: what the elements of vectors are called, by modality; their numbers where it says nothing.
 
     Returns:
         The files written.
@@ -104,7 +109,7 @@ def write_samples(samples: Mapping[str, Drawn], out: Path) -> list[Path]:
             import pandas
 
             with atomic(out) as temporary:
-                pandas.DataFrame(_flat_columns(others)).to_csv(temporary, index=False)
+                pandas.DataFrame(_flat_columns(others, elements or {})).to_csv(temporary, index=False)
         return [out]
     kinds = " and ".join(
         [
@@ -128,13 +133,18 @@ def _read_value(name: str, modality: Variable, text: str) -> Tensor:
             return modality.alphabet.symbols(text, modality.shape[0])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
+    if modality.elements and modality.binary:
+        chosen = [part.strip() for part in text.split(",") if part.strip()]
+        if set(chosen) <= set(modality.elements):
+            return torch.tensor([float(element in chosen) for element in modality.elements])
     try:
         values = torch.tensor([float(part) for part in text.split(",")])
     except ValueError:
         values = torch.empty(0)
     if len(values) != math.prod(modality.shape) or not values.isfinite().all():
         count = math.prod(modality.shape)
-        raise ValueError(f"{name}: expected {count} number{'s parted by commas' * (count > 1)}, got '{text}'")
+        names = f", or some of {', '.join(modality.elements)}" if modality.elements and modality.binary else ""
+        raise ValueError(f"{name}: expected {count} number{'s parted by commas' * (count > 1)}{names}, got '{text}'")
     return values.reshape(modality.shape)
 
 
@@ -150,11 +160,14 @@ def _in_rows(images: Tensor, columns: int) -> Tensor:
     return filled.reshape(rows, columns, *images.shape[1:])
 
 
-def _flat_columns(samples: Mapping[str, list[object]]) -> dict[str, list[object]]:
+def _flat_columns(
+    samples: Mapping[str, list[object]], elements: Mapping[str, Sequence[str]]
+) -> dict[str, list[object]]:
     columns: dict[str, list[object]] = {}
     for name, rows in samples.items():
         flat = torch.tensor(rows).flatten(1).T.tolist() if isinstance(rows[0], list) else [rows]
-        columns |= {name if len(flat) == 1 else f"{name}[{index}]": column for index, column in enumerate(flat)}
+        called = elements.get(name) or range(len(flat))
+        columns |= {name if len(flat) == 1 else f"{name}[{one}]": part for one, part in zip(called, flat, strict=True)}
     return columns
 
 

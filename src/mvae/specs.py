@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from pydantic import ValidationError as PydanticError
 
 __all__ = [
@@ -131,6 +140,14 @@ class ModalitySpec(_Spec):
     ]
     decoder: Annotated[MLPDecoderSpec | ConvDecoderSpec | GRUDecoderSpec, Field(discriminator="kind")]
     weight: NonNegativeFloat = 1.0
+    elements: list[str] | None = Field(None, description="what the elements of a vector are called, to people")
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> ModalitySpec:
+        names = self.elements
+        if names is not None and (len(self.shape) != 1 or len(names) != self.shape[0] or len(set(names)) != len(names)):
+            raise ValueError(f"elements: expected a name for each of a vector's elements, got {len(names)} names")
+        return self
 
 
 class ModelSpec(_Spec):
