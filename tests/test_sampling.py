@@ -56,7 +56,7 @@ def test_elements_of_a_vector_are_named_when_given_printed_and_written(tmp_path,
         assert read_given(faces, {"traits": text})["traits"].tolist() == expected
     with pytest.raises(ValueError, match="traits: expected 3 numbers parted by commas, or some of bald, male, tall"):
         read_given(faces, {"traits": "male,kind"})
-    with pytest.raises(ValueError, match="unknown modality 'male'; .*'male' is one of the elements of traits: say "):
+    with pytest.raises(ValueError, match=r"unknown modality 'male'; .*'male' is one of the elements of traits: say "):
         read_given(faces, {"male": "1"})
     drawn = draw(faces, read_given(faces, {"other": "male"}), 20)
     elements = {name: part.elements for name, part in faces.variables.items()}
