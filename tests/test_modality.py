@@ -506,3 +506,19 @@ def test_a_string_encoder_of_a_single_class_is_refused():
     label = STRINGS["text"] | {"shape": []}
     with pytest.raises(SpecError, match=r"^model\.modalities\.text: "):
         build_model(ModelSpec.model_validate({"latent_dim": 2, "modalities": {"text": label}}))
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (3, 4, 4)])
+def test_bytes_of_an_image_are_levels_and_bytes_of_anything_else_are_numbers(shape):
+    values = torch.randint(0, 256, (5, *shape), dtype=torch.uint8)
+    image = Modality(
+        MLPEncoder(shape, 2, ()), Decoder(MLPDecoder(2, values[0].numel(), ()), likelihoods.Bernoulli(shape)), 2
+    )
+    assert torch.equal(image.as_read(values), values / 255)
+    with pytest.raises(ValueError, match="outside the support"):
+        image.check("image", values)  # grey where only 0 and 255 are
+    image.check("image", values // 128 * 255)
+    flat = Modality(MLPEncoder((4,), 2, ()), Decoder(MLPDecoder(2, 4, ()), likelihoods.Normal((4,))), 2)
+    numbers = torch.tensor([[0, 1, 200, 255]], dtype=torch.uint8)
+    assert flat.as_read(numbers).tolist() == [[0.0, 1.0, 200.0, 255.0]]
+    flat.check("numbers", numbers)

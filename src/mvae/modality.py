@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
+from mvae.figures import is_image_shape
 from mvae.sequences import Alphabet, Strings
 
 __all__ = ["Condition", "Decoder", "Modality", "Variable", "evaluating"]
@@ -106,7 +107,7 @@ class Variable(nn.Module):
         if not len(values):
             return
         support = self._support or _support(_base(self._distribution()))
-        if values.dtype == torch.uint8 and self.num_symbols is None:
+        if self._are_levels(values):
             if support.check(torch.arange(LEVELS + 1) / LEVELS).all():
                 return  # whatever the bytes are, which may be gigabytes on disk
             values = values / LEVELS
@@ -128,12 +129,15 @@ class Variable(nn.Module):
     def as_read(self, values: Tensor) -> Tensor:
         """Values in the type that the networks read: whole numbers of classes, floating point for all else.
 
-        Bytes that are no classes are levels of grey or colour: from 0 to 1 in steps of 1/255.
+        Bytes of an image are levels of grey or colour: from 0 to 1 in steps of 1/255.
         """
         if self.num_symbols is not None:
             return values.long()
         kind = next((p.dtype for p in self.parameters() if p.is_floating_point()), values.dtype)
-        return values.to(kind) / LEVELS if values.dtype == torch.uint8 else values.to(kind)
+        return values.to(kind) / LEVELS if self._are_levels(values) else values.to(kind)
+
+    def _are_levels(self, values: Tensor) -> bool:
+        return values.dtype == torch.uint8 and self.num_symbols is None and is_image_shape(self.shape)
 
 
 class Condition(Variable):
