@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mvae.figures import GAP, SMALLEST_CELL, fitted, image_grid, is_image_shape, read_image
+from mvae.figures import GAP, SMALLEST_CELL, fitted, image_grid, read_image
+from mvae.modality import is_image_shape
 
 
 def pixels(image):

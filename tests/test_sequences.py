@@ -5,8 +5,15 @@ from itertools import product
 import pytest
 import torch
 
-from mvae.networks.recurrent import GRUDecoder
+from mvae.building import build_model
+from mvae.data.batch import Batch
+from mvae.evaluation.classification import alike, guess
+from mvae.evaluation.likelihood import _bytes_per_draw
+from mvae.modality import Modality
+from mvae.models import MVAE
+from mvae.networks.recurrent import GRUDecoder, GRUEncoder
 from mvae.sequences import Alphabet, SequenceDecoder, Strings
+from mvae.specs import parse
 
 V, T, D = 3, 4, 2
 
@@ -152,3 +159,37 @@ def test_a_symbol_that_is_no_character_is_shown_as_such():
 def test_characters_that_do_not_fit_the_symbols_are_refused(characters, end):
     with pytest.raises(ValueError, match="characters: "):
         SequenceDecoder(network(), T, V, end, characters=characters)
+
+
+def test_what_stands_after_the_end_changes_neither_posterior_nor_what_counts_as_right():
+    torch.manual_seed(0)
+    string = {"shape": [4], "likelihood": {"kind": "string", "num_symbols": 4, "end": 3}}
+    string |= {"encoder": {"kind": "gru", "hidden": 4}, "decoder": {"kind": "gru", "hidden": 4}}
+    kind = {"shape": [], "likelihood": {"kind": "categorical", "num_classes": 2}, "encoder": {"kind": "embedding"}}
+    kind |= {"decoder": {"kind": "mlp", "hidden": [4]}}
+    config = {"model": {"latent_dim": 2, "modalities": {"text": string, "kind": kind}}, "training": {"epochs": 1}}
+    model = build_model(parse(config, "strings").model).eval()
+    ended_alike = [torch.tensor([[1, 3, 3, 3]]), torch.tensor([[1, 3, 0, 2]])]
+    means = [model.posterior({"text": text}).mean for text in ended_alike]
+    assert torch.equal(*means)
+    assert not torch.equal(means[0], model.posterior({"text": torch.tensor([[1, 0, 3, 3]])}).mean)
+    written = guess(model, Batch({"kind": torch.tensor([0])}), "text")
+    after = written.clone()
+    place = int((written[0] == 3).nonzero()[0]) if (written == 3).any() else 3
+    after[0, place + 1 :] = 0
+    for truth in (written, after):
+        rows = model.checked(Batch({"kind": torch.tensor([0]), "text": truth}))
+        assert alike(written, rows.values["text"]).all()
+    with pytest.raises(ValueError, match="'text' cannot be both predicted and given"):
+        guess(model, Batch({"kind": torch.tensor([0]), "text": written}), "text", ["text"])
+    with pytest.raises(ValueError, match="the batch has none of kind to predict 'text' from"):
+        guess(model, Batch({"text": written}), "text")
+
+
+def test_the_memory_of_scoring_a_string_is_that_of_all_its_steps():
+    def bytes_of(length):
+        decoder = SequenceDecoder(GRUDecoder(2, 5, embedding=4, hidden=8), length, 5)
+        model = MVAE({"text": Modality(GRUEncoder(5, 2, 4, 4), decoder, 2)}, 2)
+        return _bytes_per_draw(model, ("text",))
+
+    assert bytes_of(100) > 8 * bytes_of(10)

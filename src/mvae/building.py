@@ -16,7 +16,7 @@ from mvae.networks.conv import ConvDecoder, ConvEncoder, conv_features, feature_
 from mvae.networks.joint import JointEncoder
 from mvae.networks.mlp import EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder, dense_layers
 from mvae.networks.recurrent import GRUDecoder, GRUEncoder, GRUFeatures
-from mvae.sequences import SequenceDecoder
+from mvae.sequences import Alphabet, SequenceDecoder
 from mvae.specs import (
     METHOD_OPTIONS,
     BernoulliSpec,
@@ -69,6 +69,9 @@ def build_model(spec: ModelSpec) -> MultimodalVAE:
     }
     for name, variable in variables.items():
         variable.elements = tuple(used[name].elements or ())
+        string = used[name].likelihood
+        if name in conditions and isinstance(string, StringSpec) and string.characters is not None:
+            variable.alphabet = Alphabet(string.characters, string.end)
     if issubclass(METHODS[spec.method], JointEncoderVAE):
         options["joint_encoder"] = _build_joint_encoder(used, spec.latent_dim)
     try:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mvae.data.batch import Batch
 from mvae.data.shards import Shards
-from mvae.figures import is_image_shape
+from mvae.modality import is_image_shape
 
 if TYPE_CHECKING:
     from mvae.data.sources import Source

@@ -9,16 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["fitted", "image_grid", "is_image_shape", "read_image"]
+__all__ = ["fitted", "image_grid", "read_image"]
 
 SMALLEST_CELL = 56
 """Images are enlarged, pixel by whole pixel, to at least this many pixels, so that an 8x8 digit can be seen."""
 GAP = 4
-
-
-def is_image_shape(shape: tuple[int, ...]) -> bool:
-    """Whether observations of this shape are pictures: `(1 or 3, height, width)`."""
-    return len(shape) == 3 and shape[0] in (1, 3)
 
 
 def image_grid(images: Tensor) -> Image.Image:

@@ -15,14 +15,23 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
-from mvae.figures import is_image_shape
-from mvae.sequences import Alphabet, Strings
+from mvae.sequences import Alphabet, Strings, ended
 
-__all__ = ["Condition", "Decoder", "Modality", "Variable", "evaluating"]
+__all__ = ["Condition", "Decoder", "Modality", "Variable", "evaluating", "is_image_shape", "levels"]
 
 
 LEVELS = 255
 """The byte that stands for 1."""
+
+
+def is_image_shape(shape: tuple[int, ...]) -> bool:
+    """Whether observations of this shape are pictures: `(1 or 3, height, width)`."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def levels(values: Tensor) -> Tensor:
+    """Bytes as numbers from 0 to 1 in steps of 1/255; anything else as it is."""
+    return values / LEVELS if values.dtype == torch.uint8 else values
 
 
 class Decoder(nn.Module):
@@ -81,6 +90,7 @@ class Variable(nn.Module):
         self.binary = support is torch.distributions.constraints.boolean
         self.num_symbols = base.probs.shape[-1] if isinstance(base, torch.distributions.Categorical) else None
         self.is_string = isinstance(base, Strings)
+        self._end = base.end if isinstance(base, Strings) else None
         if isinstance(base, Strings):
             self.num_symbols = base.num_symbols
         self.num_classes = None if self.shape else self.num_symbols
@@ -110,7 +120,7 @@ class Variable(nn.Module):
         if self._are_levels(values):
             if support.check(torch.arange(LEVELS + 1) / LEVELS).all():
                 return  # whatever the bytes are, which may be gigabytes on disk
-            values = values / LEVELS
+            values, name = values / LEVELS, f"{name} (bytes, of an image levels from 0 to 1)"
         inside = support.check(values)  # type: ignore[union-attr]  # one an element, or one a row
         fits = inside.reshape(inside.shape + (1,) * (values.dim() - inside.dim())) & values.isfinite()
         good = fits.reshape(len(values), -1).all(1)
@@ -129,12 +139,21 @@ class Variable(nn.Module):
     def as_read(self, values: Tensor) -> Tensor:
         """Values in the type that the networks read: whole numbers of classes, floating point for all else.
 
-        Bytes of an image are levels of grey or colour: from 0 to 1 in steps of 1/255.
+        Bytes of an image are levels of grey or colour: from 0 to 1 in steps of 1/255. Of a string what stands after
+        its end becomes the end symbol.
         """
+        if self.is_string:
+            return ended(values.long(), self._end)
+        return values.to(self._kind(values)) / LEVELS if self._are_levels(values) else values.to(self._kind(values))
+
+    def is_read(self, values: Tensor) -> bool:
+        """Whether values have the type that the networks read; bytes that are levels have not."""
+        return values.dtype == self._kind(values) and not self._are_levels(values)
+
+    def _kind(self, values: Tensor) -> torch.dtype:
         if self.num_symbols is not None:
-            return values.long()
-        kind = next((p.dtype for p in self.parameters() if p.is_floating_point()), values.dtype)
-        return values.to(kind) / LEVELS if self._are_levels(values) else values.to(kind)
+            return torch.long
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), values.dtype)
 
     def _are_levels(self, values: Tensor) -> bool:
         return values.dtype == torch.uint8 and self.num_symbols is None and is_image_shape(self.shape)

@@ -66,9 +66,8 @@ def propagated(
     given = torch.tensor([[name in names for name in model.names]])
     codes = []
     for part in used.split(BATCH):
-        batch = rows[part].only(names)
-        batch = (batch if as_seen is None else as_seen(batch)).to(model.device)
-        batch = model.read(batch)
+        batch = model.read(rows[part].only(names).to(model.device))
+        batch = batch if as_seen is None else as_seen(batch)
         codes.append(model.posteriors(batch, given)[0][0].float().cpu())
     count = int(model.modalities[target].num_classes or 0)
     frequency = rows.values[target][known].cpu().bincount(minlength=count)  # also of rows that have nothing else

@@ -131,8 +131,8 @@ def fit(
             (`mvae.propagation`; not in the paper); 0 for none.
         smoothness: weight of virtual adversarial training, which makes the guess of a category change little where
             what it is guessed from does (`mvae.smoothness`; not in the paper); 0 for none.
-        best_by: the category whose accuracy given the rest, on validation rows, says which epoch's weights are best;
-            the ELBO where None.
+        best_by: the category or string whose accuracy given the rest, on validation rows, says which epoch's weights
+            are best; the ELBO where None.
         patience: stop after so many epochs without a better validation.
         precision: of the networks' matrix products in training, `"float32"` or the faster `"bfloat16"`. Parameters,
             products of experts and likelihoods are float32 either way.
@@ -376,7 +376,7 @@ def held_rows(
     if source in SOURCES:
         named = load_dataset(**spec.data.model_dump(), data_dir=data_dir, seed=spec.training.seed)
         rows = named.split(split)[:limit]
-        return named.transform(rows) if split == "train" and named.transform is not None else rows
+        return named.transform(model.read(rows)) if split == "train" and named.transform is not None else rows
     dataset = _streamed(model, spec, open_shards(data_dir or source))
     shards, numbers = dataset.split(split), sum(math.prod(part.shape) for part in model.variables.values())
     most = MOST_NUMBERS // numbers
@@ -448,7 +448,8 @@ def _as_learned(model: MultimodalVAE, spec: RunSpec, dataset: Dataset) -> Datase
     if not usable.all():
         train = train[usable]
         description += f"; {len(train):,} of {len(usable):,} training rows have what '{spec.model.method}' learns from"
-    validation = validation[model.usable(validation)]
+    fit = model.usable(validation)
+    validation = validation if fit.all() else validation[fit]
     return replace(dataset, train=train, validation=validation, test=test, description=description)
 
 
@@ -526,7 +527,7 @@ def _checked_training_rows(model: MultimodalVAE, dataset: Dataset) -> Batch:
     if dataset.transform is None:
         return _compact(model, dataset.train)
     with torch.random.fork_rng(devices=[]):  # the model reads rows made anew at each use, e.g. binarised
-        model.check(dataset.transform(dataset.train))
+        model.check(dataset.transform(model.read(dataset.train)))
     return dataset.train
 
 

@@ -10,8 +10,8 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
-from mvae.figures import image_grid, is_image_shape, read_image
-from mvae.modality import Variable
+from mvae.figures import image_grid, read_image
+from mvae.modality import Variable, is_image_shape
 from mvae.models import MultimodalVAE
 from mvae.storage import atomic, write_json
 

@@ -14,7 +14,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
-__all__ = ["Alphabet", "SequenceDecoder", "Strings", "SymbolNetwork"]
+__all__ = ["Alphabet", "SequenceDecoder", "Strings", "SymbolNetwork", "ended"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,17 @@ class Alphabet:
                 break
             text += self.characters[symbol] if symbol < len(self.characters) else "\N{REPLACEMENT CHARACTER}"
         return text
+
+
+def ended(symbols: Tensor, end: int | None) -> Tensor:
+    """Strings `[..., T]` with the end symbol in place of what stands after the first one.
+
+    Example:
+        >>> ended(torch.tensor([[1, 2, 9, 4], [1, 2, 3, 4]]), end=9)
+        tensor([[1, 2, 9, 9],
+                [1, 2, 3, 4]])
+    """
+    return symbols if end is None else torch.where((symbols == end).cumsum(-1) > 0, end, symbols)
 
 
 class SymbolNetwork(Protocol):

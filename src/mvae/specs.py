@@ -217,7 +217,7 @@ class TrainingSpec(_Spec):
         "best", description="the weights of the epoch with the best validation, or of the last epoch"
     )
     best_by: str | None = Field(
-        None, description="what makes a validation best: accuracy of this category given the rest; null: the ELBO"
+        None, description="what makes a validation best: accuracy of this category or string given the rest; null: ELBO"
     )
     seed: NonNegativeInt = 0
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mvae.data.batch import Batch
+from mvae.networks.mlp import BatchNorm
 
 __all__ = ["Stack", "Stacked", "architecture", "encode_together", "score_together", "stacks_of"]
 
@@ -32,7 +33,7 @@ def architecture(module: nn.Module) -> str | None:
     """
     for part in module.modules():
         ours = type(part).__module__.startswith("mvae.")
-        if not ours and type(part) not in (*PLAIN, *CONTAINERS, nn.Unflatten):
+        if isinstance(part, BatchNorm) or (not ours and type(part) not in (*PLAIN, *CONTAINERS, nn.Unflatten)):
             return None
     state = (f"{name} {tuple(value.shape)} {value.dtype}" for name, value in _tensors(module))
     return f"{type(module).__qualname__} {module!r} {' '.join(state)}"

@@ -357,3 +357,10 @@ def test_the_draws_of_all_parts_are_those_of_the_whole_batch(total, world, dim):
         numbers, after = drawn(rows[part])
         assert torch.equal(numbers, expected.index_select(dim, part.rows))
         assert torch.equal(after, state)
+
+
+def test_a_modality_alone_in_its_block_is_not_copied():
+    image = torch.zeros(6, 1, 4, 4, dtype=torch.uint8)
+    rows = Batch({"image": image, "a": torch.arange(6), "b": torch.arange(6)}).blocked()
+    assert rows.values["image"].data_ptr() == image.data_ptr()
+    assert rows.values["b"].tolist() == [0, 1, 2, 3, 4, 5]

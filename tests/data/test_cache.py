@@ -113,3 +113,26 @@ def test_a_damaged_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(DataError, match=r"image.npy: damaged .*delete .*own-"):
         cached(tmp_path, "own", {}, COLUMNS, 10, refuse)
+
+
+def test_two_processes_that_make_one_cache_make_it_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import sys
+            from pathlib import Path
+            sys.path.insert(0, {str(Path(__file__).parent)!r})
+            import test_cache
+            from mvae.data.cache import cached
+
+            made = cached(Path({str(tmp_path / "cache")!r}), "own", {{}}, test_cache.COLUMNS, 2000, test_cache.slow)
+            test_cache.check(made, 2000)
+            """
+        )
+    )
+    both = [subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("preparing own" in text for text in said) == 1
+    check(cached(tmp_path / "cache", "own", {}, COLUMNS, 2000, refuse), 2000)

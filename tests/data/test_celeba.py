@@ -55,6 +55,10 @@ def test_a_damaged_image_is_named_and_left_out_on_request(faces):
     train, validation, test = load_celeba(faces, skip_damaged=True)
     assert [len(part) for part in (train, validation, test)] == [3, 2, 2]
     assert train.values["attributes"].tolist() == [[7 * row >> bit & 1 for bit in range(18)] for row in (0, 4, 7)]
+    with pytest.raises(DataError, match=r"000003.jpg: cannot be decoded; .*skip_damaged=true only"):
+        load_celeba(faces)  # though the rows are made
+    Image.new("RGB", (89, 109), (60, 10, 195)).save(path, quality=95)
+    assert [len(part) for part in load_celeba(faces, skip_damaged=True)] == [4, 2, 2]  # repaired, and seen to be
 
 
 @pytest.mark.parametrize("size", [(178, 218), (89, 109), (64, 64), (300, 100)])

@@ -65,6 +65,18 @@ def test_digits_anywhere_keep_to_the_canvas_and_below_white():
     centres = {tuple(np.argwhere(image[0] > 0).mean(0).round()) for image in made["image"]}
     assert len(centres) > 30
     assert made["image"].max() > 200
+    drawn = GENERATOR.integers(0, 255, (40, 28, 28)).astype(np.uint8) // 2  # no two of these are too bright together
+    whole = make_rows(drawn, LABELS, Rules(fewest=2, most=2, anywhere=True), 0, range(20))["image"].astype(int)
+    alone = make_rows(drawn, LABELS, Rules(fewest=1, most=1, anywhere=True), 0, range(20))["image"].astype(int)
+    assert whole.sum() > 1.5 * alone.sum()  # nothing of a digit wraps around or is lost
+
+
+@pytest.mark.parametrize(
+    "rules", [{"fewest": 3, "most": 2}, {"fewest": 5, "most": 5}, {"most": 5}, {"fewest": -1}, {"seed": -1}]
+)
+def test_impossible_rules_are_refused(rules):
+    with pytest.raises(ValueError, match=r"expected (0 <= fewest <= most <= 4|a number of at least 0)"):
+        Rules(**rules)
 
 
 @pytest.mark.parametrize(("symbols", "text"), [([1, 7, 7, 11], "177"), ([11] * 4, ""), ([3, 0, 9, 5], "3095")])

@@ -192,6 +192,16 @@ def test_each_modality_is_dropped_as_often_as_said():
     assert bool(presence(drop(complete(50, 4), 0.0, 0)).all())
 
 
+@pytest.mark.parametrize("lose", [lambda rows: unpair(rows, 0.2, 0), lambda rows: drop(rows, 0.5, 0)])
+def test_lost_bytes_are_zero(lose):
+    rows = Batch({"image": torch.full((50, 1, 2, 2), 7, dtype=torch.uint8), "label": torch.arange(50)})
+    lost = lose(rows)
+    kept = lost.present["image"]
+    assert 0 < int(kept.sum()) < 50
+    assert bool((lost.values["image"][kept] == 7).all())
+    assert not lost.values["image"][~kept].any()
+
+
 @pytest.mark.parametrize("probability", [-0.1, 1.1, math.nan])
 def test_an_impossible_probability_is_refused(probability):
     with pytest.raises(ValueError, match="probability: expected a number from 0 to 1"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from faces import write_faces
 from mvae.baselines.logistic import PairedLogisticRegression
 from mvae.building import build_model
 from mvae.data.batch import Batch
@@ -105,6 +106,33 @@ def test_a_label_is_given_as_the_model_has_it():
             {"Male": 1} if source == "celeba19" else {"attributes": [float(number == 9) for number in range(18)]}
         )
         model.draw_latent(given)
+
+
+def test_the_judge_of_faces_says_who_has_the_attribute(tmp_path, nowhere, monkeypatch):
+    write_faces(tmp_path, [0] * 30 + [1] * 2 + [2] * 12)  # faces of one colour each, which says who is bald
+    monkeypatch.setitem(figure2.LABELS, "celeba", ("Bald", "bald"))
+    judge = figure2._Judge("celeba", str(tmp_path))
+    bald = [row % 2 for row in range(32, 44)]
+    images = load_dataset("celeba19", data_dir=tmp_path).test.values["image"]
+    assert judge.wanted == 1
+    assert judge.accuracy == np.mean([one == other for one, other in zip(judge.says(images), bald, strict=True)])
+    assert judge.says(images) == judge.says(images / 255)
+    assert "44 of 202,599 images" in judge.data
+
+
+def test_the_page_shows_the_sheet_of_texts_and_what_the_judge_can():
+    made = {"command": "mvae", "commit": "abc", "machine": "a machine"}
+    cell = {"dataset": "multimnist", "model": "mvae-label", "seed": 0, "label": "1773", "file": "a.png", "right": 0.5}
+    cell |= {"judge": 0.95, "data": "canvases", "texts": {"file": "a-texts.png", "prior": 0.625, "real": 0.875}}
+    text = figure2.page({"settings": {"preset": "cpu"}, "provenance": made, "cells": [cell]})
+    words = " ".join(text.split())
+    assert "(../../results/figure2/a-texts.png)" in text
+    assert (
+        "the text is what the judge reads off the image in 62.5 %; of real canvases the judge itself reads 95.0 %"
+        in words
+    )
+    assert "the text is the true one in 87.5 %" in words
+    assert "| MultiMNIST | MVAE, label in every term | 1773 | 50.0 % | 95.0 % |" in text
 
 
 def runs(filled):

@@ -7,7 +7,8 @@ from torch.nn.functional import one_hot
 
 from mvae.building import build_model
 from mvae.experiments.recipes import resolve
-from mvae.networks.mlp import EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder
+from mvae.networks.mlp import BatchNorm, EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder
+from mvae.stacking import architecture
 
 
 def count(module):
@@ -84,7 +85,7 @@ def test_decoder_keeps_any_leading_dimensions(leading, hidden):
 def test_batch_normalisation_stands_before_each_activation():
     encoder = MLPEncoder((3,), 2, (4, 5), batch_norm=True)
     kinds = [type(module) for module in encoder.layers]
-    assert kinds == [nn.Linear, nn.BatchNorm1d, nn.SiLU] * 2
+    assert kinds == [nn.Linear, BatchNorm, nn.SiLU] * 2
     assert count(encoder) == count(MLPEncoder((3,), 2, (4, 5))) + 2 * 4 + 2 * 5
 
 
@@ -111,3 +112,16 @@ def test_dropout_acts_in_training_only(build):
 def test_a_category_out_of_range_is_refused():
     with pytest.raises(IndexError):
         EmbeddingEncoder(3, 2, (4,))(torch.tensor([3]))
+
+
+def test_batch_normalisation_takes_a_single_row_by_what_it_has_learned():
+    torch.manual_seed(0)
+    layer, plain = BatchNorm(4), nn.BatchNorm1d(4)
+    rows = torch.randn(6, 4) * 3 + 1
+    torch.testing.assert_close(layer(rows), plain(rows))
+    before = layer.running_mean.clone()
+    one = layer(rows[:1])
+    assert torch.equal(layer.running_mean, before)
+    torch.testing.assert_close(one, plain.eval()(rows[:1]))
+    torch.testing.assert_close(layer.eval()(rows), plain(rows))
+    assert architecture(nn.Sequential(nn.Linear(4, 4), layer)) is None  # its statistics are of the batch

@@ -13,28 +13,27 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, StratifiedShu
 from torch.nn.functional import adaptive_avg_pool2d
 
 from mvae.data.batch import Batch
+from mvae.modality import levels
 
 __all__ = ["PairedLogisticRegression", "pixels", "thumbnails"]
 
 STRENGTHS = [0.01, 0.1, 1.0, 10.0, 100.0]
 FOLDS = 5
+PART = 5000
+"""Images that are made small at a time."""
 MANY = 2000
 """Rows from which on one split is enough to choose by."""
 
 
 def pixels(rows: Batch, name: str = "image") -> np.ndarray:
     """The numbers of a modality, `[B, numbers]`, bytes as numbers in [0, 1]."""
-    return _unit(rows.values[name]).flatten(1).numpy()
+    return levels(rows.values[name]).flatten(1).numpy()
 
 
 def thumbnails(rows: Batch, name: str = "image") -> np.ndarray:
     """The pixels of images averaged to 16 x 16, `[B, numbers]`, in [0, 1]: faces have too many for their number."""
-    return adaptive_avg_pool2d(_unit(rows.values[name]), 16).flatten(1).numpy()
-
-
-def _unit(values: torch.Tensor) -> torch.Tensor:
-    """Bytes as numbers from 0 to 1."""
-    return values / 255 if values.dtype == torch.uint8 else values
+    parts = rows.values[name].split(PART)
+    return torch.cat([adaptive_avg_pool2d(levels(part), 16).flatten(1) for part in parts]).numpy()
 
 
 class PairedLogisticRegression:

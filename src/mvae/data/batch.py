@@ -241,7 +241,10 @@ class Batch:
         if self._blocks is not None or len(kinds) == len(self.values):
             return self
         layout = _Layout(tuple(self.values), [tuple(names) for names in kinds.values()])
-        values = [torch.stack([self.values[name] for name in names], 1) for names in layout.members]
+        values = [  # one alone is not copied: it may be mapped from a file
+            torch.stack([self.values[name] for name in names], 1) if names[1:] else self.values[names[0]].unsqueeze(1)
+            for names in layout.members
+        ]
         return _of_blocks(_Blocks(layout, values, self.presence(layout.names)))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
@@ -19,7 +20,7 @@ from mvae.storage import read_json, write_json
 
 __all__ = ["cached"]
 
-DONE = "done.json"
+DONE, LOCK = "done.json", "lock"
 CHUNK = 500
 """Rows that are made at a time, and lost if the making is cut short."""
 
@@ -54,13 +55,11 @@ def cached(
     key = hashlib.sha256(json.dumps([settings, count], sort_keys=True).encode()).hexdigest()[:12]
     place = folder / f"{name}-{key}"
     chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
-    done: set[int] = set()
-    if (place / DONE).exists():
-        done = set(read_json(place / DONE)["chunks"])
     place.mkdir(parents=True, exist_ok=True)
-    if len(done) < len(chunks):
+    with FileLock(place / LOCK):  # of several processes one makes the rows, and the others wait
+        done = set(read_json(place / DONE)["chunks"]) if (place / DONE).exists() else set()
         arrays = {n: _opened(place / f"{n}.npy", (count, *shape), new=not done) for n, shape in columns.items()}
-        for number, made in _made(name, chunks, done, make):
+        for number, made in _made(name, chunks, done, make) if len(done) < len(chunks) else ():
             for column, values in made.items():
                 arrays[column][chunks[number].start : chunks[number].stop] = values
                 arrays[column].flush()

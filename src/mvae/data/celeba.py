@@ -6,6 +6,7 @@ Works on the full 202,599 images as on any part of them that the two lists name.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +56,9 @@ ATTRIBUTES = (
 FOLDER, IMAGES = "celeba", "img_align_celeba"
 LIST, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
 PARTS = ("train", "validation", "test")
+VERSION = 1
+"""Of how rows are made of the files; another one makes them anew."""
+ON_REQUEST = "such images are left out with the option skip_damaged=true only"
 
 
 def load_celeba(
@@ -73,11 +77,12 @@ def load_celeba(
     place = _find(data_dir)
     names, table = read_attributes(place / LIST)
     partition = read_partition(place / PARTITION)
-    strangers = [name for name in names if name not in partition] or [n for n in partition if n not in set(names)]
+    strangers = set(names) ^ partition.keys()
     if strangers:
-        raise DataError(f"{place / PARTITION}: expected the images of {LIST}; they differ in {strangers[0]}")
-    there = {path.name for path in (place / IMAGES).iterdir()}
-    lost = next((name for name in names if name not in there), None)
+        raise DataError(f"{place / PARTITION}: expected the images of {LIST}; they differ in {min(strangers)}")
+    with os.scandir(place / IMAGES) as files:
+        sizes = {file.name: file.stat().st_size for file in files}
+    lost = next((name for name in names if name not in sizes), None)
     if lost is not None:
         raise DataError(f"{place / IMAGES}: no {lost}, which {LIST} names")
     parts = np.array([partition[name] for name in names])
@@ -86,11 +91,14 @@ def load_celeba(
     made = cached(
         cache_folder() / "made",
         "celeba",
-        {"images": names, "first": _stamp(place / IMAGES / names[0]), "side": SIDE, "skip": skip_damaged},
+        {"images": names, "bytes": [sizes[name] for name in names], "side": SIDE, "version": VERSION},
         {"image": (3, SIDE, SIDE), "good": ()},
         len(names),
         partial(_make, place / IMAGES, tuple(names), skip_damaged),
     )
+    damaged = np.flatnonzero(made["good"] == 0)
+    if len(damaged) and not skip_damaged:  # it had been skipped when the rows were made
+        raise DataError(f"{place / IMAGES / names[damaged[0]]}: cannot be decoded; {ON_REQUEST}")
     batches = []
     for number in range(len(PARTS)):
         part = slice(*np.searchsorted(parts, [number, number + 1]).tolist())
@@ -176,7 +184,7 @@ def _make(folder: Path, names: tuple[str, ...], skip_damaged: bool, rows: range)
                 images[place] = as_seen(image)
         except (OSError, UnidentifiedImageError, SyntaxError) as error:
             if not skip_damaged:
-                raise DataError(f"{path}: cannot be decoded ({error}); leave such images out on request only") from None
+                raise DataError(f"{path}: cannot be decoded ({error}); {ON_REQUEST}") from None
             good[place] = 0
     return {"image": images, "good": good}
 
@@ -198,8 +206,3 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
-
-
-def _stamp(path: Path) -> int:
-    """Something that tells the full images from the same ones at half resolution."""
-    return path.stat().st_size

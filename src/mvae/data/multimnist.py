@@ -51,6 +51,12 @@ class Rules:
     """Whether a digit may come twice."""
     seed: int = 681307
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.fewest <= self.most <= LENGTH:
+            raise ValueError(f"fewest, most: expected 0 <= fewest <= most <= {LENGTH}, got {self.fewest}, {self.most}")
+        if self.seed < 0:
+            raise ValueError(f"seed: expected a number of at least 0, got {self.seed}")
+
 
 def load_multimnist(data_dir: str | Path | None = None, rules: Rules = Rules()) -> tuple[Batch, Batch]:
     """Training and test rows, as many as MNIST has: `image` `[1, 50, 50]`, bytes, and `text`, 4 symbols.

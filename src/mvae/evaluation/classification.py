@@ -60,20 +60,15 @@ def classify(
     Raises:
         ValueError: if the target is not categorical or among `given`, on unknown names, or as `importance_draws` does.
     """
-    names = tuple(n for n in model.names if n != target) if given is None else as_names(given)
     modalities = model.modalities
     modality = modalities.get(target)
     if modality is None or modality.num_classes is None:
         known = ", ".join(n for n, m in modalities.items() if m.num_classes) or "none"
         raise ValueError(f"target: expected a categorical modality of this model ({known}), got '{target}'")
-    if target in names:
-        raise ValueError(f"'{target}' cannot be both predicted and given")
     if estimator not in ("decoder", "importance"):
         raise ValueError(f"estimator: expected 'importance' or 'decoder', got '{estimator}'")
-    known_names = [name for name in names if name in batch.values]
-    if not known_names:
-        raise ValueError(f"the batch has none of {', '.join(names)} to predict '{target}' from")
-    batch = batch.only(known_names)
+    names = tuple(n for n in model.names if n != target) if given is None else as_names(given)
+    batch = batch.only(_given(model, batch, target, names))
     scored = names if estimator == "importance" else ()
     mean = torch.zeros(len(batch), modality.num_classes, dtype=torch.float64)
     total = torch.full((len(batch),), -math.inf, dtype=torch.float64)  # log of the weights so far
@@ -118,14 +113,24 @@ def guess(
     modality = model.modalities.get(target)
     if modality is None or not modality.is_string:
         return classify(model, batch, target, given, estimator="decoder", num_samples=num_samples, seed=seed).argmax(1)
-    names = [n for n in model.names if n != target] if given is None else list(as_names(given))
-    rows, written = batch.only([name for name in names if name in batch.values]), []
+    rows, written = batch.only(_given(model, batch, target, given)), []
     with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else None):
         torch.manual_seed(seed)
         for start in range(0, len(rows), STRINGS):
             z = model.draw_latent(rows[start : start + STRINGS], num_samples)
             written.append(modality.decoder(z).mixture_mode().cpu())
     return torch.cat(written)
+
+
+def _given(model: MultimodalVAE, batch: Batch, target: str, given: str | Iterable[str] | None) -> list[str]:
+    """What of the batch a target is predicted from."""
+    names = tuple(n for n in model.names if n != target) if given is None else as_names(given)
+    if target in names:
+        raise ValueError(f"'{target}' cannot be both predicted and given")
+    there = [name for name in names if name in batch.values]
+    if not there:
+        raise ValueError(f"the batch has none of {', '.join(names)} to predict '{target}' from")
+    return there
 
 
 def alike(guesses: Tensor, truth: Tensor) -> Tensor:

@@ -317,7 +317,10 @@ def _bytes_per_draw(model: MultimodalVAE, names: tuple[str, ...]) -> int:
         hooks = [module.register_forward_hook(record) for module in modality.decoder.modules()]
         try:
             width = model.latent_dim + modality.condition_width
-            modality.decoder(torch.zeros(2, width, device=model.device, dtype=model.dtype))
+            distribution = modality.decoder(torch.zeros(2, width, device=model.device, dtype=model.dtype))
+            if modality.is_string:  # whose network runs when a string is scored, and keeps all of its steps
+                distribution.log_prob(torch.zeros(2, *modality.shape, dtype=torch.long, device=model.device))
+                sizes = [sum(sizes)]
         finally:
             for hook in hooks:
                 hook.remove()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def reproduce(
     Yields:
         A line for each predictor.
     """
-    results = Results(folder / "attributes" / f"{preset}.json", {"preset": preset, "samples": SAMPLES}, resume)
+    settings = {**asdict(PRESETS[preset]), "preset": preset, "draws": SAMPLES}
+    results = Results(folder / "attributes" / f"{preset}.json", settings, resume)
     tasks = [name for name in predictors if not results.has(predictor=name)]
     check([Cell("celeba", name, 0) for name in tasks if name in MODELS], preset, runs, data_dir)
     load_dataset("celeba19", data_dir=data_dir)  # says what is missing before anything starts
@@ -79,14 +81,15 @@ def work(name: str, preset: str, runs: Path, data_dir: str | None, report: Repor
         epochs = read_spec(cell.folder(runs, preset)).training.epochs
         found = attribute_probabilities(placed(model), test.only(["image"]), SAMPLES)
     else:
-        found = {}
+        found, seen = {}, [Batch({"numbers": torch.from_numpy(thumbnails(rows))}) for rows in (train, test)]
         for number, attribute in enumerate(ATTRIBUTES):
             report("fitting", number, len(ATTRIBUTES))
             frequency = train.values[attribute].double().mean().item()
             found[attribute] = np.full(len(test), frequency)
             if name == "logistic" and 0 < frequency < 1:
-                regression = PairedLogisticRegression(thumbnails, target=attribute).fit(train)
-                found[attribute] = regression.probabilities(test)[:, 1]
+                regression = PairedLogisticRegression(features="numbers", numbers=_numbers, target=attribute)
+                regression.fit(Batch({**seen[0].values, attribute: train.values[attribute]}))
+                found[attribute] = regression.probabilities(seen[1])[:, 1]
     scores = {attribute: _scores(test.values[attribute].numpy(), found[attribute]) for attribute in ATTRIBUTES}
     return {
         "predictor": name,
@@ -98,6 +101,10 @@ def work(name: str, preset: str, runs: Path, data_dir: str | None, report: Repor
         "seconds": time.perf_counter() - started,
         "made": provenance(),
     }
+
+
+def _numbers(rows: Batch) -> np.ndarray:
+    return rows.values["numbers"].numpy()
 
 
 @torch.inference_mode()
@@ -162,7 +169,7 @@ def page(content: dict[str, Any]) -> str:
         data=some["data"],
         train_rows=f"{some['train_rows']:,}",
         rows=f"{some['rows']:,}",
-        samples=content["settings"]["samples"],
+        samples=content["settings"]["draws"],
         epochs=" or ".join(sorted({str(cell["epochs"]) for cell in cells.values() if cell["epochs"]})) or "no",
         preset=content["settings"]["preset"],
         **tables,

@@ -20,6 +20,7 @@ from mvae.experiments.reader import Reader
 from mvae.experiments.results import Results, markdown_table
 from mvae.experiments.side_by_side import run_side_by_side
 from mvae.figures import image_grid
+from mvae.modality import levels
 from mvae.models import MultimodalVAE
 from mvae.storage import atomic
 
@@ -174,12 +175,12 @@ def _write_sheet(
     written = [DIGITS.text(text) for text in model.decode(z, ["text"])["text"].mode]  # type: ignore[attr-defined]
     figure = Figure(figsize=(10, 5.6), layout="constrained")
     parts: Any = figure.subfigures(1, 2)
-    left = images, texts, "image and text, z from the prior"
-    right = rows.values["image"], written, "a real image, and the text for it"
+    left = images.cpu(), texts, "image and text, z from the prior"
+    right = levels(rows.values["image"]), written, "a real image, and the text for it"
     for part, (some, titles, title) in zip(parts, (left, right), strict=True):
         part.suptitle(title, fontsize=10)
-        for axis, image, text in zip(part.subplots(TEXTS, TEXTS).flat, some.cpu().numpy(), titles, strict=False):
-            axis.imshow(image[0], cmap="gray")
+        for axis, image, text in zip(part.subplots(TEXTS, TEXTS).flat, some.numpy(), titles, strict=False):
+            axis.imshow(image[0], cmap="gray", vmin=0, vmax=1)
             axis.set_title(text or "none", fontsize=8, pad=2)
             axis.set_axis_off()
     with atomic(path) as temporary:

@@ -17,6 +17,7 @@ from mvae.baselines.logistic import PairedLogisticRegression, pixels
 from mvae.baselines.networks import Deterministic
 from mvae.data.batch import Batch
 from mvae.data.loading import COMPLETE
+from mvae.data.multimnist import FILL
 from mvae.data.sources import load_dataset
 from mvae.data.splits import Dataset, pairing_order, unpair
 from mvae.evaluation.classification import alike, guess
@@ -26,6 +27,7 @@ from mvae.experiments.results import Results, provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
 from mvae.runs import Run, prepare
+from mvae.sequences import ended
 
 __all__ = [
     "DATASETS",
@@ -243,7 +245,9 @@ def work(task: Task, preset: str, data_dir: str | None, report: Report) -> list[
         pairs = chosen_pairs(whole.train, choice)
         if compared.kind in ("logistic", "latents"):
             fitted = PairedLogisticRegression(numbers, target=target).fit(seen[pairs])
-            found: dict[str, Any] = {"predictions": {"logistic": torch.from_numpy(fitted.predict(whole.test))}}
+            guesses = torch.from_numpy(fitted.predict(whole.test))
+            guesses = ended(guesses, FILL) if target == "text" else guesses  # read up to the first fill, as all texts
+            found: dict[str, Any] = {"predictions": {"logistic": guesses}}
         else:
             found = _networks(task, choice, settings, whole, pairs, report)
         right = {name: int(alike(guesses, truth).sum()) for name, guesses in found.pop("predictions").items()}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mvae.data.batch import Batch
 from mvae.data.multimnist import CORNERS, DIGIT, DIGITS, FILL, LENGTH
+from mvae.modality import levels
 
 __all__ = ["Reader"]
 
@@ -42,7 +43,6 @@ class Reader:
 
 def _corners(images: Tensor) -> np.ndarray:
     """The four places of each image, `[4 B, pixels]`, in reading order."""
-    pixels = images.cpu().numpy().squeeze(1)
-    pixels = pixels / 255 if pixels.dtype == np.uint8 else pixels
+    pixels = levels(images.cpu()).numpy().squeeze(1)
     parts = [pixels[:, top : top + DIGIT, left : left + DIGIT] for top, left in CORNERS]
     return np.stack(parts, 1).reshape(LENGTH * len(pixels), -1).astype(np.float32)

@@ -387,15 +387,17 @@ class MultimodalVAE(Stacked, ABC):
             given = Batch.of({name: self._rows_of(name, value) for name, value in given.items()})
         given = given.to(self.device)
         self.check(given)
-        return self.read(given)
+        known = self.variables
+        return Batch({name: known[name].as_read(value) for name, value in given.values.items()}, given.present)
 
     def read(self, batch: Batch) -> Batch:
         """The batch in the types that the networks take; bytes become numbers from 0 to 1. Other names stay."""
-        known = self.variables
-        read = {n: known[n].as_read(value) if n in known else value for n, value in batch.values.items()}
-        if all(read[name] is value for name, value in batch.values.items()):
+        known, values = self.variables, dict(batch.values)
+        unread = [name for name, value in values.items() if name in known and not known[name].is_read(value)]
+        if not unread:
             return batch
-        return Batch(read, batch.present).as_part(batch.part)
+        values |= {name: known[name].as_read(values[name]) for name in unread}
+        return Batch(values, batch.present).as_part(batch.part)
 
     def _decoder_input(self, batch: Batch | None, z: Tensor) -> Tensor:
         """What the decoders take: z, and in a model with conditions those of each row beside it."""

@@ -7,15 +7,28 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
 __all__ = ["EmbeddingEncoder", "Flat", "MLPDecoder", "MLPEncoder", "dense_layers"]
 
 
-def dense_layers(width: int, hidden: Sequence[int], batch_norm: bool = False, dropout: float = 0.0) -> nn.Sequential:
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation that takes a single row too: by what it has learned so far, as in evaluation.
+
+    The last batch of an epoch may have one row, or one that has a modality.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) == 1:
+            return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+def dense_layers(width: int, hidden: Sequence[int], normalise: bool = False, dropout: float = 0.0) -> nn.Sequential:
     """Linear layers, each followed by swish, x sigmoid(x), as everywhere in the paper."""
     layers: list[nn.Module] = []
     for out in hidden:
-        layers += [nn.Linear(width, out), *([nn.BatchNorm1d(out)] if batch_norm else []), nn.SiLU()]
+        layers += [nn.Linear(width, out), *([BatchNorm(out)] if normalise else []), nn.SiLU()]
         layers += [nn.Dropout(dropout)] if dropout else []
         width = out
     return nn.Sequential(*layers)
