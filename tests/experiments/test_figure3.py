@@ -183,3 +183,17 @@ def test_the_page_says_when_a_text_is_right(tiny, one_digit, tmp_path):
     assert "right only if all of it is" in figure3_page.page(content)
     content["cells"] = [cell for cell in content["cells"] if cell["dataset"] != "multimnist"]
     assert "right only if all of it is" not in figure3_page.page(content)
+
+
+def test_where_the_mvae_had_fewer_choices_of_pairs_the_others_are_taken_on_those():
+    def cell(model, seed, accuracy):
+        return {"dataset": "mnist", "model": model, "pairs": 10, "seed": seed, "accuracy": accuracy, "rows": 10_000}
+
+    others = [cell("rbm", 0, 0.8), cell("rbm", 1, 0.1), cell("rbm", 2, 0.1), cell("logistic", 0, 0.5)]
+    content = {"cells": [cell("mvae-label", 0, 0.7), *others, cell("jmvae", 1, 0.99)]}
+    word, points, best = figure3_page._verdict(content, "mnist", "mvae-label", 10)
+    assert word == "loses"
+    assert points.startswith("-10.0 ± ")
+    assert best == "RBM + logistic regression, 80.0"
+    content["cells"].append(cell("mvae-label", 1, 0.7))
+    assert figure3_page._verdict(content, "mnist", "mvae-label", 10)[2] == "RBM + logistic regression, 45.0"

@@ -138,7 +138,11 @@ def _verdict(content: dict[str, Any], dataset: str, model: str, pairs: int) -> l
     found = {name: _by_seed(content, dataset, name, pairs) for name in STYLES if name not in OURS}
     if not ours:
         return None
-    means = {name: statistics.mean(values.values()) for name, values in found.items() if values.keys() == ours.keys()}
+    means = {  # on the choices of pairs that the MVAE had
+        name: statistics.mean(values[seed] for seed in ours)
+        for name, values in found.items()
+        if ours.keys() <= values.keys()
+    }
     if not means:
         return None
     best = max(means, key=means.__getitem__)
