@@ -224,8 +224,9 @@ SECTION = """## {title}
 ![Accuracy by number of pairs](../../results/figure3/{file})
 
 Accuracy in percent on all {rows} test rows: the mean over choices of pairs, ± their standard deviation where there are
-several; the band in the figure goes from the worst to the best of them; an empty cell was not run. For one trained model the 95 % interval over
-test rows is ± {half} at 50 % and ± {less} at 97 %. Computing took {minutes} minutes of one core.
+several; the band in the figure goes from the worst to the best of them; an empty cell was not run. For one trained
+model the 95 % interval over test rows is ± {half} at 50 % and ± {less} at 97 %. Computing took {minutes} minutes of
+one core.
 
 {table}
 
