@@ -7,12 +7,13 @@ strings sum to 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Size, Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Categorical, Distribution, constraints
 
 __all__ = ["Alphabet", "SequenceDecoder", "Strings", "SymbolNetwork", "ended"]
 
@@ -136,13 +137,14 @@ class Strings(Distribution):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Strings `[*sample_shape, *batch, T]`, symbol by symbol; after the end symbol nothing but it."""
         z = self.z.expand(*sample_shape, *self.z.shape)
-        drawn = self._written(z, lambda logits: torch.distributions.Categorical(logits=logits).sample())
+        drawn = self._written(z.reshape(1, -1, z.shape[-1]), lambda logits: Categorical(logits=logits).sample())
         return drawn.reshape(*z.shape[:-1], self.length)
 
     @property
     def mode(self) -> Tensor:
         """The likeliest next symbol each time, `[*batch, T]`: a good string, not always the likeliest (see `beam`)."""
-        return self._written(self.z, lambda logits: logits.argmax(-1)).reshape(*self.batch_shape, self.length)
+        z = self.z.reshape(1, -1, self.z.shape[-1])
+        return self._written(z, _likeliest).reshape(*self.batch_shape, self.length)
 
     @torch.no_grad()
     def beam(self, width: int) -> Tensor:
@@ -185,9 +187,19 @@ class Strings(Distribution):
 
         With z drawn from q(z | x) along it, this writes by p(text | x) in place of p(text | z).
         """
-        count, rest = self.batch_shape[0], self.batch_shape[1:]
-        z = self.z.reshape(-1, self.z.shape[-1])  # [count * rows, D]
-        rows = len(z) // count
+        z = self.z.reshape(self.batch_shape[0], -1, self.z.shape[-1])
+        return self._written(z, _likeliest).reshape(*self.batch_shape[1:], self.length)
+
+    @torch.no_grad()
+    def _written(self, z: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
+        """Strings `[R, T]`, each next symbol chosen from its log-probabilities under the equal mixture over K z.
+
+        Args:
+            z: `[K, R, D]`.
+            choose: from log-probabilities `[R, V]`, up to a constant, to symbols `[R]`.
+        """
+        count, rows = z.shape[:2]
+        z = z.reshape(count * rows, -1)
         state, previous = self.network.start(z), torch.full((len(z),), self.num_symbols, device=z.device)
         weights = z.new_zeros(count, rows, dtype=torch.float32)  # log-probability of what is written
         over = torch.zeros(rows, dtype=torch.bool, device=z.device)
@@ -195,30 +207,13 @@ class Strings(Distribution):
         for _ in range(self.length):
             logits, state = self.network.step(previous, z, state)
             each = logits.float().log_softmax(-1).reshape(count, rows, -1)
-            symbol = (weights.unsqueeze(-1) + each).logsumexp(0).argmax(-1)
+            symbol = choose((weights.unsqueeze(-1) + each).logsumexp(0))
             if self.end is not None:
                 symbol = torch.where(over, self.end, symbol)
                 over = over | (symbol == self.end)
             weights = weights + each.gather(-1, symbol.expand(count, rows).unsqueeze(-1)).squeeze(-1)
             previous = symbol.repeat(count)
             symbols.append(symbol)
-        return torch.stack(symbols, 1).reshape(*rest, self.length)
-
-    def _written(self, z: Tensor, choose: Any) -> Tensor:
-        """Strings `[R, T]` of which each next symbol is chosen from its logits."""
-        z = z.reshape(-1, z.shape[-1])
-        with torch.no_grad():
-            state = self.network.start(z)
-            previous = torch.full((len(z),), self.num_symbols, device=z.device)
-            over = torch.zeros_like(previous, dtype=torch.bool)
-            symbols = []
-            for _ in range(self.length):
-                logits, state = self.network.step(previous, z, state)
-                previous = choose(logits.float())
-                if self.end is not None:
-                    previous = torch.where(over, self.end, previous)
-                    over = over | (previous == self.end)
-                symbols.append(previous)
         return torch.stack(symbols, 1)
 
     def _counts(self, symbols: Tensor) -> Tensor:
@@ -227,6 +222,10 @@ class Strings(Distribution):
             return torch.ones_like(symbols, dtype=torch.bool)
         ends = symbols == self.end
         return ends.cumsum(1) - ends.long() == 0
+
+
+def _likeliest(log_probabilities: Tensor) -> Tensor:
+    return log_probabilities.argmax(-1)
 
 
 class SequenceDecoder(nn.Module):

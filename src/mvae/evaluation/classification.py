@@ -67,8 +67,8 @@ def classify(
         raise ValueError(f"target: expected a categorical modality of this model ({known}), got '{target}'")
     if estimator not in ("decoder", "importance"):
         raise ValueError(f"estimator: expected 'importance' or 'decoder', got '{estimator}'")
-    names = tuple(n for n in model.names if n != target) if given is None else as_names(given)
-    batch = batch.only(_given(model, batch, target, names))
+    names, there = _given(model, batch, target, given)
+    batch = batch.only(there)
     scored = names if estimator == "importance" else ()
     mean = torch.zeros(len(batch), modality.num_classes, dtype=torch.float64)
     total = torch.full((len(batch),), -math.inf, dtype=torch.float64)  # log of the weights so far
@@ -113,7 +113,8 @@ def guess(
     modality = model.modalities.get(target)
     if modality is None or not modality.is_string:
         return classify(model, batch, target, given, estimator="decoder", num_samples=num_samples, seed=seed).argmax(1)
-    rows, written = batch.only(_given(model, batch, target, given)), []
+    _, there = _given(model, batch, target, given)
+    rows, written = batch.only(there), []
     with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else None):
         torch.manual_seed(seed)
         for start in range(0, len(rows), STRINGS):
@@ -122,15 +123,17 @@ def guess(
     return torch.cat(written)
 
 
-def _given(model: MultimodalVAE, batch: Batch, target: str, given: str | Iterable[str] | None) -> list[str]:
-    """What of the batch a target is predicted from."""
+def _given(
+    model: MultimodalVAE, batch: Batch, target: str, given: str | Iterable[str] | None
+) -> tuple[tuple[str, ...], list[str]]:
+    """What a target is predicted from, and what of that the batch has."""
     names = tuple(n for n in model.names if n != target) if given is None else as_names(given)
     if target in names:
         raise ValueError(f"'{target}' cannot be both predicted and given")
     there = [name for name in names if name in batch.values]
     if not there:
         raise ValueError(f"the batch has none of {', '.join(names)} to predict '{target}' from")
-    return there
+    return names, there
 
 
 def alike(guesses: Tensor, truth: Tensor) -> Tensor:
