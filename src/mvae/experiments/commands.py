@@ -148,7 +148,7 @@ def _table(name: str, options: Namespace) -> Plan:
         name,
         folder,
         options.preset,
-        _datasets(options.dataset, comparison.DATASETS),
+        _datasets(options, comparison.DATASETS),
         _among(options.model, comparison.MODELS, "--model"),
         options.seeds,
         Path(options.runs),
@@ -166,7 +166,7 @@ def _figure2(name: str, options: Namespace) -> Plan:
     lines = figure2.reproduce(
         folder,
         options.preset,
-        _datasets(options.dataset, comparison.DATASETS),
+        _datasets(options, comparison.DATASETS),
         _among(options.model, figure2.MODELS_DRAWN, "--model"),
         Path(options.runs),
         options.data_dir,
@@ -258,15 +258,15 @@ _RUNNERS: dict[str, Callable[[str, Namespace], Plan]] = {
 }
 
 
-def _datasets(chosen: Sequence[str] | None, known: Iterable[str]) -> list[str]:
+def _datasets(options: Namespace, known: Iterable[str]) -> list[str]:
     """The data sets chosen; where none is, all known ones but those that cannot be fetched and are not there."""
     from mvae.data.sources import SOURCES
 
-    names = _among(chosen, known, "--dataset")
-    for name in [] if chosen else list(names):
+    names = _among(options.dataset, known, "--dataset")
+    for name in [] if options.dataset else list(names):
         part = SOURCES[name].part
         try:
-            _ = part and part(None)
+            _ = part and part(options.data_dir)
         except ValueError as error:
             print(f"without {name}: {error}", flush=True)
             names.remove(name)

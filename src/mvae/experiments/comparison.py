@@ -18,6 +18,7 @@ from torch.distributions import Normal
 
 from mvae.data.batch import Batch
 from mvae.data.sources import load_dataset
+from mvae.data.splits import Dataset
 from mvae.evaluation.likelihood import (
     LogLikelihood,
     LogMoments,
@@ -201,8 +202,8 @@ def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, r
     if (folder / SCORES).exists():
         return read_json(folder / SCORES)
     report("scoring", 0, 1)
-    model, test = trained_model(cell, preset, runs, data_dir)
-    rows = test if settings.rows is None else test[: settings.rows[cell.dataset]]
+    model, dataset = trained_model(cell, preset, runs, data_dir)
+    rows = dataset.test if settings.rows is None else dataset.test[: settings.rows[cell.dataset]]
     started = time.perf_counter()
     samples = settings.samples_of.get(cell.dataset, settings.samples)
     estimates = scores(
@@ -212,7 +213,7 @@ def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, r
         **asdict(cell),
         "epochs": read_spec(folder).training.epochs,
         "rows": len(rows),
-        "data": load_dataset(cell.source, data_dir=data_dir).description,
+        "data": dataset.description,
         "trained": trained,
         "scored": provenance() | {"seconds": time.perf_counter() - started},
         "estimates": estimates,
@@ -241,12 +242,12 @@ def train_model(cell: Cell, preset: str, runs: Path, data_dir: str | None, repor
     return read_json(folder / TRAINED)
 
 
-def trained_model(cell: Cell, preset: str, runs: Path, data_dir: str | None) -> tuple[MultimodalVAE, Batch]:
-    """The trained model of a cell, and the test rows that it can be scored on."""
+def trained_model(cell: Cell, preset: str, runs: Path, data_dir: str | None) -> tuple[MultimodalVAE, Dataset]:
+    """The trained model of a cell, and its data set, with the test rows that it can be scored on."""
     folder = cell.folder(runs, preset)
     spec, model = read_spec(folder), load(folder)
     dataset = load_dataset(**spec.data.model_dump(), data_dir=data_dir, seed=spec.training.seed)
-    return model, dataset.test.only(model.names)
+    return model, replace(dataset, test=dataset.test.only(model.names))
 
 
 def placed(model: MultimodalVAE) -> MultimodalVAE:

@@ -73,7 +73,7 @@ def reproduce(
     check(cells, preset, runs, data_dir)
     judges: dict[str, _Judge] = {}
     for cell, made in run_side_by_side(train_model, cells, jobs, (preset, runs, data_dir)):
-        model, test = trained_model(cell, preset, runs, data_dir)
+        model, dataset = trained_model(cell, preset, runs, data_dir)
         label, name = LABELS[cell.dataset]
         path = results.path.parent / f"{preset}-{cell.dataset}-{cell.model}.png"
         if cell.dataset not in judges:
@@ -84,7 +84,7 @@ def reproduce(
         record |= {"judge": judge.accuracy, "data": judge.data, "trained": made}
         if "text" in model.names:
             sheet = path.with_stem(f"{path.stem}-texts")
-            record["texts"] = {"file": sheet.name, **_write_sheet(model, test, sheet, judge.says)}
+            record["texts"] = {"file": sheet.name, **_write_sheet(model, dataset.test, sheet, judge.says)}
         results.add(record)
         yield f"{cell}: {path}; of {JUDGED} images drawn for '{name}', {100 * right:.1f} % are taken for it"
 
