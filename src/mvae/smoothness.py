@@ -57,12 +57,13 @@ def roughness(model: MultimodalVAE, batch: Batch, radius: float) -> Tensor | Non
     given = torch.tensor([[name in sources for name in model.names]])
     noise = torch.randn(len(rows), model.latent_dim, device=model.device, dtype=model.dtype)
     with evaluating(model):  # no dropout, which would change the guess too, and nothing for batch normalisation to keep
-        with torch.no_grad():
-            fixed = guesses()
-        direction = {name: _scaled(torch.randn_like(v), TRIAL * radius).requires_grad_() for name, v in x.items()}
-        with torch.enable_grad():
-            change = _divergence(fixed, guesses(direction))
-            slopes = torch.autograd.grad(change, list(direction.values()))
+        with torch.autocast(model.device.type, enabled=False):  # a trial step is lost in bfloat16
+            with torch.no_grad():
+                fixed = guesses()
+            direction = {name: _scaled(torch.randn_like(v), TRIAL * radius).requires_grad_() for name, v in x.items()}
+            with torch.enable_grad():
+                change = _divergence(fixed, guesses(direction))
+                slopes = torch.autograd.grad(change, list(direction.values()))
         worst = {name: _scaled(slope, radius) for name, slope in zip(sources, slopes, strict=True)}
         return _divergence(fixed, guesses(worst)) / len(batch)
 

@@ -42,11 +42,15 @@ class Preset:
     samples: int
     prior_samples: int
     train_rows: int | None = None
+    precision: str | None = None
+    """Of training; the recipe's where None."""
 
 
 PRESETS = {
     "smoke": Preset({"k-effect": [0, 3], "dropping": [0.0, 0.5]}, 1, 10, 10, 20, 200),
-    "cpu": Preset({"k-effect": [0, 1, 10, 50], "dropping": [0.0, 0.25, 0.5, 0.75]}, 3, 100, 100, 1000),
+    "cpu": Preset(
+        {"k-effect": [0, 1, 10, 50], "dropping": [0.0, 0.25, 0.5, 0.75]}, 6, 100, 100, 1000, precision="bfloat16"
+    ),
     "paper": Preset(
         {"k-effect": [0, 1, 2, 5, 10, 20, 50], "dropping": [0.0, 0.1, 0.25, 0.5, 0.75, 0.9]}, None, None, 100, 1000
     ),
@@ -99,7 +103,10 @@ def work(task: Task, preset: str, data_dir: str | None, report: Report) -> dict[
     settings = PRESETS[preset]
     whole = load_dataset(SOURCE, data_dir=data_dir)
     rows, held = whole.train[: settings.train_rows], whole.validation
-    options: dict[tuple[str, ...], Any] = {("training", "epochs"): settings.epochs}
+    options: dict[tuple[str, ...], Any] = {
+        ("training", "epochs"): settings.epochs,
+        ("training", "precision"): settings.precision,
+    }
     if task.experiment == "k-effect":
         options["model", "subsets"] = int(task.value)
     else:
@@ -113,6 +120,7 @@ def work(task: Task, preset: str, data_dir: str | None, report: Report) -> dict[
     return {
         **asdict(task),
         "epochs": run.spec.training.epochs,
+        "precision": run.spec.training.precision,
         "train_rows": len(rows),
         "rows": len(whole.test[: settings.rows]),
         "data": whole.description,

@@ -108,17 +108,20 @@ class Preset:
     """Draws from the prior where a data set has another number."""
     train_rows: int | None = None
     """How many of the training rows are used; all where None."""
+    precision_of: Mapping[str, str] = field(default_factory=dict)
+    """The precision of training where that is not the recipe's."""
 
 
 PRESETS = {
     "smoke": Preset(dict.fromkeys(DATASETS, 1), dict.fromkeys(DATASETS, 20), 20, 50, {}, {}, train_rows=500),
     "cpu": Preset(
-        {"binary-mnist": 15, "mnist": 15, "fashion-mnist": 4, "multimnist": 4, "celeba": 10},
+        {"binary-mnist": 15, "mnist": 15, "fashion-mnist": 4, "multimnist": 4, "celeba": 20},
         {"binary-mnist": 400, "mnist": 400, "fashion-mnist": 100, "multimnist": 100, "celeba": 100},
         1000,
         5000,
         {"celeba": 100},
         {"celeba": 1000},
+        precision_of={"multimnist": "bfloat16", "celeba": "bfloat16"},
     ),
     "paper": Preset(None, None, 1000, 5000, {"celeba": 100}, {"celeba": 1000}),
 }
@@ -147,6 +150,7 @@ class Cell:
     def options(self, preset: Preset) -> dict[tuple[str, ...], Any]:
         """What differs from the recipe of the source."""
         options: dict[tuple[str, ...], Any] = {**MODELS[self.model].options, ("training", "seed"): self.seed}
+        options["training", "precision"] = preset.precision_of.get(self.dataset)
         return options | ({} if preset.epochs is None else {("training", "epochs"): preset.epochs[self.dataset]})
 
 
@@ -212,6 +216,7 @@ def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, r
     record = {
         **asdict(cell),
         "epochs": read_spec(folder).training.epochs,
+        "precision": read_spec(folder).training.precision,
         "rows": len(rows),
         "data": dataset.description,
         "trained": trained,

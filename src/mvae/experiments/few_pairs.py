@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,6 +84,8 @@ class Preset:
     samples: Mapping[str, int]
     """Posterior draws a prediction, by estimator."""
     train_rows: int | None = None
+    precision_of: Mapping[str, str] = field(default_factory=dict)
+    """The precision of training where that is not the recipe's."""
 
 
 PRESETS = {
@@ -95,6 +97,7 @@ PRESETS = {
         {"binary-mnist": (100, 1000), "fashion-mnist": (1000,)},
         3,
         {"decoder": 50, "importance": 10},
+        precision_of={"fashion-mnist": "bfloat16"},
     ),
     "paper": Preset(
         {"binary-mnist": 100, "fashion-mnist": 100},
@@ -176,6 +179,7 @@ def work(task: Task, preset: str, data_dir: str | None, report: Report) -> dict[
         epochs=settings.epochs[task.dataset] * variant.longer,
         annealing_epochs=max(1, settings.epochs[task.dataset] // 3),
         seed=task.seed,
+        precision=settings.precision_of.get(task.dataset),
         shares={COMPLETE: PAIRED_SHARE},
     )
     run = by_recipe(task.dataset, replace(whole, train=train, validation=train[:0]), defaults | options)
@@ -184,7 +188,14 @@ def work(task: Task, preset: str, data_dir: str | None, report: Report) -> dict[
     parts = {"validation": whole.validation, **({"test": whole.test} if task.variant in TESTED else {})}
     scores = {name: _accuracies(placed(run.model), rows, settings.samples) for name, rows in parts.items()}
     made = {"made": provenance(), "seconds": time.perf_counter() - started}
-    return {**asdict(task), "epochs": run.spec.training.epochs, **scores, "test_rows": len(whole.test), **made}
+    return {
+        **asdict(task),
+        "epochs": run.spec.training.epochs,
+        "precision": run.spec.training.precision,
+        **scores,
+        "test_rows": len(whole.test),
+        **made,
+    }
 
 
 def _accuracies(model: MultimodalVAE, rows: Batch, samples: Mapping[str, int]) -> dict[str, float]:

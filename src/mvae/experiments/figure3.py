@@ -113,6 +113,8 @@ class Preset:
     """The same as `seeds` where a data set has others."""
     train_rows_of: Mapping[str, int] = field(default_factory=dict)
     """How many of the training rows are used where that is not as said above."""
+    precision_of: Mapping[str, str] = field(default_factory=dict)
+    """The precision of training where that is not the recipe's."""
 
 
 PRESETS = {
@@ -125,6 +127,7 @@ PRESETS = {
         once=("mvae-q", "mvae-q-label"),
         seeds_of={"multimnist": {100: 1, 1000: 1, 5000: 1, ALL: 1}},
         train_rows_of={"multimnist": 20_000},
+        precision_of={"fashion-mnist": "bfloat16", "multimnist": "bfloat16"},
     ),
     "paper": Preset(None, {10: 5, 30: 5, 100: 5, 300: 5, 1000: 3, 3000: 3, 10000: 3, ALL: 3}, 100, 50),
 }
@@ -285,6 +288,7 @@ def _networks(
     options = {
         **_of_target(compared.options, target),
         ("training", "epochs"): settings.epochs and settings.epochs[task.dataset] * compared.longer,
+        ("training", "precision"): settings.precision_of.get(task.dataset),
         ("training", "best_by"): target,
         ("training", "seed"): choice.seed,
         ("training", "shares"): {COMPLETE: share} if compared.kind == "joint" and share < 1 else None,
@@ -298,6 +302,7 @@ def _networks(
         "held": len(held),
         "epoch": outcome.kept["epoch"],
         "epochs": len(outcome.history),
+        "precision": run.spec.training.precision,
         "validation_accuracy": outcome.kept["validation/accuracy"],
         "predictions": _predictions(placed(run.model), whole.test, target, compared.kind, settings.samples),
     }
@@ -321,8 +326,12 @@ def _as_seen(whole: Dataset, rows: Batch) -> Batch:
 def _latents(task: Task, settings: Preset, whole: Dataset, seen: Batch, report: Report) -> NetworkLatents:
     """Learn from all images; a function from rows to numbers."""
     images = replace(whole, validation=whole.train[:0])
-    epochs = settings.epochs and settings.epochs[task.dataset]
-    run = by_recipe(task.dataset, images, {**MODELS[task.model].options, ("training", "epochs"): epochs})
+    options = {
+        **MODELS[task.model].options,
+        ("training", "epochs"): settings.epochs and settings.epochs[task.dataset],
+        ("training", "precision"): settings.precision_of.get(task.dataset),
+    }
+    run = by_recipe(task.dataset, images, options)
     if task.model == "autoencoder":
         run = replace(run, model=_deterministic(run, IMAGE))
     run.train_to_the_end(lambda done, total: report("training", done, total))

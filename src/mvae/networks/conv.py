@@ -24,7 +24,12 @@ def conv_features(shape: Sequence[int], layers: Sequence[Layer], batch_norm: boo
         modules.append(nn.Conv2d(sizes[index][0], channels, kernel, stride, padding, bias=False))
         modules += [nn.BatchNorm2d(channels)] if batch_norm and index else []
         modules.append(nn.SiLU())
-    return nn.Sequential(*modules, nn.Flatten())
+    return channels_last(nn.Sequential(*modules, nn.Flatten()))
+
+
+def channels_last(network: nn.Sequential) -> nn.Sequential:
+    """The network with its kernels laid out channel by channel for each pixel, in which convolutions are faster."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 class ConvEncoder(nn.Module):
@@ -103,7 +108,7 @@ class ConvDecoder(nn.Module):
             if index:
                 modules += [nn.BatchNorm2d(out)] if batch_norm else []
                 modules.append(nn.SiLU())
-        self.layers = nn.Sequential(*modules)
+        self.layers = channels_last(nn.Sequential(*modules))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:-1], -1)
