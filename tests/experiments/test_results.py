@@ -9,9 +9,19 @@ import pytest
 
 from mvae.experiments import digits, few_pairs, figure2, figure3_page, reconstruct, table1, table_pages
 from mvae.experiments.results import Results
-from mvae.storage import RunError
+from mvae.storage import RunError, read_json
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_two_commands_may_add_to_one_file(tmp_path):
+    path = tmp_path / "table.json"
+    Results(path, {"epochs": 3}).add({"model": "a"})
+    first, second = (Results(path, {"epochs": 3}, resume=True) for _ in range(2))
+    first.add({"model": "b"})
+    second.add({"model": "c"})
+    first.add({"model": "d"})
+    assert [cell["model"] for cell in read_json(path)["cells"]] == ["a", "b", "c", "d"]
 
 
 def test_cells_are_on_disk_as_soon_as_they_are_finished(tmp_path):

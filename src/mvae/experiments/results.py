@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from mvae import __version__
 from mvae.storage import RunError, read_json, write_json
@@ -54,9 +55,12 @@ class Results:
         return any(all(cell.get(name) == value for name, value in key.items()) for cell in self.cells)
 
     def add(self, cell: dict[str, Any]) -> None:
-        """Keep a finished cell."""
-        self.cells.append(cell)
-        self.save()
+        """Keep a finished cell, and those that another command has added to the file since it was read."""
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            if self.path.exists():
+                self.cells.extend(other for other in read_json(self.path)["cells"] if other not in self.cells)
+            self.cells.append(cell)
+            self.save()
 
     def save(self) -> None:
         """Write the file."""
