@@ -18,11 +18,15 @@ _HOMES = {
     "Modality": "mvae.modality",
     "SOURCES": "mvae.data.sources",
     "classify": "mvae.evaluation.classification",
+    "embed": "mvae.tables.answers",
     "fit": "mvae.runs",
+    "impute": "mvae.tables.answers",
+    "inspect": "mvae.tables.showing",
     "load": "mvae.storage",
     "load_dataset": "mvae.data.sources",
     "log_likelihood": "mvae.evaluation.likelihood",
     "open_shards": "mvae.data.shards",
+    "score": "mvae.tables.answers",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 
@@ -44,6 +48,10 @@ if TYPE_CHECKING:
     from mvae.models.vae import VAE as VAE
     from mvae.runs import fit as fit
     from mvae.storage import load as load
+    from mvae.tables.answers import embed as embed
+    from mvae.tables.answers import impute as impute
+    from mvae.tables.answers import score as score
+    from mvae.tables.showing import inspect as inspect
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from mvae.networks.conv import ConvDecoder, ConvEncoder, conv_features, feature_
 from mvae.networks.joint import JointEncoder
 from mvae.networks.mlp import EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder, dense_layers
 from mvae.networks.recurrent import GRUDecoder, GRUEncoder, GRUFeatures
+from mvae.records import Element, RecordEncoder, Records
 from mvae.sequences import Alphabet, SequenceDecoder
 from mvae.specs import (
     METHOD_OPTIONS,
@@ -31,6 +32,8 @@ from mvae.specs import (
     ModalitySpec,
     ModelSpec,
     PixelCrossEntropySpec,
+    RecordEncoderSpec,
+    RecordSpec,
     SpecError,
     StringSpec,
 )
@@ -104,6 +107,8 @@ def _build_likelihood(spec: ModalitySpec) -> Any:
             return likelihoods.PixelCrossEntropy(spec.shape)
         case CategoricalSpec(num_classes=num_classes) | StringSpec(num_symbols=num_classes):  # as a condition
             return likelihoods.Categorical(num_classes, spec.shape)
+        case RecordSpec():
+            return Records(_elements(spec))
         case LocationScaleSpec(kind="normal", scale=scale):
             return likelihoods.Normal(spec.shape, scale)
         case LocationScaleSpec(scale=scale):
@@ -119,6 +124,8 @@ def _build_encoder(spec: ModalitySpec, latent_dim: int, condition_width: int) ->
             return ConvEncoder(spec.shape, latent_dim, **options, condition_width=condition_width)
     if condition_width:
         raise ValueError(f"an encoder of kind '{spec.encoder.kind}' takes no conditions; choose another target")
+    if isinstance(spec.encoder, RecordEncoderSpec):
+        return RecordEncoder(_elements(spec), latent_dim, **options)
     if isinstance(spec.encoder, GRUEncoderSpec):
         return GRUEncoder(_num_classes(spec), latent_dim, **options)
     num_classes = _num_classes(spec)
@@ -151,12 +158,22 @@ def _build_features(spec: ModalitySpec) -> tuple[nn.Module, int]:
         case EmbeddingEncoderSpec(hidden=[first, *more]):
             table = nn.Embedding(_num_classes(spec), first)
             return nn.Sequential(table, nn.SiLU(), *dense_layers(first, more[:-1])), [first, *more[:-1]][-1]
+        case RecordEncoderSpec():
+            raise SpecError("model.method: its joint encoder reads no records; choose another, e.g. 'mvae'")
     raise AssertionError(spec.encoder)
 
 
 def _last_width(spec: ModalitySpec) -> int:
     hidden = spec.encoder.hidden
     return hidden if isinstance(hidden, int) else hidden[-1]
+
+
+def _elements(spec: ModalitySpec) -> list[Element]:
+    if not isinstance(spec.likelihood, RecordSpec):
+        raise ValueError("an encoder of kind 'record' reads records; expected a likelihood of kind 'record'")
+    if spec.shape != [len(spec.likelihood.elements)]:
+        raise ValueError(f"a record of {len(spec.likelihood.elements)} elements has that shape, got {spec.shape}")
+    return [Element(**element.model_dump()) for element in spec.likelihood.elements]
 
 
 def _num_classes(spec: ModalitySpec) -> int:

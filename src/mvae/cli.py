@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -74,9 +74,11 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "source",
-        help="a data set: digits, mnist, multimnist, celeba, ... ('mvae data list'); or a folder of Arrow or"
-        " Parquet files, a column a modality, which stay on disk (with --config)",
+        help="a data set: digits, mnist, multimnist, celeba, ... ('mvae data list'); a table, with holes in it, in a"
+        " .csv, .tsv, .parquet, .feather or .jsonl file; or a folder of Arrow or Parquet files, a column a modality,"
+        " which stay on disk (with --config)",
     )
+    _table_arguments(parser)
     add("--out", metavar="DIR", type=str, help="folder of the run (default: runs/SOURCE)")
     add("--resume", action="store_true", help="continue the run in --out from its last checkpoint")
     add("--method", type=str, help="the model: mvae, mvae-q, vae, cvae, bivcca, jmvae or telbo")
@@ -152,6 +154,62 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     add("--config", metavar="FILE.yaml", type=str, help="any part of a run's config.json, networks too; flags win")
 
 
+def _table_arguments(parser: ArgumentParser) -> None:
+    """What may be said of a table."""
+    add = parser.add_argument
+    add("--join", metavar="FILE", type=str, nargs="+", help="of a table: more tables; rows in only one are kept")
+    add("--on", metavar="COLUMN", type=str, help="of a table: the column that tables are joined by")
+    add(
+        "--kind",
+        metavar="COLUMN=KIND",
+        type=str,
+        nargs="+",
+        help="of a table: number, positive, count, date, yes-no, category, text, image or left-out, where what is"
+        " inferred ('mvae inspect') is wrong",
+    )
+    add(
+        "--group",
+        metavar="NAME=COLUMN,COLUMN,...",
+        type=str,
+        nargs="+",
+        help="of a table: columns that are one modality; those in no group are one each (default: all are one)",
+    )
+
+
+def _inspect_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("data", help="a table: a .csv, .tsv, .parquet, .feather or .jsonl file")
+    _table_arguments(parser)
+    parser.add_argument("--out", metavar="FILE.yaml", type=str, help="write it there, for mvae fit --config")
+
+
+def _answer_arguments(parser: ArgumentParser, out: str) -> None:
+    add = parser.add_argument
+    add("run", help="folder of a run that was trained on a table")
+    add("data", help="a table with the same columns")
+    add("--join", metavar="FILE", type=str, nargs="+", help="more tables, joined as in training")
+    add("--out", metavar="FILE", type=str, required=True, help=f"{out}: .csv, .tsv, .parquet, .feather or .jsonl")
+
+
+def _impute_arguments(parser: ArgumentParser) -> None:
+    _answer_arguments(parser, "the filled table")
+    add = parser.add_argument
+    add("--draws", metavar="M", type=NonNegativeInt, default=0, help="multiple imputations, in files of their own (0)")
+    add("--samples", metavar="S", type=PositiveInt, default=100, help="draws of z a row (default: 100)")
+    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
+
+
+def _embed_arguments(parser: ArgumentParser) -> None:
+    _answer_arguments(parser, "where each row lies")
+
+
+def _score_arguments(parser: ArgumentParser) -> None:
+    _answer_arguments(parser, "a log-likelihood a row")
+    parser.add_argument(
+        "--samples", metavar="K", type=PositiveInt, default=200, help="importance samples a row (default: 200)"
+    )
+    parser.add_argument("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
+
+
 def _evaluate_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("run", help="folder of a run")
@@ -197,6 +255,25 @@ _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
         "Train a model. What is not said comes from the recipe of the data set."
         " Example: mvae fit digits --paired-fraction 0.1 --out runs/first",
     ),
+    "inspect": (
+        _inspect_arguments,
+        "Say what is understood of a table: the kind of each column. What is printed is a config for mvae fit."
+        " Example: mvae inspect people.csv --out people.yaml",
+    ),
+    "impute": (
+        _impute_arguments,
+        "Fill the empty cells of a table. Cells that hold something stay as they are; FILE-cells.csv says how sure each"
+        " filled one is. Example: mvae impute runs/people people.csv --out filled.csv --draws 20",
+    ),
+    "embed": (
+        _embed_arguments,
+        "Give each row of a table its place in the latent space. Example: mvae embed runs/people people.csv --out"
+        " z.parquet",
+    ),
+    "score": (
+        _score_arguments,
+        "Score each row of a table, the least likely first. Example: mvae score runs/people people.csv --out odd.csv",
+    ),
     "evaluate": (
         _evaluate_arguments,
         "Score a model on held-out rows. Log-likelihoods by importance sampling and accuracies, on screen and in"
@@ -223,14 +300,16 @@ def _fit(options: Namespace) -> int:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from mvae.processes import LostProcessError, Processes
     from mvae.runs import OPTIONS, folder_of_shards, paired_only, placed, prepare
+    from mvae.tables.reading import is_table
 
-    shards = folder_of_shards(options.source)
-    out = options.out or f"runs/{shards.name if shards else options.source}"
+    shards = None if is_table(options.source) else folder_of_shards(options.source)
+    table = Path(options.source).stem if is_table(options.source) else None
+    out = options.out or f"runs/{shards.name if shards else table or options.source}"
     run = prepare(
         options.source,
         out=out,
         data_dir=options.data_dir,
-        config=options.config,
+        config=_of_table(options, options.config),
         resume=options.resume,
         options=placed(
             {name: options[name] for name in OPTIONS.keys() - {"reconstruct", "shares", "data_options"}}
@@ -263,6 +342,83 @@ def _followed(run: Run) -> int:
         return 1
 
 
+def _of_table(options: Namespace, config: str | None) -> Any:
+    """A config with what the options say of a table."""
+    from mvae.runs import with_table
+
+    kinds = _pairs("--kind", options.kind) or None
+    groups = {name: text.split(",") for name, text in _pairs("--group", options.group).items()} or None
+    return with_table(config, kinds, groups, options.join or (), options.on)
+
+
+def _inspect(options: Namespace) -> int:
+    from mvae.storage import write_text
+    from mvae.tables.showing import inspect
+
+    said = (_of_table(options, None) or {}).get("data", {}).get("table", {})
+    known = {key: value for key, value in said.items() if key in ("columns", "groups")}
+    text = inspect(options.data, join=options.join or (), on=options.on, known=known)
+    print(text, end="")
+    if options.out:
+        if Path(options.out).exists():
+            raise ValueError(f"{options.out} is already there; choose another name")
+        write_text(Path(options.out), text)
+        print(f"written to {options.out}; change what is wrong, then: mvae fit {options.data} --config {options.out}")
+    return 0
+
+
+def _impute(options: Namespace) -> int:
+    from mvae.tables.answers import impute
+    from mvae.tables.writing import check_out, write_table
+
+    out = Path(options.out)
+    cells = out.with_name(f"{out.stem}-cells.csv")
+    draws = [out.with_stem(f"{out.stem}-{number}") for number in range(1, options.draws + 1)]
+    check_out(out, cells, *draws)
+    found = impute(
+        options.run,
+        options.data,
+        draws=options.draws,
+        num_samples=options.samples,
+        seed=options.seed,
+        join=options.join or (),
+        progress=True,
+    )
+    for frame, path in zip([found.frame, found.cells, *found.draws], [out, cells, *draws], strict=True):
+        write_table(frame, path)
+    columns = found.cells["column"].nunique()
+    print(f"filled {len(found.cells):,} empty cells in {columns} columns; written to {out}")
+    print(f"how sure each is: {cells}" + (f"; {len(draws)} draws: {draws[0]}, ..." if draws else ""))
+    return 0
+
+
+def _embed(options: Namespace) -> int:
+    from mvae.tables.answers import embed
+
+    return _answered(options, lambda: embed(options.run, options.data, join=options.join or ()))
+
+
+def _score(options: Namespace) -> int:
+    from mvae.tables.answers import score
+
+    more = {"num_samples": options.samples, "seed": options.seed, "join": options.join or (), "progress": True}
+    return _answered(options, lambda: score(options.run, options.data, **more))
+
+
+def _answered(options: Namespace, answer: Callable[[], Any]) -> int:
+    """Write a frame that says something of each row."""
+    from mvae.tables.writing import check_out, write_table
+
+    if not options.out:
+        raise ValueError("--out: name the file to write, e.g. --out new.csv")
+    check_out(Path(options.out))
+    frame = answer()
+    write_table(frame, Path(options.out))
+    print(frame.head(5).to_string(index=False))
+    print(f"{len(frame):,} rows written to {options.out}")
+    return 0
+
+
 def _evaluate(options: Namespace) -> int:
     import torch
 
@@ -290,9 +446,14 @@ def _sample(options: Namespace) -> int:
 
     from mvae.display import print_samples
     from mvae.sampling import are_images, draw, read_given, write_samples
-    from mvae.storage import load
+    from mvae.storage import load, read_spec
 
-    model = load(options.run)
+    model, table = load(options.run), read_spec(options.run).data.table
+    if table is not None:
+        from mvae.tables.filling import draw_rows
+
+        given_cells = _pairs("--given", options.given)
+        return _answered(options, lambda: draw_rows(model, table, given_cells, options.count, options.seed))
     given = read_given(model, _pairs("--given", options.given))
     torch.manual_seed(options.seed)
     samples = draw(model, given, options.count)
@@ -345,6 +506,10 @@ def _data(options: Namespace) -> int:
 _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "reproduce": _reproduce,
     "fit": _fit,
+    "inspect": _inspect,
+    "impute": _impute,
+    "embed": _embed,
+    "score": _score,
     "evaluate": _evaluate,
     "sample": _sample,
     "data": _data,

@@ -12,19 +12,25 @@ from rich.table import Table
 from mvae.data.batch import Batch
 from mvae.data.shards import Shards
 from mvae.modality import is_image_shape
+from mvae.tables.columns import LeftOutColumn
 
 if TYPE_CHECKING:
     from mvae.data.sources import Source
     from mvae.runs import Outcome, Run
     from mvae.sampling import Drawn
     from mvae.specs import ModelSpec, TrainingSpec
+    from mvae.tables.specs import TableSpec
 
 __all__ = ["print_outcome", "print_plan", "print_report", "print_samples", "print_sources"]
+
+MOST_COLUMNS = 12
 
 
 def print_plan(run: Run) -> None:
     """What a run is about to do: rows, modalities, model, training."""
     spec, rows = run.spec, run.dataset
+    if spec.data.table is not None:
+        _print_columns(spec.data.table)
     table = Table(title=f"{rows.name}: {rows.description}", title_justify="left", box=None, pad_edge=False)
     for heading in ("modality", "shape", "likelihood", "weight", "present in training", "parameters"):
         table.add_column(heading, justify="right" if heading in ("weight", "parameters") else "left")
@@ -51,6 +57,18 @@ def print_plan(run: Run) -> None:
         f"{'continuing' if run.resume else 'writing to'} {run.folder}",
         flush=True,
     )
+
+
+def _print_columns(table: TableSpec) -> None:
+    """What each column of a table is taken for, and what is left out."""
+    kinds: dict[str, list[str]] = {}
+    for name, column in table.columns.items():
+        kind = f"left out, {column.why}" if isinstance(column, LeftOutColumn) else column.kind
+        kinds.setdefault(kind, []).append(name)
+    for kind, names in kinds.items():
+        shown = ", ".join(names[:MOST_COLUMNS]) + (f", ... ({len(names):,})" if len(names) > MOST_COLUMNS else "")
+        print(f"{kind}: {shown}")
+    print("another kind: --kind COLUMN=KIND, or the file that 'mvae inspect' prints, edited, as --config\n")
 
 
 def _spread(run: Run) -> str:
@@ -108,6 +126,12 @@ def print_outcome(run: Run, outcome: Outcome) -> None:
     if (right := kept.get("validation/accuracy")) is not None:
         score = f" ({run.spec.training.best_by} right in {100 * right:.1f} % of validation rows)"
     print(f"{len(outcome.history)} epochs; kept the weights of epoch {kept['epoch']}, {which}{score}")
+    if run.spec.data.table is not None:
+        source = run.spec.data.source or "TABLE"
+        print(f"fill holes:  mvae impute {run.folder} {source} --out filled.csv")
+        print(f"odd rows:    mvae score {run.folder} {source} --out scores.csv")
+        print(f"new rows:    mvae sample {run.folder} --count 1000 --out new.csv")
+        return
     print(f"score it:    mvae evaluate {run.folder}")
     print(f"draw from it: mvae sample {run.folder}" + (" --given label=7" if "label" in run.model.names else ""))
     print(f"curves:      tensorboard --logdir {run.folder}/logs")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
+from mvae.records import RecordDistribution
 from mvae.sequences import Alphabet, Strings, ended
 
 __all__ = ["Condition", "Decoder", "Modality", "Variable", "evaluating", "is_image_shape", "levels"]
@@ -65,6 +66,8 @@ class Variable(nn.Module):
     """Whether its values are 0 and 1."""
     is_string: bool
     """Whether it has a distribution of strings."""
+    is_record: bool
+    """Whether its values may lack elements, which are NaN in them."""
     alphabet: Alphabet | None = None
     """Which characters its symbols stand for, if they do."""
     elements: tuple[str, ...] = ()
@@ -90,6 +93,7 @@ class Variable(nn.Module):
         self.binary = support is torch.distributions.constraints.boolean
         self.num_symbols = base.probs.shape[-1] if isinstance(base, torch.distributions.Categorical) else None
         self.is_string = isinstance(base, Strings)
+        self.is_record = isinstance(base, RecordDistribution)
         self._end = base.end if isinstance(base, Strings) else None
         if isinstance(base, Strings):
             self.num_symbols = base.num_symbols
@@ -122,7 +126,8 @@ class Variable(nn.Module):
                 return  # whatever the bytes are, which may be gigabytes on disk
             values, name = values / LEVELS, f"{name} (bytes, of an image levels from 0 to 1)"
         inside = support.check(values)  # type: ignore[union-attr]  # one an element, or one a row
-        fits = inside.reshape(inside.shape + (1,) * (values.dim() - inside.dim())) & values.isfinite()
+        finite = values.isfinite() | values.isnan() if self.is_record else values.isfinite()
+        fits = inside.reshape(inside.shape + (1,) * (values.dim() - inside.dim())) & finite
         good = fits.reshape(len(values), -1).all(1)
         if good.all():
             return

@@ -25,6 +25,7 @@ from mvae.models import METHODS, MultimodalVAE
 from mvae.processes import ALONE, Processes
 from mvae.specs import RunSpec, SpecError
 from mvae.storage import CONFIG, METRICS, RunError, read_spec, save_weights, write_json
+from mvae.tables.reading import is_table
 
 __all__ = ["Outcome", "Run", "fit", "prepare"]
 
@@ -63,9 +64,13 @@ EPOCHS, ANNEALING = ("training", "epochs"), ("training", "annealing_epochs")
 
 
 def fit(
-    source: str | Path | Dataset[Any] = "digits",
+    source: Any = "digits",
     *,
     out: str | Path | None = None,
+    columns: Mapping[str, Any] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    join: Sequence[str | Path] = (),
+    on: str | None = None,
     method: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -104,9 +109,15 @@ def fit(
     Every option left at None has the value of the source's recipe.
 
     Args:
-        source: a source's name (`mvae.SOURCES`), or rows of your own, for which `config` describes the model: a
-            `Dataset`, or a folder of Arrow or Parquet files, which stay on disk (`mvae.open_shards`).
+        source: a source's name (`mvae.SOURCES`); a table with holes, whose columns' kinds are inferred
+            (`mvae.inspect`): a CSV, TSV, Parquet, Feather or JSON lines file, a data frame, a mapping of columns, an
+            AnnData or a MuData; or rows for which `config` describes the model: a `Dataset`, or a folder of Arrow or
+            Parquet files, which stay on disk (`mvae.open_shards`).
         out: folder to write the run to; kept nowhere where None.
+        columns: of a table: column to its kind, e.g. `{"age": "count"}`, or to a mapping as `mvae.inspect` prints it.
+        groups: of a table: name to the columns that are one modality; `{}` makes each column one.
+        join: of a table: paths of more tables; rows found in only one are kept.
+        on: the column that tables are joined by.
         method: a name in `mvae.models.METHODS`.
         epochs: passes over the training rows. Annealing keeps its share of them unless it is given.
         batch_size: rows a step, of all processes together.
@@ -165,7 +176,7 @@ def fit(
         source,
         out=out,
         data_dir=data_dir,
-        config=config,
+        config=with_table(config, columns, groups, join, on),
         resume=resume,
         options=placed(
             {
@@ -287,8 +298,34 @@ class Run:
             write_json(self.folder / METRICS, {"kept": outcome.kept, "history": outcome.history})
 
 
+def with_table(
+    config: str | Path | Mapping[str, Any] | None,
+    columns: Mapping[str, Any] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    join: Sequence[str | Path] = (),
+    on: str | None = None,
+) -> str | Path | Mapping[str, Any] | None:
+    """A config with what is said of a table's columns beside it, which wins."""
+    said: dict[str, Any] = {}
+    if columns is not None:
+        said["columns"] = {n: {"kind": kind} if isinstance(kind, str) else kind for n, kind in columns.items()}
+    if groups is not None:
+        said["groups"] = {name: list(members) for name, members in groups.items()}
+    if join:
+        said["join"] = [str(path) for path in join]
+    if on is not None:
+        said["on"] = on
+    if not said:
+        return config
+    content = {} if config is None else config if isinstance(config, Mapping) else read_config(config)
+    merged = merge(content, {"data": {"table": said}})
+    if groups is not None:
+        merged["data"]["table"]["groups"] = said["groups"]
+    return merged
+
+
 def prepare(
-    source: str | Path | Dataset[Any],
+    source: Any,
     *,
     options: Mapping[tuple[str, ...], Any],
     out: str | Path | None = None,
@@ -312,9 +349,13 @@ def prepare(
         ValueError: as `fit`. Nothing has been written then.
     """
     folder = None if out is None else Path(out)
-    shards = folder_of_shards(source)
-    name = str(shards) if shards else source if isinstance(source, str) else None
-    if resume:
+    table = is_table(source)
+    shards = None if table else folder_of_shards(source)
+    name = str(shards or source) if shards or isinstance(source, str | Path) else None
+    dataset: Dataset[Any] | None = None
+    if table:
+        spec, dataset = _of_table(source, name, folder if resume else None, config, options)
+    elif resume:
         given = {place: value for place, value in options.items() if value is not None}
         spec = _resumed(name, folder, config, given)
     elif shards:
@@ -326,7 +367,7 @@ def prepare(
     if not resume and processes.first and folder is not None and folder.exists() and _holds_something(folder):
         what = "holds a run already; continue it with --resume or" if (folder / CONFIG).exists() else "is not empty;"
         raise RunError(f"{folder} {what} choose another folder")
-    dataset = _read(source, spec, data_dir)
+    dataset = _read(source, spec, data_dir) if dataset is None else dataset
     torch.manual_seed(spec.training.seed)
     model = build_model(spec.model)
     processes.check(model, spec.training.batch_size)
@@ -349,12 +390,46 @@ def prepare(
     return Run(spec, dataset, model, folder, resume, processes)
 
 
+def _of_table(
+    source: Any,
+    name: str | None,
+    resumed: Path | None,
+    config: str | Path | Mapping[str, Any] | None,
+    options: Mapping[tuple[str, ...], Any],
+) -> tuple[RunSpec, Dataset]:
+    """A table as it is described, or as the run that is resumed learned it, and its rows."""
+    from mvae.tables import modelling
+    from mvae.tables.reading import read_table
+
+    if resumed is not None:
+        given = {place: value for place, value in options.items() if value is not None}
+        spec = _resumed(name, resumed, config, given)
+        if spec.data.table is None:
+            raise RunError(f"{resumed} was not trained on a table")
+        table = read_table(source, spec.data.table.join, spec.data.table.on)
+        return spec, modelling.dataset(spec.data.table, table, spec.data.validation_rows)
+    changes = {} if config is None else dict(config) if isinstance(config, Mapping) else read_config(config)
+    if not isinstance(changes.get("data") or {}, Mapping):
+        raise SpecError(f"config: data: expected a mapping, got {changes['data']!r}")
+    data = dict(changes.get("data") or {})
+    known = data.pop("table", None) or {}
+    table = read_table(source, known.get("join", ()), known.get("on"))
+    held = data.get("validation_rows", modelling.held_rows_of(len(table)))
+    train, _ = modelling.split(table, held)
+    columns = modelling.learn(modelling.described(table, known), table, train)
+    content = merge(
+        modelling.table_recipe(columns, len(train)), {key: v for key, v in changes.items() if key != "data"}
+    )
+    content["data"] = {**data, "source": name, "validation_rows": held, "table": columns.model_dump(mode="json")}
+    return resolve(None, content, options), modelling.dataset(columns, table, held)
+
+
 def _read(source: str | Path | Dataset[Any], spec: RunSpec, data_dir: str | Path | None) -> Dataset[Any]:
     if isinstance(source, Dataset):
         return source
     if folder_of_shards(source):
         return open_shards(source)
-    return load_dataset(**spec.data.model_dump() | {"source": source}, data_dir=data_dir, seed=spec.training.seed)
+    return load_dataset(**spec.data.named | {"source": source}, data_dir=data_dir, seed=spec.training.seed)
 
 
 def held_rows(
@@ -373,8 +448,14 @@ def held_rows(
         ValueError: if the data is not there, or what was asked for of rows on disk is too much for memory.
     """
     source = str(spec.data.source)
+    if spec.data.table is not None:
+        from mvae.tables import modelling
+        from mvae.tables.reading import read_table
+
+        table = read_table(source, spec.data.table.join, spec.data.table.on)
+        return modelling.dataset(spec.data.table, table, spec.data.validation_rows).split(split)[:limit]
     if source in SOURCES:
-        named = load_dataset(**spec.data.model_dump(), data_dir=data_dir, seed=spec.training.seed)
+        named = load_dataset(**spec.data.named, data_dir=data_dir, seed=spec.training.seed)
         rows = named.split(split)[:limit]
         return named.transform(model.read(rows)) if split == "train" and named.transform is not None else rows
     dataset = _streamed(model, spec, open_shards(data_dir or source))

@@ -20,6 +20,8 @@ from pydantic import (
 )
 from pydantic import ValidationError as PydanticError
 
+from mvae.tables.specs import TableSpec
+
 __all__ = [
     "FORMAT",
     "METHOD_OPTIONS",
@@ -71,6 +73,35 @@ class StringSpec(_Spec):
 class LocationScaleSpec(_Spec):
     kind: Literal["normal", "laplace"]
     scale: PositiveFloat | None = Field(1.0, description="in the data's units; null learns one an element")
+
+
+class ElementSpec(_Spec):
+    """One element of a record."""
+
+    family: Literal["normal", "laplace", "categorical", "poisson", "negative-binomial"] = "normal"
+    num_classes: Annotated[int, Field(ge=2)] | None = Field(None, description="of a categorical element")
+    centre: float = Field(0.0, description="of a count: the mean of log(1 + x)")
+    spread: PositiveFloat = Field(1.0, description="of a count: the standard deviation of log(1 + x)")
+
+    @model_validator(mode="after")
+    def _has_classes(self) -> ElementSpec:
+        if (self.num_classes is not None) != (self.family == "categorical"):
+            raise ValueError("num_classes: expected of a categorical element, and of no other")
+        return self
+
+
+class RecordSpec(_Spec):
+    kind: Literal["record"]
+    elements: Annotated[list[ElementSpec], Field(min_length=1)]
+
+
+class RecordEncoderSpec(_Spec):
+    kind: Literal["record"]
+    hidden: Widths = [128, 128]
+    hide: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.3, description="mean share of the elements hidden from it in training"
+    )
+    dropout: Dropout = 0.0
 
 
 class MLPEncoderSpec(_Spec):
@@ -132,11 +163,12 @@ class ModalitySpec(_Spec):
 
     shape: list[PositiveInt]
     likelihood: Annotated[
-        BernoulliSpec | PixelCrossEntropySpec | CategoricalSpec | StringSpec | LocationScaleSpec,
+        BernoulliSpec | PixelCrossEntropySpec | CategoricalSpec | StringSpec | LocationScaleSpec | RecordSpec,
         Field(discriminator="kind"),
     ]
     encoder: Annotated[
-        MLPEncoderSpec | EmbeddingEncoderSpec | ConvEncoderSpec | GRUEncoderSpec, Field(discriminator="kind")
+        MLPEncoderSpec | EmbeddingEncoderSpec | ConvEncoderSpec | GRUEncoderSpec | RecordEncoderSpec,
+        Field(discriminator="kind"),
     ]
     decoder: Annotated[MLPDecoderSpec | ConvDecoderSpec | GRUDecoderSpec, Field(discriminator="kind")]
     weight: NonNegativeFloat = 1.0
@@ -186,12 +218,20 @@ class DataSpec(_Spec):
     binarisation: Literal["dynamic", "fixed"] = "dynamic"
     options: dict[str, bool | int] = {}
     """What else may be chosen of the source, by name."""
+    table: TableSpec | None = None
+    """What its columns are, where the source is a table."""
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What `load_dataset` is asked for, where the source is one of `SOURCES`."""
+        return self.model_dump(exclude={"table"})
 
 
 class TrainingSpec(_Spec):
     """How the model is trained."""
 
     epochs: PositiveInt
+    passes: PositiveInt = Field(1, description="over the rows in an epoch, more than one where rows are few")
     batch_size: PositiveInt = 100
     learning_rate: PositiveFloat = 1e-3
     schedule: Literal["constant", "cosine"] = Field(

@@ -114,7 +114,7 @@ class Training(LightningModule):
             self._order = ShardedBatches(len(dataset.train), spec.batch_size, spec.seed, **place)
         else:
             groups = grouped(dataset.train, model.names, spec.shares)
-            self._order = ShuffledBatches(groups, spec.batch_size, spec.seed, **place)
+            self._order = ShuffledBatches(groups, spec.batch_size, spec.seed, passes=spec.passes, **place)
         # DDP finds parameters module by module, so the slices of stacked ones too, which never have a gradient. Buffers
         # it would copy from process 0 at each step, validation included, where processes have unequally many.
         buffers = [name for name, _ in model.named_buffers()]

@@ -27,7 +27,7 @@ class ShuffledBatches(Sampler[Part]):
     """Row numbers of each batch of an epoch, or of the part of each that one of several processes takes.
 
     The order is a function of the seed and the epoch alone, so that a resumed run sees the batches it would have seen.
-    Without shares every row comes once an epoch. With shares each kind of row fills its part of every batch, in its
+    Without shares every row comes once in each pass. With shares each kind of row fills its part of every batch, in its
     own shuffled order, again from its start when it is through; an epoch has as many batches as without.
 
     Args:
@@ -37,6 +37,7 @@ class ShuffledBatches(Sampler[Part]):
         epoch: the first to come; a resumed run starts at another than 0.
         rank: number of this process, from 0.
         world: how many processes share each batch.
+        passes: how often an epoch goes through all rows.
     """
 
     def __init__(
@@ -47,16 +48,17 @@ class ShuffledBatches(Sampler[Part]):
         epoch: int = 0,
         rank: int = 0,
         world: int = 1,
+        passes: int = 1,
     ) -> None:
         self.groups, self.batch_size, self.seed, self.epoch = groups, batch_size, seed, epoch
-        self.rank, self.world = rank, world
+        self.passes, self.rank, self.world = passes, rank, world
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer at the start of each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(sum(len(rows) for rows, _ in self.groups) / self.batch_size)
+        return math.ceil(self.passes * sum(len(rows) for rows, _ in self.groups) / self.batch_size)
 
     def __iter__(self) -> Iterator[Part]:
         return (Part.of(rows, self.rank, self.world) for rows in self._batches())
@@ -65,7 +67,8 @@ class ShuffledBatches(Sampler[Part]):
         """The row numbers of each whole batch."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         if len(self.groups) == 1:
-            return _shuffled(self.groups[0][0], generator).split(self.batch_size)
+            rows = torch.cat([_shuffled(self.groups[0][0], generator) for _ in range(self.passes)])
+            return rows.split(self.batch_size)
         ends = [round(self.batch_size * share) for share in accumulate(share for _, share in self.groups)]
         parts = []
         for (rows, _), start, end in zip(self.groups, [0, *ends], ends, strict=False):

@@ -32,6 +32,7 @@ EXPERIMENTS = {
     "k-effect": "The effect of k: MVAE19 on CelebA by its number of random ELBO terms.",
     "dropping": "MVAE19 on CelebA when modalities are dropped at random in training.",
     "attributes": "18 attributes of CelebA's faces predicted from the image, beside simpler ways.",
+    "imputation": "Holes filled in real tables, beside scikit-learn's imputers.",
     "digits": "Labels of digits from few pairs, beside logistic regression on the same pairs.",
     "reconstruct": "What each ELBO term reconstructs, compared on validation rows.",
 }
@@ -66,6 +67,10 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
             add("--predictor", metavar="NAME", type=str, nargs="+", help=f"{predictors} (default: all)")
             _add_preset_arguments(part, "2 hours")
             _add_runs_argument(part)
+        elif name == "imputation":
+            add("--table", metavar="NAME", type=str, nargs="+", help="iris, wine, ..., digits (default: all)")
+            add("--method", metavar="NAME", type=str, nargs="+", help="mean, ..., forest, mvae (default: all)")
+            _add_preset_arguments(part, "1 hour")
         elif name == "digits":
             add("--seeds", metavar="N", type=PositiveInt, default=10, help="seeds, each other pairs (default: 10)")
             add("--validation-rows", metavar="N", type=NonNegativeInt, default=0, help="set aside (default: 0)")
@@ -227,6 +232,16 @@ def _attributes(name: str, options: Namespace) -> Plan:
     return lines, folder / name / f"{options.preset}.json", attributes.page, name
 
 
+def _imputation(name: str, options: Namespace) -> Plan:
+    from mvae.experiments import imputation, side_by_side
+
+    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
+    tables = _among(options.table, imputation.TABLES, "--table")
+    methods = _among(options.method, imputation.METHODS, "--method")
+    lines = imputation.reproduce(folder, options.preset, tables, methods, jobs, options.resume)
+    return lines, folder / name / f"{options.preset}.json", imputation.page, name
+
+
 def _digits(_: str, options: Namespace) -> Plan:
     from mvae.experiments import digits
 
@@ -253,6 +268,7 @@ _RUNNERS: dict[str, Callable[[str, Namespace], Plan]] = {
     "k-effect": _celeba19,
     "dropping": _celeba19,
     "attributes": _attributes,
+    "imputation": _imputation,
     "digits": _digits,
     "reconstruct": _reconstruct,
 }

@@ -251,7 +251,7 @@ def trained_model(cell: Cell, preset: str, runs: Path, data_dir: str | None) -> 
     """The trained model of a cell, and its data set, with the test rows that it can be scored on."""
     folder = cell.folder(runs, preset)
     spec, model = read_spec(folder), load(folder)
-    dataset = load_dataset(**spec.data.model_dump(), data_dir=data_dir, seed=spec.training.seed)
+    dataset = load_dataset(**spec.data.named, data_dir=data_dir, seed=spec.training.seed)
     return model, replace(dataset, test=dataset.test.only(model.names))
 
 

@@ -25,7 +25,7 @@ ANSWERED = 24
 def main(run: str) -> None:
     """Draw `RUN/picture.png` and explain it."""
     spec = read_spec(run)
-    dataset = load_dataset(**spec.data.model_dump(), seed=spec.training.seed)
+    dataset = load_dataset(**spec.data.named, seed=spec.training.seed)
     path = Path(run) / "picture.png"
     draw_picture(load(run), dataset.test, path)
     labelled = int(dataset.train.presence(["image", "label"]).all(1).sum())

@@ -1,0 +1,269 @@
+"""Records: several numbers, counts and categories in one observation, any of which a row may lack.
+
+A group of a table's columns is such a modality. What a record lacks is NaN in it: its likelihood is that of the rest,
+and its encoder is told which elements there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    Laplace,
+    NegativeBinomial,
+    Normal,
+    Poisson,
+    constraints,
+)
+from torch.nn.functional import one_hot
+
+from mvae.networks.mlp import dense_layers
+
+__all__ = ["Element", "RecordDistribution", "RecordEncoder", "Records"]
+
+LARGEST_LOG_MEAN = 30.0
+SMALLEST_LOG_SCALE = -5.0
+"""Of the standard deviation of what has deviation 1; a column that others determine exactly would have none."""
+
+Family = Literal["normal", "laplace", "categorical", "poisson", "negative-binomial"]
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element of a record."""
+
+    family: Family
+    num_classes: int | None = None
+    """Of a categorical element, whose values are the integers from 0 on."""
+    centre: float = 0.0
+    """Of a count: the mean of log(1 + x), which networks read and give standardised."""
+    spread: float = 1.0
+    """Of a count: the standard deviation of log(1 + x)."""
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers of a network it takes."""
+        return self.num_classes or 1
+
+
+class RecordDistribution(Distribution):
+    """Independent elements of several families. Elements that are NaN in a value are left out of its `log_prob`.
+
+    Args:
+        families: numbers of the elements of each family, and their distribution, of batch shape `[..., m]`.
+        num_elements: n; events have the shape `(n,)`.
+        support: of the elements.
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    has_rsample = False
+
+    def __init__(
+        self, families: Sequence[tuple[Tensor, Distribution]], num_elements: int, support: constraints.Constraint
+    ) -> None:
+        self.families, self._support = families, support
+        super().__init__(families[0][1].batch_shape[:-1], torch.Size([num_elements]), validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return self._support
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        total = None
+        for places, distribution in self.families:
+            part = value[..., places]
+            absent = part.isnan()
+            scores = torch.where(absent, 0.0, distribution.log_prob(torch.where(absent, 0.0, part))).sum(-1)
+            total = scores if total is None else total + scores
+        assert total is not None
+        return total
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return self._gathered([part.sample(torch.Size(sample_shape)) for _, part in self.families])
+
+    @property
+    def mean(self) -> Tensor:
+        """`[..., n]`; of a category the likeliest."""
+        return self._gathered([d.mode if isinstance(d, Categorical) else d.mean for _, d in self.families])
+
+    @property
+    def variance(self) -> Tensor:
+        """`[..., n]`; of a category the probability that it is another than the likeliest."""
+        return self._gathered(
+            [1 - d.probs.amax(-1) if isinstance(d, Categorical) else d.variance for _, d in self.families]
+        )
+
+    def probabilities(self, element: int) -> Tensor:
+        """Of a categorical element, `[..., C]`."""
+        for places, distribution in self.families:
+            found = (places == element).nonzero().flatten()
+            if len(found) and isinstance(distribution, Categorical):
+                return distribution.probs[..., int(found), :]
+        raise ValueError(f"element {element} is not categorical")
+
+    def _gathered(self, parts: Sequence[Tensor]) -> Tensor:
+        order = torch.cat([places for places, _ in self.families]).argsort()
+        dtype = next((part.dtype for part in parts if part.is_floating_point()), torch.get_default_dtype())
+        return torch.cat([part.to(dtype) for part in parts], -1)[..., order]
+
+
+class _Supports(constraints.Constraint):
+    """What each element may be; NaN stands for nothing."""
+
+    def __init__(self, elements: Sequence[Element]) -> None:
+        self.elements = tuple(elements)
+
+    def check(self, value: Tensor) -> Tensor:
+        inside = torch.ones_like(value, dtype=torch.bool)
+        for number, element in enumerate(self.elements):
+            part = value[..., number]
+            if element.family not in ("normal", "laplace"):
+                inside[..., number] = (part >= 0) & (part == part.floor()) & (part < (element.num_classes or torch.inf))
+        return inside | value.isnan()
+
+    def __repr__(self) -> str:
+        return "that of each element: a number, a count, or one of its classes"
+
+
+def _of_family(elements: Sequence[Element]) -> Iterator[tuple[Family, list[int]]]:
+    """The numbers of the elements of each family that there is."""
+    for family in get_args(Family):
+        places = [number for number, element in enumerate(elements) if element.family == family]
+        if places:
+            yield family, places
+
+
+class Records(nn.Module):
+    """The likelihood of records, from a network's output: a head like those of `mvae.likelihoods`.
+
+    Normal and Laplace elements have a learned scale each, negative binomial ones a learned dispersion: the same for
+    every z.
+
+    Args:
+        elements: what a record is made of, at least one.
+
+    Example:
+        >>> head = Records([Element("normal"), Element("categorical", 3)])
+        >>> head(torch.zeros(2, head.num_parameters)).log_prob(torch.tensor([[0.0, 2.0], [float("nan"), 2.0]]))
+        tensor([-2.0176, -1.0986], grad_fn=<AddBackward0>)
+    """
+
+    lacking: Tensor
+
+    def __init__(self, elements: Sequence[Element]) -> None:
+        super().__init__()
+        self.elements = tuple(elements)
+        self.num_parameters = sum(element.num_parameters for element in elements)
+        self.families = [family for family, _ in _of_family(elements)]
+        starts = torch.tensor([0, *(element.num_parameters for element in elements)]).cumsum(0)
+        most = max(element.num_parameters for element in elements)
+        for family, places in _of_family(elements):
+            self.register_buffer(f"places_{family}", torch.tensor(places), persistent=False)
+            index = starts[places].unsqueeze(1)
+            if family == "categorical":  # classes that an element has not are its first one again, then taken away
+                sizes = torch.tensor([[elements[place].num_parameters] for place in places])
+                classes = torch.arange(most).expand(len(places), -1)
+                self.register_buffer("lacking", classes >= sizes, persistent=False)
+                index = index + torch.where(classes < sizes, classes, 0)
+            self.register_buffer(f"index_{family}", index, persistent=False)
+            if family in ("normal", "laplace", "negative-binomial"):
+                setattr(self, _own(family), nn.Parameter(torch.zeros(len(places))))
+            if family in ("poisson", "negative-binomial"):
+                for name in ("centre", "spread"):
+                    numbers = torch.tensor([getattr(elements[place], name) for place in places])
+                    self.register_buffer(f"{name}_{family}", numbers, persistent=False)
+        self._support = _Supports(elements)
+
+    def extra_repr(self) -> str:
+        return f"elements={self.elements}"
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        families = []
+        for family in self.families:
+            taken = parameters[..., getattr(self, f"index_{family}")]
+            families.append((getattr(self, f"places_{family}"), self._distribution(family, taken)))
+        return RecordDistribution(families, len(self.elements), self._support)
+
+    def _distribution(self, family: Family, taken: Tensor) -> Distribution:
+        if family == "categorical":
+            return Categorical(
+                logits=taken.masked_fill(self.lacking, torch.finfo(taken.dtype).min), validate_args=False
+            )
+        values = taken.squeeze(-1)
+        if family in ("normal", "laplace"):
+            scale = getattr(self, _own(family)).clamp_min(SMALLEST_LOG_SCALE).exp().expand_as(values)
+            return (Normal if family == "normal" else Laplace)(values, scale, validate_args=False)
+        centre, spread = (getattr(self, f"{name}_{family}") for name in ("centre", "spread"))
+        log_mean = (centre + spread * values).clamp(-LARGEST_LOG_MEAN, LARGEST_LOG_MEAN)
+        if family == "poisson":
+            return Poisson(log_mean.exp(), validate_args=False)
+        log_count = getattr(self, _own(family)).clamp(-LARGEST_LOG_MEAN, LARGEST_LOG_MEAN).expand_as(values)
+        return NegativeBinomial(log_count.exp(), logits=log_mean - log_count, validate_args=False)
+
+
+def _own(family: str) -> str:
+    """What a family's learned parameter is called."""
+    return "log_count" if family == "negative-binomial" else f"log_scale_{family}"
+
+
+class RecordEncoder(nn.Module):
+    """A record to a Gaussian expert: its numbers, its categories one-hot, and which of them there are.
+
+    In training some elements are hidden from it, a random share of each record's, so that it learns to do with any part
+    of a record what an MVAE does with any part of its modalities; the decoder is still asked for all there is.
+
+    Args:
+        elements: what a record is made of.
+        latent_dim: D.
+        hidden: widths of the hidden layers.
+        hide: the mean share of elements hidden in training; each record's own is uniform from 0 to twice that.
+        dropout: share of each hidden layer's outputs dropped in training.
+    """
+
+    counts: Tensor
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        elements: Sequence[Element],
+        latent_dim: int,
+        hidden: Sequence[int] = (128, 128),
+        hide: float = 0.3,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.hide = nn.Dropout(hide) if hide else None  # which says that it draws; its rate is read in `_shown`
+        sizes = [element.num_parameters for element in elements]
+        counts = [element.family in ("poisson", "negative-binomial") for element in elements]
+        classes = [element.family == "categorical" for element in elements]
+        self.register_buffer("counts", torch.tensor(counts), persistent=False)
+        self.register_buffer("centre", torch.tensor([element.centre for element in elements]), persistent=False)
+        self.register_buffer("spread", torch.tensor([element.spread for element in elements]), persistent=False)
+        self.numbers = [place for place, is_class in enumerate(classes) if not is_class]
+        self.categories = [(place, sizes[place]) for place, is_class in enumerate(classes) if is_class]
+        width = len(elements) + len(self.numbers) + sum(size for _, size in self.categories)
+        self.layers = dense_layers(width, hidden, dropout=dropout)
+        self.head = nn.Linear(hidden[-1] if hidden else width, 2 * latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        shown = ~x.isnan() & self._shown(x)
+        known = torch.where(shown, x, 0.0)
+        logs = (torch.where(self.counts, known, 0.0).log1p() - self.centre) / self.spread
+        numbers = torch.where(shown, torch.where(self.counts, logs, known), 0.0)[:, self.numbers]
+        parts = [numbers, shown.to(x.dtype)]
+        for place, size in self.categories:
+            parts.append(one_hot(known[:, place].long(), size).to(x.dtype) * shown[:, place, None])
+        mean, log_variance = self.head(self.layers(torch.cat(parts, 1))).chunk(2, -1)
+        return mean, log_variance
+
+    def _shown(self, x: Tensor) -> Tensor:
+        if not self.training or self.hide is None:
+            return torch.ones_like(x, dtype=torch.bool)
+        return torch.rand_like(x) >= 2 * self.hide.p * torch.rand_like(x[:, :1])

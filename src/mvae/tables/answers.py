@@ -1,0 +1,146 @@
+"""What a run that was trained on a table says of a table: filled cells, an embedding, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mvae.evaluation.likelihood import log_likelihood
+from mvae.models import MultimodalVAE
+from mvae.storage import RunError, load, read_spec
+from mvae.tables.columns import RecordColumn
+from mvae.tables.filling import DRAWS, Filled, impute_table
+from mvae.tables.modelling import as_rows
+from mvae.tables.reading import Table, read_table
+from mvae.tables.specs import TableSpec
+
+__all__ = ["embed", "impute", "open_run", "read_like", "score"]
+
+AT_ONCE = 4096
+SAMPLES = 200
+"""Importance samples a row of a score."""
+
+
+def open_run(run: str | Path) -> tuple[MultimodalVAE, TableSpec]:
+    """The model of a run that was trained on a table, and what it knows of its columns.
+
+    Raises:
+        RunError: if the run was trained on something else, or as `mvae.load`.
+    """
+    spec = read_spec(run).data.table
+    if spec is None:
+        raise RunError(f"{run} was not trained on a table; 'mvae fit people.csv' makes a run that is")
+    return load(run), spec
+
+
+def read_like(spec: TableSpec, data: Any, join: Sequence[str | Path] = ()) -> Table:
+    """Read a table as that of a run was read: joined by the same column, where more files are named."""
+    return read_table(data, join, spec.on if join else None)
+
+
+def impute(
+    run: str | Path,
+    data: Any,
+    *,
+    draws: int = 0,
+    num_samples: int = DRAWS,
+    seed: int = 0,
+    join: Sequence[str | Path] = (),
+    progress: bool = False,
+) -> Filled:
+    """Fill the empty cells of a table with what a model expects there, given the rest of each row.
+
+    Cells that are not empty stay exactly as they are; so do columns that the model leaves out, and pictures.
+
+    Args:
+        run: folder of a run trained on such a table.
+        data: a path, a data frame, or anything else that `mvae.fit` takes as a table.
+        draws: how many multiple imputations to draw: whole tables whose filled cells vary as far as they are uncertain.
+        num_samples: draws of z a row that a filled cell is the mean of.
+        seed: of the draws.
+        join: paths of more tables, joined as in training.
+        progress: show a bar.
+
+    Returns:
+        The filled table, a line for each filled cell with its spread and interval, and the draws.
+
+    Raises:
+        RunError: if the run is not usable; `DataError` if the table does not fit it, naming row and column.
+    """
+    model, spec = open_run(run)
+    return impute_table(model, spec, read_like(spec, data, join), draws, num_samples, seed, progress)
+
+
+@torch.inference_mode()
+def embed(run: str | Path, data: Any, *, join: Sequence[str | Path] = ()) -> pd.DataFrame:
+    """Where each row lies in the latent space, whatever it lacks: mean and deviation of q(z | row).
+
+    Args:
+        run: folder of a run trained on such a table.
+        data: as for `impute`.
+        join: as for `impute`.
+
+    Returns:
+        A frame `[R, 2 D]` with the table's index: `z0`, `z1`, ... and their standard deviations `z0_sd`, `z1_sd`, ...
+
+    Raises:
+        RunError: as `impute`.
+    """
+    model, spec = open_run(run)
+    table = read_like(spec, data, join)
+    rows = as_rows(spec, table)
+    parts = [model.posterior(rows[start : start + AT_ONCE]) for start in range(0, len(rows), AT_ONCE)]
+    means, deviations = (torch.cat([getattr(part, name) for part in parts]).numpy() for name in ("mean", "stddev"))
+    names = [f"z{number}" for number in range(model.latent_dim)]
+    frame = pd.DataFrame(np.hstack([means, deviations]), table.frame.index, [*names, *(f"{n}_sd" for n in names)])
+    return _identified(frame, spec, table)
+
+
+def score(
+    run: str | Path,
+    data: Any,
+    *,
+    num_samples: int = SAMPLES,
+    seed: int = 0,
+    join: Sequence[str | Path] = (),
+    progress: bool = False,
+) -> pd.DataFrame:
+    """The log-likelihood of each row under the model, the least likely first: where to look for errors and outliers.
+
+    Args:
+        run: folder of a run trained on such a table.
+        data: as for `impute`.
+        num_samples: importance samples a row.
+        seed: of the draws.
+        join: as for `impute`.
+        progress: show a bar.
+
+    Returns:
+        A frame with `row` (from 0), `nats`, how many `cells` were scored, and `nats_per_cell`, by which it is sorted.
+        Numbers are scored standardised. A row with nothing in it has NaN and stands last.
+
+    Raises:
+        RunError: as `impute`.
+    """
+    model, spec = open_run(run)
+    table = read_like(spec, data, join)
+    rows = as_rows(spec, table)
+    found = log_likelihood(model, rows, model.names, num_samples=num_samples, seed=seed, progress=progress).value
+    read = [c for n, c in spec.columns.items() if isinstance(c, RecordColumn) or n in spec.others]
+    names = [n for n, c in spec.columns.items() if any(c is other for other in read)]
+    cells = sum((~spec.columns[name].holes(table.cells(name))).astype(int) for name in names)
+    frame = pd.DataFrame({"row": np.arange(len(table)), "nats": found.numpy(), "cells": cells}, table.frame.index)
+    frame["nats_per_cell"] = frame["nats"] / frame["cells"].where(frame["cells"] > 0)
+    return _identified(frame, spec, table).sort_values("nats_per_cell", kind="stable", na_position="last")
+
+
+def _identified(frame: pd.DataFrame, spec: TableSpec, table: Table) -> pd.DataFrame:
+    """With the columns that the model leaves out since they name rows, before the others."""
+    naming = [n for n, c in spec.columns.items() if n == spec.on or "identifier" in getattr(c, "why", "")]
+    here = [name for name in naming if name in table.names and name not in frame.columns]
+    return pd.concat([table.frame[here], frame], axis=1) if here else frame
