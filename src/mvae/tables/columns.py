@@ -117,11 +117,9 @@ class _Standardised(RecordColumn):
         found = self._forward(values[~np.isnan(values)])
         if not len(found):
             raise DataError(f"column '{cells.name}': no training row has a value")
-        deviation = float(found.std())
+        deviation = float(found.std()) if found.max() > found.min() else 1.0
         whole = bool((values[~np.isnan(values)] % 1 == 0).all())
-        return self.model_copy(
-            update={"mean": float(found.mean()), "deviation": deviation if deviation > 0 else 1.0, "whole": whole}
-        )
+        return self.model_copy(update={"mean": float(found.mean()), "deviation": deviation, "whole": whole})
 
     def encoded(self, cells: Cells) -> np.ndarray:
         assert self.mean is not None

@@ -59,8 +59,9 @@ class _Drawn:
     """`[S, B]`, summing to 1 over the draws."""
 
     def chosen(self, count: int) -> Tensor:
-        """Numbers of draws `[count, B]`, each as often as its weight says."""
-        return torch.multinomial(self.weights.T, count, replacement=True).T
+        """`[count, B, D]` of the draws, each as often as its weight says."""
+        numbers = torch.multinomial(self.weights.T, count, replacement=True).T
+        return self.z.gather(0, numbers.unsqueeze(-1).expand(-1, -1, self.z.shape[-1]))
 
 
 def weighted_draws(
@@ -129,7 +130,8 @@ def impute_table(
         for group, members in records.items():
             distribution = model.modalities[group].decoder(drawn.z)
             assert isinstance(distribution, RecordDistribution)
-            samples = distribution.sample().gather(0, chosen.unsqueeze(-1).expand(-1, -1, len(members)))
+            # Anew for each chosen z, which may be the same one many times where its weight is all of a row's.
+            samples = model.modalities[group].decoder(chosen).sample()
             means, variances = distribution.mean, distribution.variance
             for number, name in enumerate(members):
                 local = holes[name][drawn.rows.numpy()]
@@ -306,7 +308,7 @@ def draw_rows(
     table = Table(frame, "given", {"given": tuple(frame.columns)})
     torch.manual_seed(seed)
     (drawn,) = weighted_draws(model.eval(), as_rows(spec, table), torch.tensor([0]), max(DRAWS, count))
-    z = drawn.z[drawn.chosen(count)[:, 0], 0]
+    z = drawn.chosen(count)[:, 0]
     made: dict[str, Any] = {}
     for group, members in spec.records.items():
         samples = model.modalities[group].decoder(z).sample().double().numpy()
