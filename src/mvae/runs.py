@@ -20,7 +20,7 @@ from mvae.data.loading import COMPLETE, grouped
 from mvae.data.shards import Shards, open_shards
 from mvae.data.sources import SOURCES, load_dataset
 from mvae.data.splits import Dataset
-from mvae.experiments.recipes import merge, read_config, resolve
+from mvae.experiments.recipes import for_method, merge, read_config, resolve
 from mvae.models import METHODS, MultimodalVAE
 from mvae.processes import ALONE, Processes
 from mvae.specs import RunSpec, SpecError

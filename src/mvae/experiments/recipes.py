@@ -11,7 +11,7 @@ import yaml
 
 from mvae.specs import METHOD_OPTIONS, RunSpec, SpecError, parse
 
-__all__ = ["merge", "read_config", "recipe", "resolve"]
+__all__ = ["for_method", "merge", "read_config", "recipe", "resolve"]
 
 OWN = ("shares", "completion", "sharpness", "propagation", "neighbours", "surest", "smoothness", "radius")
 """What a recipe chooses for its own method in training."""
@@ -53,7 +53,7 @@ def resolve(
         changes, where = (dict(config), "config") if isinstance(config, Mapping) else (read_config(config), str(config))
     method = options.get(("model", "method")) or _at(changes, "model", "method")
     if content and isinstance(method, str) and method:
-        content = _for_method(content, method)
+        content = for_method(content, method)
     if config is not None:
         training = changes.get("training")
         if isinstance(training, Mapping) and "annealing_epochs" not in training:
@@ -105,8 +105,8 @@ def _at(content: Any, *place: str) -> Any:
     return content
 
 
-def _for_method(content: dict[str, Any], method: Any) -> dict[str, Any]:
-    """A recipe for another method than its own."""
+def for_method(content: dict[str, Any], method: Any) -> dict[str, Any]:
+    """A recipe for another method than its own: without the options that are none of that method's."""
     model, training = content["model"], content["training"]
     if method == model["method"]:
         return content

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,13 +79,12 @@ def learn(spec: TableSpec, table: Table, rows: np.ndarray) -> TableSpec:
     Raises:
         DataError: on a cell that is not of its column's kind, or a column there is nothing to learn from.
     """
-    train = replace(table, frame=table.frame.iloc[rows])
     columns = dict(spec.columns)
     for name, column in spec.columns.items():
         if isinstance(column, CategoryColumn | TextColumn):
             columns[name] = column.learned(table.cells(name))
         elif isinstance(column, RecordColumn):
-            columns[name] = column.learned(train.cells(name))
+            columns[name] = column.learned(table.cells(name, rows))
     left = {name: column.why for name, column in columns.items() if isinstance(column, LeftOutColumn)}
     if len(left) == len(columns):
         why = "; ".join(f"{name}: {reason}" for name, reason in left.items())

@@ -86,11 +86,13 @@ class Table:
         """How a message calls a row."""
         index = self.frame.index[row]
         plain = isinstance(self.frame.index, pd.RangeIndex)
-        return f"{self.name}, row {row + 1}" if plain else f"{self.name}, row {row + 1} ({index!r})"
+        return f"{self.name}, row {row + 1}" if plain else f"{self.name}, row {row + 1} ({index})"
 
-    def cells(self, name: str) -> Cells:
-        """One of its columns."""
-        return Cells(name, self.frame[name], self.place, self.folder)
+    def cells(self, name: str, rows: np.ndarray | None = None) -> Cells:
+        """One of its columns, in all or in some of its rows."""
+        if rows is None:
+            return Cells(name, self.frame[name], self.place, self.folder)
+        return Cells(name, self.frame[name].iloc[rows], lambda number: self.place(int(rows[number])), self.folder)
 
     def __iter__(self) -> Iterator[Cells]:
         return (self.cells(name) for name in self.names)

@@ -1,0 +1,166 @@
+"""The commands on tables, as a user types them, and faults that leave nothing behind."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import mvae
+from mvae.cli import main
+from mvae.specs import SpecError
+from mvae.storage import RunError, read_spec
+
+SHORT = ["--epochs", "1"]
+
+
+@pytest.fixture
+def people(tmp_path, monkeypatch):
+    """A file with holes in a folder of its own."""
+    rng = np.random.default_rng(0)
+    size = rng.normal(5, 2, 80).round(2)
+    frame = pd.DataFrame({"name": [f"p{n:03}" for n in range(80)], "size": size, "colour": rng.choice(list("rgb"), 80)})
+    frame["double"] = (2 * size + rng.normal(0, 0.1, 80)).round(2)
+    frame.loc[:9, "size"] = None
+    frame.loc[5:14, "colour"] = None
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_from_a_csv_with_holes_to_a_filled_one(people, capsys):
+    before = (people / "people.csv").read_bytes()
+    assert main(["fit", "people.csv", *SHORT]) == 0
+    said = capsys.readouterr().out
+    assert "number: size, double" in said
+    assert "left out, an identifier: all different, without a space: name" in said
+    assert "mvae impute runs/people people.csv --out filled.csv" in said
+    assert main(["impute", "runs/people", "people.csv", "--out", "filled.csv", "--draws", "2"]) == 0
+    assert "filled 20 empty cells in 2 columns" in capsys.readouterr().out
+    filled, cells = pd.read_csv("filled.csv"), pd.read_csv("filled-cells.csv")
+    assert filled.notna().all(axis=None)
+    assert len(cells) == 20
+    assert sorted(path.name for path in people.iterdir()) == [
+        *("filled-1.csv", "filled-2.csv", "filled-cells.csv", "filled.csv", "people.csv", "runs"),
+    ]
+    assert (people / "people.csv").read_bytes() == before
+
+
+def test_embed_score_and_sample(people, capsys):
+    main(["fit", "people.csv", *SHORT])
+    assert main(["embed", "runs/people", "people.csv", "--out", "z.parquet"]) == 0
+    assert len(pd.read_parquet("z.parquet")) == 80
+    assert main(["score", "runs/people", "people.csv", "--out", "odd.jsonl"]) == 0
+    assert len(pd.read_json("odd.jsonl", lines=True)) == 80
+    assert main(["sample", "runs/people", "--given", "colour=r", "--count", "30", "--out", "new.csv"]) == 0
+    new = pd.read_csv("new.csv")
+    assert new.columns.tolist() == ["size", "colour", "double"]
+    assert (new["colour"] == "r").all()
+    assert main(["evaluate", "runs/people", "--split", "validation", "--samples", "5"]) == 0
+
+
+def test_what_inspect_prints_can_be_edited_and_given_to_fit(people, capsys):
+    assert main(["inspect", "people.csv", "--out", "people.yaml"]) == 0
+    text = (people / "people.yaml").read_text(encoding="utf-8")
+    assert "size: {kind: number}  # 10 empty; " in text
+    content = yaml.safe_load(text)
+    content["data"]["table"]["columns"]["size"] = {"kind": "number", "likelihood": "laplace", "absent": ["9.99"]}
+    content["data"]["table"]["groups"] = {"sizes": ["size", "double"]}
+    content["model"] = {"latent_dim": 3, "modalities": {"sizes": {"weight": 2.0}}}
+    (people / "people.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert main(["fit", "people.csv", "--config", "people.yaml", *SHORT]) == 0
+    spec = read_spec("runs/people")
+    assert spec.model.latent_dim == 3
+    assert list(spec.model.modalities) == ["sizes", "colour"]
+    assert spec.model.modalities["sizes"].weight == 2
+    assert spec.model.modalities["sizes"].likelihood.elements[0].family == "laplace"
+    assert spec.data.table.columns["size"].absent == ["9.99"]
+    assert main(["inspect", "people.csv", "--kind", "size=positive", "--group", "sizes=size,double"]) == 0
+    assert "sizes: [size, double]" in capsys.readouterr().out
+
+
+def test_a_run_on_a_table_resumes_as_if_it_had_not_stopped(people):
+    main(["fit", "people.csv", "--epochs", "2", "--annealing-epochs", "1", "--out", "whole"])
+    main(["fit", "people.csv", "--epochs", "1", "--annealing-epochs", "1", "--out", "part"])
+    assert main(["fit", "people.csv", "--epochs", "2", "--out", "part", "--resume"]) == 0
+    assert read_spec("part").data == read_spec("whole").data
+    assert len(json.loads((people / "part" / "metrics.json").read_text(encoding="utf-8"))["history"]) == 2
+    rows = pd.read_csv("people.csv")
+    assert mvae.embed("part", rows).shape == mvae.embed("whole", rows).shape
+
+
+def test_joined_files_are_a_modality_each(people):
+    pd.DataFrame(
+        {"name": [f"p{n:03}" for n in range(40, 120)], "iron": np.linspace(0, 1, 80), "zinc": 1.0 / np.arange(1, 81)}
+    ).to_csv("labs.csv", index=False)
+    assert main(["fit", "people.csv", "--join", "labs.csv", "--on", "name", *SHORT]) == 0
+    spec = read_spec("runs/people")
+    assert list(spec.model.modalities) == ["people", "labs"]
+    arguments = ["impute", "runs/people", "people.csv", "--join", "labs.csv", "--out", "filled.parquet"]
+    assert main(arguments) == 0
+    filled = pd.read_parquet("filled.parquet")
+    assert len(filled) == 120
+    assert filled.replace("", None).notna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["impute", "runs/people", "people.csv", "--out", "people.csv"], "people.csv is already there"),
+        (["impute", "runs/people", "people.csv", "--out", "filled.xlsx"], "ends in .csv"),
+        (["impute", "runs/people", "people.csv", "--out", "no/filled.csv"], "no folder no"),
+        (["impute", "runs/people", "none.csv", "--out", "filled.csv"], "none.csv: no such file"),
+        (["impute", "runs/people", "bad.csv", "--out", "filled.csv"], "bad.csv, row 2, column 'size'.*'tall'"),
+        (["impute", "runs/people", "other.csv", "--out", "filled.csv"], "other.csv: no column 'size'"),
+        (["impute", "runs/none", "people.csv", "--out", "filled.csv"], "runs/none is not a run"),
+        (["score", "runs/people", "people.csv", "--out", "people.csv"], "already there"),
+        (["sample", "runs/people"], "--out: name the file"),
+        (["sample", "runs/people", "--given", "shape=round", "--out", "new.csv"], "unknown column 'shape'"),
+        (["fit", "people.csv", "--kind", "size=big"], "size.*'big'"),
+        (["fit", "people.csv", "--kind", "weight=number"], "weight: no such column in people.csv"),
+        (
+            ["fit", "people.csv", "--kind", "name=number"],
+            r"people\.csv, row \d+, column 'name': expected a finite number, got .p0\d\d.",
+        ),
+        (["fit", "people.csv", "--group", "all=size,name"], "'name' is left-out"),
+        (["fit", "people.csv", "--on", "name"], "joins tables, and there is one"),
+        (["fit", "empty.csv", "--out", "runs/e"], "no column to learn from: a: empty"),
+        (["fit", "people.csv", "--method", "jmvae", "--out", "runs/j"], "reads no records"),
+    ],
+)
+def test_faults_are_named_and_leave_nothing(people, capsys, arguments, words):
+    pd.DataFrame({"size": ["1", "tall"], "colour": "r", "double": 1}).to_csv("bad.csv", index=False)
+    pd.DataFrame({"length": [1, 2]}).to_csv("other.csv", index=False)
+    pd.DataFrame({"a": [None, None], "b": ["x", "x"]}).to_csv("empty.csv", index=False)
+    if arguments[0] != "fit":
+        mvae.fit("people.csv", out="runs/people", epochs=1, progress=False)
+    capsys.readouterr()
+    before = sorted(str(path) for path in people.rglob("*"))
+    assert main(arguments) == 2
+    assert re.search(words, capsys.readouterr().err.replace("\n", " "))
+    assert sorted(str(path) for path in people.rglob("*")) == before
+
+
+def test_resuming_on_something_else_is_refused(people):
+    mvae.fit("people.csv", out="run", epochs=1, progress=False)
+    with pytest.raises(RunError, match=r"is a run on people\.csv"):
+        mvae.fit("other.csv", out="run", resume=True)
+    with pytest.raises(RunError, match=r"started with data.table.columns.size.kind = number"):
+        mvae.fit("people.csv", columns={"size": "positive"}, out="run", resume=True)
+    with pytest.raises(SpecError, match="expected a mapping"):
+        mvae.fit("people.csv", config={"data": 3})
+
+
+def test_a_broken_write_leaves_no_file(people, monkeypatch):
+    mvae.fit("people.csv", out="run", epochs=1, progress=False)
+    code = (
+        "import os, pandas, sys; from mvae.cli import main\n"
+        "pandas.DataFrame.to_csv = lambda self, path, **_: (open(path, 'w').write('half'), os._exit(9))\n"
+        "main(['impute', 'run', 'people.csv', '--out', 'filled.csv'])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 9
+    assert not (people / "filled.csv").exists()
