@@ -417,9 +417,9 @@ def _of_table(
     held = data.get("validation_rows", modelling.held_rows_of(len(table)))
     train, _ = modelling.split(table, held)
     columns = modelling.learn(modelling.described(table, known), table, train)
-    content = merge(
-        modelling.table_recipe(columns, len(train)), {key: v for key, v in changes.items() if key != "data"}
-    )
+    changes = {key: value for key, value in changes.items() if key != "data"}
+    method = options.get(("model", "method")) or dict(changes.get("model") or {}).get("method") or "mvae"
+    content = merge(for_method(modelling.table_recipe(columns, len(train)), method), changes)
     content["data"] = {**data, "source": name, "validation_rows": held, "table": columns.model_dump(mode="json")}
     return resolve(None, content, options), modelling.dataset(columns, table, held)
 
