@@ -22,7 +22,7 @@ from mvae.tables.modelling import as_rows
 from mvae.tables.reading import Cells, Table
 from mvae.tables.specs import TableSpec
 
-__all__ = ["Filled", "draw_rows", "impute_table", "weighted_draws"]
+__all__ = ["Filled", "category_shares", "draw_rows", "impute_table", "weighted_draws"]
 
 DRAWS = 100
 """Draws of z a row."""
@@ -65,7 +65,12 @@ class _Drawn:
 
 
 def weighted_draws(
-    model: MultimodalVAE, rows: Batch, wanted: Tensor, num_samples: int, progress: bool = False
+    model: MultimodalVAE,
+    rows: Batch,
+    wanted: Tensor,
+    num_samples: int,
+    progress: bool = False,
+    alike: bool = False,
 ) -> Iterator[_Drawn]:
     r"""Draws of z from q(z | what a row has), weighted so that they stand for the posterior itself.
 
@@ -77,12 +82,14 @@ def weighted_draws(
         wanted: row numbers to draw for.
         num_samples: S.
         progress: show a bar.
+        alike: the same noise for each row, so that what is found for a row does not depend on the others.
     """
+    noise = torch.randn(num_samples, 1, model.latent_dim, device=model.device, dtype=model.dtype) if alike else None
     size = max(1, DRAWN_AT_ONCE // num_samples)
     for part in tqdm(wanted.split(size), desc="filling in", unit_scale=size, unit="row", disable=not progress):
         batch = model.checked(rows[part])
         posterior = model.posterior(batch)
-        z = posterior.sample((num_samples,))
+        z = posterior.sample((num_samples,)) if noise is None else posterior.mean + posterior.stddev * noise
         scores = Normal(torch.zeros_like(z), 1.0).log_prob(z).sum(-1) - posterior.log_prob(z).sum(-1)
         for name, distribution in model.decode(z).items():
             here = batch.rows(name)
@@ -103,6 +110,7 @@ def impute_table(
     num_samples: int = DRAWS,
     seed: int = 0,
     progress: bool = False,
+    alike: bool = False,
 ) -> Filled:
     """Fill the empty cells of a table, as `mvae.impute`.
 
@@ -114,6 +122,7 @@ def impute_table(
         num_samples: draws of z a row.
         seed: of the draws.
         progress: show a bar.
+        alike: the same noise for each row, as `weighted_draws`.
     """
     torch.manual_seed(seed)
     rows, model = as_rows(spec, table), model.eval()
@@ -125,7 +134,7 @@ def impute_table(
     found: dict[str, list[_Answers]] = {name: [] for name in holes}
     some = np.logical_or.reduce([holes[name] for names in records.values() for name in names], initial=False)
     wanted = torch.from_numpy(np.flatnonzero(some))
-    for drawn in weighted_draws(model, rows, wanted, max(num_samples, draws), progress):
+    for drawn in weighted_draws(model, rows, wanted, max(num_samples, draws), progress, alike):
         chosen = drawn.chosen(max(num_samples, draws))
         for group, members in records.items():
             distribution = model.modalities[group].decoder(drawn.z)
@@ -278,6 +287,30 @@ def _whole(values: np.ndarray) -> np.ndarray:
 def _assigned(series: pd.Series[Any], rows: np.ndarray, values: Any) -> pd.Series[Any]:
     series.iloc[rows] = values
     return series
+
+
+@torch.inference_mode()
+def category_shares(
+    model: MultimodalVAE, spec: TableSpec, table: Table, name: str, num_samples: int = DRAWS, seed: int = 0
+) -> np.ndarray:
+    """p(category | the rest of each row), float64 `[R, C]`; what a row says of it itself is not looked at.
+
+    Args:
+        model: trained on such a table.
+        spec: of its columns.
+        table: with the same columns.
+        name: a column of categories that is a modality of its own.
+        num_samples: draws of z a row, with the same noise for each.
+        seed: of the draws.
+    """
+    torch.manual_seed(seed)
+    rows = as_rows(spec, table)
+    rows = rows.only([other for other in rows.values if other != name])
+    parts = []
+    for drawn in weighted_draws(model.eval(), rows, torch.arange(len(rows)), num_samples, alike=True):
+        distribution = model.modalities[name].decoder(drawn.z)
+        parts.append((drawn.weights.unsqueeze(-1) * distribution.probabilities(0)).sum(0))
+    return torch.cat(parts).double().numpy()
 
 
 @torch.inference_mode()

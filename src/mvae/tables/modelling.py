@@ -18,12 +18,13 @@ from mvae.tables.inferring import infer
 from mvae.tables.reading import Table
 from mvae.tables.specs import TableSpec
 
-__all__ = ["as_rows", "described", "learn", "split", "table_recipe"]
+__all__ = ["as_rows", "dataset", "described", "held_rows_of", "learn", "plan", "split", "table_recipe"]
 
 HELD_SHARE, MOST_HELD = 0.1, 5000
 """Of the rows, to validate on."""
 SPLIT_SEED = 0
 STEPS, LEAST_EPOCHS, MOST_EPOCHS = 5000, 10, 40
+STEPS_AN_EPOCH = 100
 MANY_ROWS = 1000
 """From so many on the networks are larger, and more is hidden from them in training."""
 LATENT_SHARE, LEAST_LATENT, MOST_LATENT = 0.5, 4, 32
@@ -154,9 +155,6 @@ def table_recipe(spec: TableSpec, count: int) -> dict[str, Any]:
         column.element.get("num_classes") or 1 for column in spec.columns.values() if isinstance(column, RecordColumn)
     )
     latent_dim = min(MOST_LATENT, max(LEAST_LATENT, math.ceil(LATENT_SHARE * features)))
-    batch = min(256, max(16, 2 ** round(math.log2(max(1, count / 8)))))
-    steps = math.ceil(count / batch)
-    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(STEPS / steps)))
     return {
         "model": {
             "method": "mvae",
@@ -165,15 +163,20 @@ def table_recipe(spec: TableSpec, count: int) -> dict[str, Any]:
             "reconstruct": "present",
             "modalities": modalities,
         },
-        "training": {
-            "epochs": epochs,
-            "passes": max(1, round(STEPS / (epochs * steps))),
-            "batch_size": batch,
-            "learning_rate": 2e-3,
-            "schedule": "cosine",
-            "annealing_epochs": max(1, epochs // 5),
-        },
+        "training": {**plan(count), "learning_rate": 2e-3, "schedule": "cosine"},
     }
+
+
+def plan(count: int, steps: int = STEPS) -> dict[str, int]:
+    """How often to go through so many training rows, and how many at a time, for about so many steps.
+
+    Where rows are few an epoch goes through them several times, so that what is done once an epoch costs little.
+    """
+    batch = min(256, max(16, 2 ** round(math.log2(max(1, count / 8)))))
+    once = math.ceil(count / batch)
+    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(steps / once)), max(1, steps // STEPS_AN_EPOCH))
+    passes = max(1, round(steps / (epochs * once)))
+    return {"epochs": epochs, "passes": passes, "batch_size": batch, "annealing_epochs": max(1, epochs // 5)}
 
 
 def _record(spec: TableSpec, members: list[str], many_rows: bool) -> dict[str, Any]:
