@@ -210,6 +210,15 @@ def _score_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
 
 
+def _export_arguments(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("run", help="folder of a run; with --from-hub, the folder to make")
+    add("--out", metavar="DIR|FILE.zip", type=str, help="a folder or a .zip")
+    add("--programs", action="store_true", help="networks as programs of torch.export too, which run without mvae")
+    add("--to-hub", metavar="USER/NAME", type=str, help="put it on the Hugging Face Hub")
+    add("--from-hub", metavar="USER/NAME", type=str, help="fetch it from the Hugging Face Hub")
+
+
 def _evaluate_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("run", help="folder of a run")
@@ -273,6 +282,11 @@ _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
     "score": (
         _score_arguments,
         "Score each row of a table, the least likely first. Example: mvae score runs/people people.csv --out odd.csv",
+    ),
+    "export": (
+        _export_arguments,
+        "Write a run for another machine. One folder or zip with configuration, weights, scores and a model card, which"
+        " mvae.load takes. Example: mvae export runs/first --out first.zip",
     ),
     "evaluate": (
         _evaluate_arguments,
@@ -405,6 +419,20 @@ def _score(options: Namespace) -> int:
     return _answered(options, lambda: score(options.run, options.data, **more))
 
 
+def _export(options: Namespace) -> int:
+    from mvae.exchange import export, pull, push
+
+    if sum(bool(options[name]) for name in ("out", "to_hub", "from_hub")) != 1:
+        raise ValueError("expected one of --out, --to-hub and --from-hub")
+    if options.out:
+        print(f"written to {options.out}: {', '.join(export(options.run, options.out, options.programs))}")
+    elif options.to_hub:
+        print(f"put to {push(options.run, options.to_hub)}")
+    else:
+        print(f"fetched to {pull(options.from_hub, options.run)}")
+    return 0
+
+
 def _answered(options: Namespace, answer: Callable[[], Any]) -> int:
     """Write a frame that says something of each row."""
     from mvae.tables.writing import check_out, write_table
@@ -510,6 +538,7 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "impute": _impute,
     "embed": _embed,
     "score": _score,
+    "export": _export,
     "evaluate": _evaluate,
     "sample": _sample,
     "data": _data,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,21 +40,23 @@ def load(run: str | Path) -> MultimodalVAE:
     """The trained model of a run, in evaluation mode, on the CPU.
 
     Args:
-        run: the folder that `mvae.fit` or `mvae fit --out` wrote.
+        run: the folder that `mvae.fit` or `mvae fit --out` wrote, or what `mvae export` made of it, a zip too.
 
     Raises:
         RunError: if a file is missing or damaged, or the weights do not fit the config, naming the tensor.
         SpecError: if the config is not valid or of another format version.
     """
     from safetensors import SafetensorError
+    from safetensors.torch import load as load_bytes
     from safetensors.torch import load_file
 
     model = build_model(read_spec(run).model)
     path = Path(run) / WEIGHTS
-    if not path.is_file():
+    zipped = _zipped(run, WEIGHTS)
+    if zipped is None and not path.is_file():
         raise RunError(f"{run} has no {WEIGHTS}: its training did not end; continue it with --resume")
     try:
-        weights = load_file(path)
+        weights = load_file(path) if zipped is None else load_bytes(zipped)
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path}: damaged ({error})") from error
     expected = model.state_dict()
@@ -77,11 +80,24 @@ def read_spec(run: str | Path) -> RunSpec:
     Raises:
         RunError: if there is no run, or its config is not JSON; `SpecError` if it is not valid.
     """
-    path = Path(run) / CONFIG
-    content = read_json(path)
+    path, zipped = Path(run) / CONFIG, _zipped(run, CONFIG)
+    content = read_json(path) if zipped is None else json.loads(zipped)
     if not isinstance(content, dict):
         raise SpecError(f"{path}: expected an object, got {type(content).__name__}")
     return parse(content, str(path))
+
+
+def _zipped(run: str | Path, name: str) -> bytes | None:
+    """A file of a run in a zip; None where the run is no zip."""
+    if Path(run).suffix != ".zip" or not Path(run).is_file():
+        return None
+    try:
+        with zipfile.ZipFile(run) as archive:
+            return archive.read(name)
+    except KeyError:
+        raise RunError(f"{run} is not a run: it has no {name}") from None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise RunError(f"{run}: damaged ({error})") from error
 
 
 def save_weights(model: MultimodalVAE, run: str | Path) -> None:

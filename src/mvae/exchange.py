@@ -1,0 +1,211 @@
+"""Runs for other machines: one folder or zip with a model card, the Hugging Face Hub, networks as programs of torch.
+
+What is exchanged is data: configuration and weights. A run from elsewhere is loaded without running code from it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mvae import __version__
+from mvae.experiments.results import markdown_table
+from mvae.modality import Decoder
+from mvae.models import MultimodalVAE
+from mvae.specs import RunSpec
+from mvae.storage import CONFIG, METRICS, WEIGHTS, RunError, atomic, load, read_json, read_spec
+
+__all__ = ["CARD", "export", "model_card", "pull", "push"]
+
+CARD, EVALUATION, PROGRAMS = "README.md", "evaluation.json", "programs"
+EXCHANGED = (CONFIG, WEIGHTS, METRICS, EVALUATION)
+
+
+def export(run: str | Path, out: str | Path, programs: bool = False) -> list[str]:
+    """Write a run as another machine loads it: configuration with all that it has learned of its data, weights, scores
+    and a model card.
+
+    Args:
+        run: folder of a trained run.
+        out: a folder, or a name that ends in `.zip`; must not be there yet. `mvae.load` takes either.
+        programs: write networks as programs too, `programs/NAME.encoder.pt2` and `NAME.decoder.pt2`, which
+            `torch.export.load` runs without this package: an encoder gives `(mean, log_variance)`, a decoder the
+            parameters of its likelihood. Texts have no such decoder.
+
+    Returns:
+        The names of what was written.
+
+    Raises:
+        RunError: if the run is not trained, or `out` is there already.
+    """
+    path = Path(out)
+    if path.exists():
+        raise RunError(f"{path} is already there; choose another name")
+    if not path.parent.is_dir():
+        raise RunError(f"{path}: there is no folder {path.parent}")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as temporary:
+        folder = Path(temporary) / "run"
+        names = _collect(Path(run), folder, programs)
+        if path.suffix == ".zip":
+            with atomic(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name in names:
+                    archive.write(folder / name, name)
+        else:
+            folder.replace(path)
+    return names
+
+
+def _collect(run: Path, folder: Path, programs: bool) -> list[str]:
+    model, spec = load(run), read_spec(run)  # whole, or it is no use elsewhere
+    folder.mkdir()
+    names = [name for name in EXCHANGED if (run / name).exists()]
+    for name in names:
+        shutil.copyfile(run / name, folder / name)
+    (folder / CARD).write_text(model_card(run), encoding="utf-8")
+    written = _programs(model, spec, folder / PROGRAMS) if programs else []
+    return [*names, CARD, *(f"{PROGRAMS}/{name}" for name in written)]
+
+
+def model_card(run: str | Path) -> str:
+    """What a model is, what it was trained on and how well it does, in Markdown with the Hub's header.
+
+    Args:
+        run: folder of a trained run.
+    """
+    spec, folder = read_spec(run), Path(run)
+    metrics = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
+    kept = metrics.get("kept", {})
+    rows = [
+        [name, "x".join(map(str, part.shape)) or "one value", part.likelihood.kind, f"{part.weight:g}"]
+        for name, part in spec.model.modalities.items()
+    ]
+    lines = [
+        "---\nlibrary_name: mvae\ntags: [multimodal, variational-autoencoder, missing-data]\n---\n",
+        f"# {spec.data.source or 'A run on rows from Python'}, {spec.model.method}\n",
+        f"A multimodal variational autoencoder ({spec.model.method}, {spec.model.latent_dim} latent dimensions) of"
+        f" {len(rows)} modalities, trained with mvae {__version__} for {len(metrics.get('history', []))} epochs"
+        f" (seed {spec.training.seed}).\n",
+        markdown_table(["modality", "shape", "likelihood", "weight"], rows) + "\n",
+        *_columns(spec),
+        *_scores(folder, kept),
+        '## Use\n\n```python\nimport mvae\n\nmodel = mvae.load("this folder, or its zip")\nmodel.generate(None)\n```\n',
+    ]
+    return "\n".join(lines)
+
+
+def _columns(spec: RunSpec) -> list[str]:
+    if spec.data.table is None:
+        return []
+    rows = [[name, column.kind, getattr(column, "why", "")] for name, column in spec.data.table.columns.items()]
+    table = markdown_table(["column", "kind", ""], rows)
+    return [f"## Columns\n\n{table}\n", "`mvae impute` fills the holes of a table with these columns.\n"]
+
+
+def _scores(folder: Path, kept: dict[str, Any]) -> list[str]:
+    elbo = kept.get("validation/elbo")
+    lines = [] if elbo is None else [f"Validation ELBO of the epoch kept ({kept['epoch']}): {elbo:.2f} nats.\n"]
+    if (folder / EVALUATION).exists():
+        report = read_json(folder / EVALUATION)
+        for score in report["log_likelihood"]:
+            if score["nats"] is not None:
+                given = f" given {', '.join(score['given'])}" if score["given"] else ""
+                lines.append(f"- log p({', '.join(score['targets'])}{given}): {score['nats']:.2f} nats a row")
+        for score in report["accuracy"]:
+            given = ", ".join(score["given"])
+            lines.append(f"- accuracy of {score['target']} from {given}: {100 * score['accuracy']:.1f} %")
+        lines.append(f"\nOn {report['split']} rows, {report['samples']} importance samples.\n")
+    return ["## Scores\n", *lines] if lines else []
+
+
+def _programs(model: MultimodalVAE, spec: RunSpec, folder: Path) -> list[str]:
+    folder.mkdir()
+    names = []
+    for name, modality in model.modalities.items():
+        with torch.no_grad():
+            example = modality.decoder(torch.zeros(2, model.latent_dim)).sample()
+        parts: dict[str, tuple[nn.Module, torch.Tensor]] = {"encoder": (modality.encoder, modality.as_read(example))}
+        if isinstance(modality.decoder, Decoder):
+            parts["decoder"] = modality.decoder.network, torch.zeros(2, model.latent_dim)
+        for what, (network, inputs) in parts.items():
+            rows = ({0: torch.export.Dim("rows")},)
+            program = torch.export.export(network.eval(), (inputs,), dynamic_shapes=rows)
+            file = f"{name.replace('/', '_')}.{what}.pt2"
+            torch.export.save(program, folder / file)
+            names.append(file)
+    shapes = {name: list(part.shape) for name, part in spec.model.modalities.items()}
+    (folder / "shapes.json").write_text(json.dumps(shapes, indent=2), encoding="utf-8")
+    return [*names, "shapes.json"]
+
+
+# The Hugging Face Hub
+
+
+def push(run: str | Path, repository: str, private: bool = False) -> str:
+    """Put a run on the Hugging Face Hub, as `export` writes it.
+
+    Args:
+        run: folder of a trained run.
+        repository: its name there, `user/name`; made where it is not yet.
+        private: whether one that is made is seen by its owner only.
+
+    Returns:
+        The address of what was put there.
+
+    Raises:
+        RunError: if the run is not trained, or the package `huggingface_hub` is not there.
+    """
+    hub = _hub()
+    with _exported(run) as folder:
+        hub.create_repo(repository, private=private, exist_ok=True)
+        return str(hub.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="A run of mvae"))
+
+
+def pull(repository: str, out: str | Path) -> Path:
+    """Fetch a run from the Hugging Face Hub; only configuration, weights, scores and card are.
+
+    Args:
+        repository: its name there, `user/name`.
+        out: the folder to put it in; must not be there yet.
+
+    Returns:
+        The folder, which `mvae.load` takes.
+
+    Raises:
+        RunError: if what is there is no run, `out` is there already, or the package `huggingface_hub` is not there.
+    """
+    path = Path(out)
+    if path.exists():
+        raise RunError(f"{path} is already there; choose another name")
+    hub = _hub()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as temporary:
+        folder = Path(temporary) / "run"
+        hub.snapshot_download(repository, local_dir=str(folder), allow_patterns=[*EXCHANGED, CARD])
+        load(folder)
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
+        folder.replace(path)
+    return path
+
+
+def _hub() -> Any:
+    try:
+        from huggingface_hub import HfApi
+    except ImportError:
+        raise RunError("the Hub is reached with the package `huggingface_hub`: pip install 'mvae[hub]'") from None
+    return HfApi()
+
+
+@contextmanager
+def _exported(run: str | Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "run"
+        export(run, folder)
+        yield folder
