@@ -83,7 +83,14 @@ def _epochs(content: dict[str, Any], datasets: Sequence[str]) -> str:
     """How long the networks were trained, in words."""
     cells = [cell for cell in content["cells"] if not MODELS[cell["model"]].aside]
     most = {d: max((cell.get("epochs", 0) for cell in cells if cell["dataset"] == d), default=0) for d in datasets}
-    return ", ".join(f"{count} on {DATASETS[dataset]}" for dataset, count in most.items())
+    return ", ".join(f"{count} on {DATASETS[dataset]}{_precision(cells, dataset)}" for dataset, count in most.items())
+
+
+def _precision(cells: Sequence[dict[str, Any]], dataset: str) -> str:
+    """In how many trainings matrix products were not in float32."""
+    found = [cell.get("precision", "float32") for cell in cells if cell["dataset"] == dataset and "epoch" in cell]
+    fast = found.count("bfloat16")
+    return f" ({fast} of {len(found)} trainings in bfloat16)" if fast else ""
 
 
 def _section(content: dict[str, Any], dataset: str) -> str:

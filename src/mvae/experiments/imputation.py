@@ -346,7 +346,9 @@ def _best(cells: Sequence[dict[str, Any]]) -> str:
             if ours and others:
                 best = min(others, key=others.__getitem__)
                 row.append(f"{100 * (min(ours.values()) / others[best] - 1):+.1f} % of {METHODS[best]}")
-        rows += [row] if len(row) > 1 else []
+            else:
+                row.append("")
+        rows += [row] if any(row[1:]) else []
     return markdown_table(["table", *(f"{pattern} hidden" for pattern in PATTERNS)], rows)
 
 

@@ -122,18 +122,17 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    here = Path(__file__).parent
+    """The commit of this code, marked where the code, and not only results beside it, is another."""
+    package = Path(__file__).parents[1]
+
+    def said(*command: str) -> str:
+        return subprocess.run(["git", *command], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        commit = said("rev-parse", "--short=12", "HEAD")
+        return f"{commit}-dirty" if said("status", "--porcelain", "--", ".") else commit
     except (OSError, subprocess.CalledProcessError):
         return f"not in a git checkout; mvae {__version__}"
-    return described.stdout.strip()
 
 
 def _processor() -> str:

@@ -61,7 +61,7 @@ def _spent(content: dict[str, Any]) -> str:
             )
             data = f" ({cell['data']})" if name in PARTS else ""
             lines.append(
-                f"- {title}{data}: {cell['epochs']} epochs; the first {cell['rows']:,} test rows;"
+                f"- {title}{data}: {cell['epochs']} epochs{_precision(cell)}; the first {cell['rows']:,} test rows;"
                 f" {samples:,} importance samples a row; {prior:,} draws for log p(label) from the prior"
             )
     return "\n".join(lines)
@@ -222,3 +222,8 @@ Made on {machine}, cells at commit {commits}, by `{command}`. Every cell is in
 """
 
 PAGES = {"table2": TABLE2, "table3": TABLE3}
+
+
+def _precision(cell: dict[str, Any]) -> str:
+    precision = cell.get("precision", "float32")
+    return "" if precision == "float32" else f", networks trained in {precision}"

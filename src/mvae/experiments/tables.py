@@ -63,8 +63,13 @@ def reproduce(
             f"{entry['quantity']} {entry[FIGURES[table][0]]:.2f}" for entry in main_entries(record["estimates"])
         )
     if table == "table2":
-        if all((_cell(found).folder(runs, preset) / SCORES).exists() for found in results.cells):
-            results.content["differences"] = _differences(results.cells, runs, preset)  # else they stay as they were
+        old = results.content.get("differences", [])
+        results.content["differences"] = []
+        for dataset in dict.fromkeys(found["dataset"] for found in results.cells):
+            cells = [found for found in results.cells if found["dataset"] == dataset]
+            there = all((_cell(found).folder(runs, preset) / SCORES).exists() for found in cells)
+            kept = [entry for entry in old if entry["dataset"] == dataset]  # as they were, where the runs are gone
+            results.content["differences"] += _differences(cells, runs, preset) if there else kept
         results.save()
 
 
