@@ -313,11 +313,10 @@ def _fit(options: Namespace) -> int:
     if options.devices * options.nodes > 1:  # read when torch is imported: DDP warns of what is as it should be
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from mvae.processes import LostProcessError, Processes
-    from mvae.runs import OPTIONS, folder_of_shards, paired_only, placed, prepare
-    from mvae.tables.reading import is_table
+    from mvae.runs import OPTIONS, folder_of_shards, paired_only, placed, prepare, takes_table
 
-    shards = None if is_table(options.source) else folder_of_shards(options.source)
-    table = Path(options.source).stem if is_table(options.source) else None
+    table = Path(options.source).stem if takes_table(options.source) else None
+    shards = None if table else folder_of_shards(options.source)
     out = options.out or f"runs/{shards.name if shards else table or options.source}"
     run = prepare(
         options.source,

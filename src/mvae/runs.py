@@ -349,7 +349,7 @@ def prepare(
         ValueError: as `fit`. Nothing has been written then.
     """
     folder = None if out is None else Path(out)
-    table = is_table(source)
+    table = takes_table(source)
     shards = None if table else folder_of_shards(source)
     name = str(shards or source) if shards or isinstance(source, str | Path) else None
     dataset: Dataset[Any] | None = None
@@ -468,6 +468,11 @@ def held_rows(
             f"{len(shards):,} {split} rows are too many for memory; say how many, up to {most:,}: --limit N"
         )
     return shards[:limit]
+
+
+def takes_table(source: Any) -> bool:
+    """Whether a source is a table. A known source's name is that source, whatever lies here under that name."""
+    return not (isinstance(source, str) and source in SOURCES) and is_table(source)
 
 
 def folder_of_shards(source: str | Path | Dataset[Any]) -> Path | None:

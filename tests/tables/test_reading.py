@@ -124,6 +124,17 @@ def test_files_that_are_no_tables_are_named(tmp_path, name, text, words):
         read_table(tmp_path / name)
 
 
+def test_a_folder_with_one_table_in_it_is_that_table(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    assert not is_table(tmp_path)
+    (tmp_path / "faces.csv").write_text("face,n\na.png,1\n", encoding="utf-8")
+    assert is_table(tmp_path)
+    table = read_table(tmp_path)
+    assert (table.name, table.folder) == ("faces.csv", tmp_path)
+    (tmp_path / "more.csv").write_text("x\n1\n", encoding="utf-8")
+    assert not is_table(tmp_path)
+
+
 def test_columns_of_one_name_are_refused():
     with pytest.raises(DataError, match="2 columns are called 'a'"):
         read_table(pd.DataFrame([[1, 2]], columns=["a", "a"]))

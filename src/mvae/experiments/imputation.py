@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -305,7 +306,7 @@ def page(content: dict[str, Any]) -> str:
         seconds=_table(cells, "seconds", 1.0, 1),
         where=_best(cells),
         neighbours=NEIGHBOURS,
-        seeds=content["settings"]["seeds"],
+        choices=_choices(cells),
         rounds=content["settings"]["rounds"],
         trees=content["settings"]["trees"],
         preset=content["settings"]["preset"],
@@ -334,6 +335,15 @@ def _table(cells: Sequence[dict[str, Any]], measure: str, scale: float, digits: 
     return markdown_table(["table", "hidden", *(METHODS[method] for method in methods)], rows)
 
 
+def _choices(cells: Sequence[dict[str, Any]]) -> str:
+    """How many choices of cells the numbers are means of."""
+    counts = Counter((cell["table"], cell["pattern"], cell["method"]) for cell in cells).values()
+    least, most = min(counts), max(counts)
+    if most == 1:
+        return "One choice of cells: how much another one would differ is not known."
+    return f"Mean over {most if least == most else f'{least} to {most}'} choices of cells."
+
+
 def _best(cells: Sequence[dict[str, Any]]) -> str:
     """How much the better MVAE's error is above or below that of the best other method, table by table."""
     means, rows = _means(cells, "rmse"), []
@@ -357,7 +367,7 @@ PAGE = """# Holes in tables, filled in
 Cells of five real tables that come with scikit-learn are hidden at random, 10, 30 or 50 % of them, or whole groups of
 columns, each group of a row with a probability of 30 % (of iris sepal, petal and species; of breast cancer means,
 errors and worst values; of digits the quarters of the picture; the outcome is a group of its own). Each method sees the
-holed table alone and fills it in; what was hidden is compared with what it says. Mean over {seeds} choices of cells.
+holed table alone and fills it in; what was hidden is compared with what it says. {choices}
 
 The others are scikit-learn's: the column's mean or mode; the {neighbours} nearest neighbours, weighted by distance;
 `IterativeImputer` with Bayesian ridge regression, and with random forests of {trees} trees, of {rounds} rounds at

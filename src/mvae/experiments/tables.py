@@ -66,10 +66,10 @@ def reproduce(
         old = results.content.get("differences", [])
         results.content["differences"] = []
         for dataset in dict.fromkeys(found["dataset"] for found in results.cells):
-            cells = [found for found in results.cells if found["dataset"] == dataset]
-            there = all((_cell(found).folder(runs, preset) / SCORES).exists() for found in cells)
+            scored = [found for found in results.cells if found["dataset"] == dataset]
+            there = all((_cell(found).folder(runs, preset) / SCORES).exists() for found in scored)
             kept = [entry for entry in old if entry["dataset"] == dataset]  # as they were, where the runs are gone
-            results.content["differences"] += _differences(cells, runs, preset) if there else kept
+            results.content["differences"] += _differences(scored, runs, preset) if there else kept
         results.save()
 
 

@@ -99,9 +99,10 @@ class Table:
 
 
 def is_table(source: object) -> bool:
-    """Whether a source is a table: a path with one of `SUFFIXES`, or columns in Python."""
+    """Whether a source is a table: a path with one of `SUFFIXES`, a folder with one such text, or columns in Python."""
     if isinstance(source, str | Path):
-        return Path(source).suffix.lower() in SUFFIXES and not Path(source).is_dir()
+        path = Path(source)
+        return _table_in(path) is not None if path.is_dir() else path.suffix.lower() in SUFFIXES
     return isinstance(source, pd.DataFrame | Mapping) or _is_annotated(source) or hasattr(source, "to_pandas")
 
 
@@ -109,7 +110,7 @@ def read_table(source: Any, join: Sequence[str | Path] = (), on: str | None = No
     """Read a table, or several joined by a column: rows found in only one of them are kept.
 
     Args:
-        source: a path that ends in one of `SUFFIXES`; or a `pandas.DataFrame`, a mapping of columns, a Hugging Face
+        source: a path that ends in one of `SUFFIXES`, or a folder with one such text file in it; or a `pandas.DataFrame`, a mapping of columns, a Hugging Face
             `datasets.Dataset`, an `AnnData` or a `MuData`.
         join: paths of more tables.
         on: the column that all of them have, of which each row has a value of its own.
@@ -156,6 +157,12 @@ def _keyed(table: Table, on: str) -> pd.DataFrame:
     return table.frame.drop(columns=on).set_axis(pd.Index(keys), axis=0)
 
 
+def _table_in(folder: Path) -> Path | None:
+    """The only table in a folder, of text; Arrow and Parquet files in one are rows that stay on disk."""
+    found = [path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson")]
+    return found[0] if len(found) == 1 else None
+
+
 def _stem(table: Table) -> str:
     return Path(table.name).stem
 
@@ -163,6 +170,7 @@ def _stem(table: Table) -> str:
 def _read(source: Any) -> Table:
     if isinstance(source, str | Path):
         path = Path(source)
+        path = (_table_in(path) or path) if path.is_dir() else path
         frame, name, folder = _read_file(path), path.name, path.parent
     else:
         frame, name, folder = _frame_of(source), "the table", Path()
