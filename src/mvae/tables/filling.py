@@ -151,7 +151,7 @@ def impute_table(
                         shares = distribution.probabilities(number)[:, here]
                         moments = (drawn.weights[:, here].unsqueeze(-1) * shares).sum(0).max(-1)[::-1]
                     answers = _answers(spec.columns[name], drawn.weights[:, here], moments, samples[:, here, number])
-                    found[name].append(answers.at(drawn.rows[here].numpy()))
+                    found[name].append(answers.at(drawn.rows[here].numpy(), draws))
     for name in spec.others:
         if name in holes and holes[name].any():
             found[name].append(_texts(model, rows, name, np.flatnonzero(holes[name]), max(1, draws)))
@@ -167,11 +167,12 @@ class _Answers:
     low: np.ndarray
     high: np.ndarray
     samples: np.ndarray
-    """`[S, R]`."""
+    """Draws, `[S, R]`."""
     rows: np.ndarray
 
-    def at(self, rows: np.ndarray) -> _Answers:
-        return _Answers(self.value, self.spread, self.low, self.high, self.samples, rows)
+    def at(self, rows: np.ndarray, draws: int) -> _Answers:
+        """Of these rows, with no more draws than are wanted: all of a large table's would fill the memory."""
+        return _Answers(self.value, self.spread, self.low, self.high, self.samples[:draws].copy(), rows)
 
     @staticmethod
     def joined(parts: Sequence[_Answers]) -> _Answers:

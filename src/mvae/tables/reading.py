@@ -110,8 +110,8 @@ def read_table(source: Any, join: Sequence[str | Path] = (), on: str | None = No
     """Read a table, or several joined by a column: rows found in only one of them are kept.
 
     Args:
-        source: a path that ends in one of `SUFFIXES`, or a folder with one such text file in it; or a `pandas.DataFrame`, a mapping of columns, a Hugging Face
-            `datasets.Dataset`, an `AnnData` or a `MuData`.
+        source: a path that ends in one of `SUFFIXES`, or a folder with one such text file in it; or a
+            `pandas.DataFrame`, a mapping of columns, a Hugging Face `datasets.Dataset`, an `AnnData` or a `MuData`.
         join: paths of more tables.
         on: the column that all of them have, of which each row has a value of its own.
 
