@@ -83,9 +83,9 @@ def _are_pictures(values: pd.Series[Any]) -> bool:
 
 def _numbers(values: pd.Series[Any]) -> np.ndarray | None:
     """The finite numbers that all cells are, but for what stands for nothing; None where they are not."""
-    words = values.map(lambda value: isinstance(value, str) and value.strip() in NO_NUMBER)
-    rest = values[~words.to_numpy(dtype=bool)]
-    if not len(rest) or rest.map(lambda value: isinstance(value, bool)).any():
+    words = [isinstance(value, str) and value.strip() in NO_NUMBER for value in values.tolist()]
+    rest = values[~np.array(words, dtype=bool)]
+    if not len(rest) or any(isinstance(value, bool) for value in rest.tolist()):
         return None
     found = pd.to_numeric(rest.astype(object), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     return None if np.isnan(found).any() else found

@@ -48,9 +48,7 @@ class Cells:
         absent = pd.isna(self.values).to_numpy().copy()
         if self.values.dtype == object or isinstance(self.values.dtype, pd.StringDtype | pd.CategoricalDtype):
             nothing = {"", *words}
-            absent |= np.fromiter(
-                (isinstance(v, str) and v.strip() in nothing for v in self.values), bool, len(self.values)
-            )
+            absent |= np.array([isinstance(v, str) and v.strip() in nothing for v in self.values.tolist()], dtype=bool)
         return absent
 
     def fault(self, row: int, words: str) -> DataError:
