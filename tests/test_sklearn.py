@@ -94,6 +94,12 @@ def test_classes_are_predicted_from_what_a_row_has():
     assert np.allclose(model.predict_proba(nothing), 1 / 3, atol=0.15)  # as often as in training
 
 
+def test_the_weight_of_the_class_is_lambda(holed):
+    _, known, classes = holed
+    model = MVAEClassifier(steps=20, label_weight=3.0, random_state=0).fit(known, classes)
+    assert {name: part.weight for name, part in model.model_.modalities.items()} == {"features": 1.0, "label": 3.0}
+
+
 def test_rows_without_a_class_teach_the_rest(holed):
     _, known, classes = holed
     some = classes.astype(float)

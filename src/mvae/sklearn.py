@@ -19,7 +19,7 @@ from sklearn.utils.validation import (
 )
 
 from mvae.models import MultimodalVAE
-from mvae.runs import prepare, with_table
+from mvae.runs import placed, prepare, with_table
 from mvae.tables.columns import LeftOutColumn, NumberColumn
 from mvae.tables.filling import category_shares, impute_table
 from mvae.tables.inferring import infer
@@ -87,13 +87,19 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
             found[name] = column if isinstance(column, dict) else column.model_dump(mode="json")
         return found
 
-    def _fit(self, frame: pd.DataFrame, columns: Mapping[str, Any], groups: Mapping[str, Sequence[str]] | None) -> None:
+    def _fit(
+        self,
+        frame: pd.DataFrame,
+        columns: Mapping[str, Any],
+        groups: Mapping[str, Sequence[str]] | None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         count = len(frame) - held_rows_of(len(frame))
         training = plan(count, self.steps) | {"learning_rate": self.learning_rate, "seed": seed}
         model = {} if self.latent_dim is None else {"latent_dim": self.latent_dim}
         config = with_table({"training": training, "model": model}, columns, groups)
-        run = prepare(frame, config=config, options={})
+        run = prepare(frame, config=config, options=placed({}, weights))
         run.train_to_the_end(bool(self.verbose))
         assert run.spec.data.table is not None
         self.model_: MultimodalVAE = run.model.double()
@@ -261,7 +267,8 @@ class MVAEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
             whole = frame.assign(**{name: texts})
             columns[name] = {"kind": "category", "values": [str(code) for code in range(len(self.classes_))]}
             members = [n for n, c in columns.items() if n != name and c["kind"] not in ("left-out", "text", "image")]
-            self._fit(whole, columns, self.groups if self.groups is not None else {FEATURES: members})
+            groups = self.groups if self.groups is not None else {FEATURES: members}
+            self._fit(whole, columns, groups, {name: self.label_weight})
             self.label_ = name
         return self
 

@@ -42,6 +42,11 @@ def test_text_files_keep_what_is_written(tmp_path):
     assert table.cells("word").absent(["NA"]).tolist() == [True, False]
 
 
+def test_a_column_without_a_name_keeps_none(tmp_path):
+    (tmp_path / "index.csv").write_text(",a\n0,1\n1,2\n", encoding="utf-8")
+    assert read_table(tmp_path / "index.csv").names == ["", "a"]
+
+
 def test_blanks_nulls_and_missing_dates_are_empty():
     frame = pd.DataFrame({"a": ["x", "  ", None, np.nan], "b": pd.to_datetime(["2024-01-01", None, None, None])})
     assert [cells.absent().tolist() for cells in read_table(frame)] == [[False, True, True, True]] * 2
@@ -110,6 +115,7 @@ def test_what_cannot_be_joined_is_named(tmp_path, people, labs, words):
         ("none.csv", None, "no such file"),
         ("empty.csv", "", "not readable as csv"),
         ("head.csv", "a,b\n", "0 rows of 2 columns"),
+        ("twice.csv", "a,b,a\n1,2,3\n", "2 columns are called 'a'"),
         ("ragged.csv", "a,b\n1,2\n1,2,3\n", "not readable as csv: .*line 3"),
         ("bad.parquet", "a,b\n", "not readable as parquet"),
         ("table.xlsx", "x", "ends in .csv"),

@@ -223,14 +223,16 @@ def _read_text(path: Path, separator: str | None = None) -> pd.DataFrame:
     """Every cell as it is written: what is a number is settled once, by its column's kind, and not file by file."""
     if separator is None:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            head = file.read(SNIFFED)
+            first = file.read(SNIFFED).partition("\n")[0]
         try:
-            separator = csv.Sniffer().sniff(head.partition("\n")[0], ",;\t|").delimiter
+            separator = csv.Sniffer().sniff(first, ",;\t|").delimiter
         except csv.Error:  # a single column
             separator = ","
-    return pd.read_csv(
-        path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=False
-    )
+    frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        head = next(csv.reader(file, delimiter=separator), [])
+    # pandas calls columns without a name, or with one that is there already, by names of its own
+    return frame.set_axis(head, axis=1) if len(head) == frame.shape[1] else frame
 
 
 def _is_annotated(source: object) -> bool:
