@@ -460,7 +460,8 @@ def _evaluate(options: Namespace) -> int:
     torch.manual_seed(options.seed)  # training rows may be drawn anew at each use
     rows = held_rows(model, spec, options.split, options.limit, options.data_dir)
     if not len(rows):
-        raise ValueError(f"{options.run} has no {options.split} rows")
+        more = "; --split validation has some" if spec.data.validation_rows and options.split == "test" else ""
+        raise ValueError(f"{options.run} has no {options.split} rows{more}")
     report = {"split": options.split, **evaluate(model, rows, options.samples, options.seed, progress=True)}
     write_json(Path(options.run) / "evaluation.json", report)
     print_report(report, spec.data.source)

@@ -65,6 +65,10 @@ def export(run: str | Path, out: str | Path, programs: bool = False) -> list[str
 
 
 def _collect(run: Path, folder: Path, programs: bool) -> list[str]:
+    if run.suffix == ".zip":
+        with zipfile.ZipFile(run) as archive:
+            archive.extractall(folder.with_name("unpacked"))
+        run = folder.with_name("unpacked")
     model, spec = load(run), read_spec(run)  # whole, or it is no use elsewhere
     folder.mkdir()
     names = [name for name in EXCHANGED if (run / name).exists()]

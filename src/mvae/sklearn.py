@@ -78,11 +78,15 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     def _columns(self, frame: pd.DataFrame, numeric: bool) -> dict[str, Any]:
         """The kinds of columns; numbers of an array are never taken for identifiers."""
         table, said = read_table(frame), self.kinds or {}
+        for name in said:
+            if name not in frame.columns:
+                raise ValueError(f"kinds: no column '{name}'; there are {', '.join(frame.columns)}")
         found = {}
         for name in frame.columns:
             kind = said.get(name)
             column = {"kind": kind} if isinstance(kind, str) else kind or infer(table.cells(name))
-            if numeric and isinstance(column, LeftOutColumn) and frame[name].nunique() > 1:
+            is_number = numeric or pd.api.types.is_numeric_dtype(frame[name].dtype)
+            if is_number and isinstance(column, LeftOutColumn) and frame[name].nunique() > 1:
                 column = NumberColumn()
             found[name] = column if isinstance(column, dict) else column.model_dump(mode="json")
         return found
@@ -157,7 +161,8 @@ class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):  # type: 
     def transform(self, X: Any) -> Any:  # noqa: N803
         """X without holes: an array for an array, a data frame for a data frame.
 
-        Columns that are the same in every row are filled with that; what has no value in training stays empty.
+        Columns that are the same in every row are filled with that. What has no value in training stays empty; so do
+        pictures, and columns of texts that are left out, such as names.
         """
         check_is_fitted(self, "model_")
         frame = self._frame(X, reset=False)
@@ -247,14 +252,15 @@ class MVAEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         frame = self._frame(X, reset=True)
-        labels = column_or_1d(y, warn=True)
+        labels = column_or_1d(y.astype(object).to_numpy() if isinstance(y, pd.Series) else y, warn=True)
         if len(labels) != len(frame):
             raise ValueError(f"y: expected {len(frame)} classes, one a row of X, got {len(labels)}")
         known = ~pd.isna(labels)
         if self.unlabelled is not None:
             known &= labels != self.unlabelled
-        check_classification_targets(labels[known])
-        self.classes_, codes = np.unique(labels[known], return_inverse=True)
+        classes = np.array(labels[known].tolist())
+        check_classification_targets(classes)
+        self.classes_, codes = np.unique(classes, return_inverse=True)
         if not len(self.classes_):
             raise ValueError("y: expected some rows with a class, got none")
         columns = self._columns(frame, numeric=not isinstance(X, pd.DataFrame))
@@ -267,7 +273,8 @@ class MVAEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
             whole = frame.assign(**{name: texts})
             columns[name] = {"kind": "category", "values": [str(code) for code in range(len(self.classes_))]}
             members = [n for n, c in columns.items() if n != name and c["kind"] not in ("left-out", "text", "image")]
-            groups = self.groups if self.groups is not None else {FEATURES: members}
+            group = FEATURES if FEATURES not in frame.columns else f"all {FEATURES}"
+            groups = self.groups if self.groups is not None else {group: members} if members else {}
             self._fit(whole, columns, groups, {name: self.label_weight})
             self.label_ = name
         return self

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mvae.building import build_model
 from mvae.models import MultimodalVAE
 from mvae.specs import RunSpec, SpecError, parse
@@ -50,7 +52,8 @@ def load(run: str | Path) -> MultimodalVAE:
     from safetensors.torch import load as load_bytes
     from safetensors.torch import load_file
 
-    model = build_model(read_spec(run).model)
+    with torch.random.fork_rng(devices=[]):  # the fresh parameters, which give way to those of the run
+        model = build_model(read_spec(run).model)
     path = Path(run) / WEIGHTS
     zipped = _zipped(run, WEIGHTS)
     if zipped is None and not path.is_file():

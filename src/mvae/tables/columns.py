@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -16,7 +17,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from mvae.data.files import DataError
-from mvae.tables.reading import Cells
+from mvae.tables.reading import Cells, as_text
 
 __all__ = [
     "SECONDS_A_DAY",
@@ -38,7 +39,7 @@ NO_NUMBER = ("NA", "N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null", "None", "
 """Texts that stand for nothing in a column of numbers or dates. In one of categories or texts they are values, unless
 `absent` says otherwise: NA is Namibia."""
 MOST_SHOWN = 10
-SECONDS_A_DAY = 86400.0
+SECONDS_A_DAY, MICRO = 86400.0, 1e6
 Element = dict[str, Any]
 """What an `ElementSpec` holds."""
 
@@ -206,7 +207,8 @@ class CountColumn(RecordColumn):
         logs = np.log1p(values[~np.isnan(values)])
         if not len(logs):
             raise DataError(f"column '{cells.name}': no training row has a value")
-        return self.model_copy(update={"mean": float(logs.mean()), "deviation": float(logs.std()) or 1.0})
+        deviation = float(logs.std()) if logs.max() > logs.min() else 1.0
+        return self.model_copy(update={"mean": float(logs.mean()), "deviation": deviation})
 
     def encoded(self, cells: Cells) -> np.ndarray:
         values = as_numbers(cells, self.nothing)
@@ -252,7 +254,7 @@ class CategoryColumn(RecordColumn):
 
     def encoded(self, cells: Cells) -> np.ndarray:
         assert self.values is not None
-        codes = {text: float(code) for code, text in enumerate(self.values)}
+        codes = {as_text(text): float(code) for code, text in enumerate(self.values)}
         texts, _ = as_texts(cells, self.nothing)
         if self.unknown == "refuse":
             for row, text in enumerate(texts):
@@ -389,12 +391,14 @@ def as_numbers(cells: Cells, nothing: Sequence[str] = NO_NUMBER) -> np.ndarray:
 
 
 def as_seconds(cells: Cells, nothing: Sequence[str] = NO_NUMBER) -> np.ndarray:
-    """Dates and times as seconds since 1970, float64 `[R]`, NaN where empty.
+    """Dates and times as seconds since 1970, float64 `[R]`, NaN where empty; of a column with a zone, in that zone.
 
     Raises:
         DataError: on a cell that is no date, naming it.
     """
     absent = cells.absent(nothing)
+    if isinstance(cells.values.dtype, pd.DatetimeTZDtype):  # by the clock on its wall, which says what a day is
+        cells = replace(cells, values=cells.values.dt.tz_localize(None))
     found = pd.to_datetime(
         cells.values.astype(object).where(~absent, None), errors="coerce", utc=True, format="ISO8601"
     )
@@ -402,8 +406,8 @@ def as_seconds(cells: Cells, nothing: Sequence[str] = NO_NUMBER) -> np.ndarray:
     if wrong.any():
         row = int(wrong.argmax())
         raise cells.fault(row, f"expected a date like 2024-12-31, got {_shown(cells.values.iloc[row])}")
-    epoch = pd.Timestamp(0, tz="UTC")
-    return ((found - epoch) / pd.Timedelta(seconds=1)).to_numpy(dtype=np.float64, na_value=math.nan)
+    moments = found.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    return np.where(np.isnat(moments), math.nan, moments.astype(np.int64) / MICRO)
 
 
 def as_texts(
@@ -411,12 +415,15 @@ def as_texts(
 ) -> tuple[list[str | None], Literal["text", "whole", "number", "boolean"]]:
     """Cells as texts, None where empty, and what all of them are.
 
-    A value has the same text whatever type it came in: 3, 3.0 and "3" are "3".
+    A value has the same text whatever type it came in (`as_text`).
     """
     absent = cells.absent(nothing)
-    values = [None if gone else value for value, gone in zip(cells.values.tolist(), absent, strict=True)]
+    listed = cells.values.tolist()
+    if isinstance(cells.values.dtype, pd.CategoricalDtype):  # whose intervals change beside holes
+        listed = [cells.values.dtype.categories[code] for code in cells.values.cat.codes]
+    values = [None if gone else value for value, gone in zip(listed, absent, strict=True)]
     found = [value for value in values if value is not None]
-    texts = [None if value is None else _text(value) for value in values]
+    texts = [None if value is None else as_text(value) for value in values]
     if found and all(isinstance(value, bool | np.bool_) for value in found):
         return texts, "boolean"
     if found and all(isinstance(value, int | float | np.integer | np.floating) for value in found):
@@ -426,8 +433,3 @@ def as_texts(
 
 def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, str) else str(value)
-
-
-def _text(value: Any) -> str:
-    whole = isinstance(value, float | np.floating) and float(value).is_integer()
-    return str(int(value)) if whole else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,10 @@ from mvae.data.batch import Batch
 from mvae.evaluation.classification import guess
 from mvae.models import MultimodalVAE
 from mvae.records import RecordDistribution
-from mvae.tables.columns import SECONDS_A_DAY, CategoryColumn, DateColumn, PositiveColumn, RecordColumn, TextColumn
+from mvae.tables.columns import SECONDS_A_DAY, CategoryColumn, DateColumn, PositiveColumn, TextColumn
 from mvae.tables.modelling import as_rows
-from mvae.tables.reading import Cells, Table
+from mvae.tables.reading import Table
+from mvae.tables.restoring import as_dates, as_whole, like_of, put, shown
 from mvae.tables.specs import TableSpec
 
 __all__ = ["Filled", "category_shares", "draw_rows", "impute_table", "weighted_draws"]
@@ -28,7 +30,6 @@ DRAWS = 100
 """Draws of z a row."""
 DRAWN_AT_ONCE = 2**15
 INTERVAL = (0.05, 0.95)
-LARGEST_WHOLE = 2**53
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,14 @@ def weighted_draws(
         yield _Drawn(part, z, scores.softmax(0))
 
 
+@contextmanager
+def _drawing(seed: int) -> Iterator[None]:
+    """Draw from a seed, and leave the caller's generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 @torch.inference_mode()
 def impute_table(
     model: MultimodalVAE,
@@ -124,8 +133,14 @@ def impute_table(
         progress: show a bar.
         alike: the same noise for each row, as `weighted_draws`.
     """
-    torch.manual_seed(seed)
-    rows, model = as_rows(spec, table), model.eval()
+    with _drawing(seed):
+        return _filled(model.eval(), spec, table, draws, num_samples, progress, alike)
+
+
+def _filled(
+    model: MultimodalVAE, spec: TableSpec, table: Table, draws: int, num_samples: int, progress: bool, alike: bool
+) -> Filled:
+    rows = as_rows(spec, table)
     records = {name: members for name, members in spec.records.items() if name in model.modalities}
     holes = {name: spec.columns[name].holes(table.cells(name)) for names in records.values() for name in names}
     for name, column in spec.others.items():
@@ -226,68 +241,17 @@ def _written(table: Table, spec: TableSpec, answers: Mapping[str, _Answers], dra
         column, cells = spec.columns[name], table.cells(name)
         for number, frame in enumerate(frames):
             values = found.value if not number else found.samples[number - 1]
-            frame[name] = _put(cells, column, found.rows, values)
-        shown = {"value": found.value, "low": found.low, "high": found.high}
+            frame[name] = put(cells, column, found.rows, values)
+        parts = {"value": found.value, "low": found.low, "high": found.high}
         spread = found.spread / SECONDS_A_DAY if isinstance(column, DateColumn) else found.spread
         lines.append(
             pd.DataFrame({"row": found.rows, "column": name, "value": None, "spread": spread})
-            .assign(**{what: _shown(column, values) for what, values in shown.items()})
+            .assign(**{what: shown(column, values) for what, values in parts.items()})
             .astype({"value": object, "low": object, "high": object})
         )
     empty = pd.DataFrame({name: [] for name in ("row", "column", "value", "spread", "low", "high")})
     lines_of_all = pd.concat(lines, ignore_index=True).sort_values(["row"], kind="stable") if lines else empty
     return Filled(frames[0], lines_of_all.reset_index(drop=True), frames[1:])
-
-
-def _shown(column: Any, values: np.ndarray) -> Any:
-    """Values of a column as a list of filled cells has them; a date is a text, whatever the column's type."""
-    return _as_dates(values, days=False) if isinstance(column, DateColumn) else values
-
-
-def _as_dates(seconds: np.ndarray, days: bool) -> list[str]:
-    moments = pd.to_datetime(pd.Series(seconds), unit="s", utc=True)
-    return moments.dt.strftime("%Y-%m-%d" if days else "%Y-%m-%dT%H:%M:%S").tolist()
-
-
-def _put(cells: Cells, column: Any, rows: np.ndarray, values: np.ndarray) -> pd.Series[Any]:
-    """A column with values put into some rows, of the type it had as far as that can be."""
-    series = cells.values.copy()
-    known = series[~cells.absent(column.nothing)]
-    textual = isinstance(series.dtype, pd.StringDtype) or (
-        series.dtype == object and bool(known.map(lambda value: isinstance(value, str)).all())
-    )
-    if isinstance(column, RecordColumn):
-        values = column.rounded(values)
-    if isinstance(column, DateColumn):
-        if textual:
-            return _assigned(series, rows, _as_dates(values, days=bool(known.map(len).eq(10).all())))
-        moments = pd.to_datetime(pd.Series(values), unit="s", utc=True)
-        zone = getattr(series.dtype, "tz", None)
-        moments = moments.dt.tz_convert(zone) if zone is not None else moments.dt.tz_localize(None)
-        return _assigned(series, rows, moments.astype(series.dtype).to_numpy() if zone is None else moments.tolist())
-    if isinstance(column, RecordColumn) and not isinstance(column, CategoryColumn):
-        if textual:
-            return _assigned(series, rows, [f"{value:.6g}" if value % 1 else f"{value:.0f}" for value in values])
-        if pd.api.types.is_integer_dtype(series.dtype):
-            values = np.round(values).astype(np.int64)
-        return _assigned(series, rows, values)
-    if textual:
-        values = np.array([str(value) for value in values], dtype=object)
-    elif pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype):
-        values = np.array([float(value) for value in values])
-    return _assigned(series, rows, values)
-
-
-def _whole(values: np.ndarray) -> np.ndarray:
-    """Numbers as integers where all are whole."""
-    if values.dtype != object and (values % 1 == 0).all() and (np.abs(values) < LARGEST_WHOLE).all():
-        return values.astype(np.int64)
-    return values
-
-
-def _assigned(series: pd.Series[Any], rows: np.ndarray, values: Any) -> pd.Series[Any]:
-    series.iloc[rows] = values
-    return series
 
 
 @torch.inference_mode()
@@ -304,13 +268,13 @@ def category_shares(
         num_samples: draws of z a row, with the same noise for each.
         seed: of the draws.
     """
-    torch.manual_seed(seed)
     rows = as_rows(spec, table)
     rows = rows.only([other for other in rows.values if other != name])
     parts = []
-    for drawn in weighted_draws(model.eval(), rows, torch.arange(len(rows)), num_samples, alike=True):
-        distribution = model.modalities[name].decoder(drawn.z)
-        parts.append((drawn.weights.unsqueeze(-1) * distribution.probabilities(0)).sum(0))
+    with _drawing(seed):
+        for drawn in weighted_draws(model.eval(), rows, torch.arange(len(rows)), num_samples, alike=True):
+            distribution = model.modalities[name].decoder(drawn.z)
+            parts.append((drawn.weights.unsqueeze(-1) * distribution.probabilities(0)).sum(0))
     return torch.cat(parts).double().numpy()
 
 
@@ -340,24 +304,25 @@ def draw_rows(
     if unknown:
         raise ValueError(f"unknown column '{unknown[0]}'; there are {', '.join(names)}")
     table = Table(frame, "given", {"given": tuple(frame.columns)})
-    torch.manual_seed(seed)
-    (drawn,) = weighted_draws(model.eval(), as_rows(spec, table), torch.tensor([0]), max(DRAWS, count))
-    z = drawn.chosen(count)[:, 0]
-    made: dict[str, Any] = {}
-    for group, members in spec.records.items():
-        samples = model.modalities[group].decoder(z).sample().double().numpy()
-        for number, name in enumerate(members):
-            column = spec.record(name)
-            values = column.rounded(column.restored(samples[:, number]))
-            if isinstance(column, DateColumn):
-                made[name] = _as_dates(values, bool(column.days))
-            else:
-                made[name] = _whole(values)
-    for name in names:
-        if name in spec.others:
-            alphabet = model.modalities[name].alphabet
-            assert alphabet is not None
-            made[name] = [alphabet.text(symbols) for symbols in model.modalities[name].decoder(z).sample()]
+    with _drawing(seed):
+        (drawn,) = weighted_draws(model.eval(), as_rows(spec, table), torch.tensor([0]), max(DRAWS, count))
+        z = drawn.chosen(count)[:, 0]
+        made: dict[str, Any] = {}
+        for group, members in spec.records.items():
+            samples = model.modalities[group].decoder(z).sample().double().numpy()
+            for number, name in enumerate(members):
+                column = spec.record(name)
+                values = column.rounded(column.restored(samples[:, number]))
+                if isinstance(column, DateColumn):
+                    made[name] = as_dates(values, like_of(column))
+                else:
+                    made[name] = as_whole(values)
+        for name in names:
+            if name in spec.others:
+                alphabet = model.modalities[name].alphabet
+                assert alphabet is not None
+                made[name] = [alphabet.text(symbols) for symbols in model.modalities[name].decoder(z).sample()]
     for name, value in given.items():
-        made[name] = [value] * count
+        number = not isinstance(spec.columns[name], CategoryColumn | DateColumn | TextColumn)
+        made[name] = as_whole(np.full(count, float(value))) if number else [value] * count
     return pd.DataFrame({name: made[name] for name in spec.columns if name in made})

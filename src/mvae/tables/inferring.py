@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,21 @@ COUNTED = 0.5
 """Skewness of whole numbers from 0 or 1 on from which they are counts."""
 IMAGE_NAMES = re.compile(r".+\.(png|jpe?g|bmp|gif|tiff?|webp)$", re.IGNORECASE)
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$")
+ODD = {
+    re.compile(r"-?\d{1,3}([., ']\d{3})*,\d+$|-?\d{1,3}([, ']\d{3})+(\.\d+)?$|-?\d+,\d+$"): (
+        "looks like numbers with a decimal comma or parted thousands; write them as 1234.5"
+    ),
+    re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}( .*)?$"): "looks like dates; write them as 2024-12-31",
+}
+"""Texts that would be numbers or dates if they were written otherwise."""
 IDENTIFIER = re.compile(r"(^|[_\W])(id|uuid|guid|key|index)$|^unnamed: 0$", re.IGNORECASE)
 
 
 def infer(cells: Cells) -> Any:  # noqa: PLR0911  # a list of rules, in order
     """A `Column` of the kind that a column's cells look like.
 
-    In this order: nothing, or one value only: left out. True and false, or any two values: yes-no. Dates. Numbers:
+    In this order: nothing, or one value only: left out. True and false, or any two values: yes-no. Dates (ISO 8601).
+    Texts that look like numbers or dates written otherwise: left out, saying so. Numbers:
     identifiers (whole, all different, named or numbered as such) left out; a count if whole, from 0 on and with a long
     tail; positive if above 0 with a long tail; else a number. Names of picture files: images. Texts that repeat:
     a category; all different and without a space: left out, as identifiers; else a text, left out if longer than what a
@@ -63,13 +72,20 @@ def infer(cells: Cells) -> Any:  # noqa: PLR0911  # a list of rules, in order
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return _category(distinct, len(texts))
-    if pd.api.types.is_bool_dtype(dtype) or len(distinct) == 2:
-        return CategoryColumn(kind="yes-no")
-    if pd.api.types.is_datetime64_any_dtype(dtype) or all(DATE.match(text) for text in texts):
-        return DateColumn()
-    numbers = _numbers(values)
+    if pd.api.types.is_timedelta64_dtype(dtype):
+        return LeftOutColumn(why="durations; give them as numbers")
+    numbers = None if pd.api.types.is_bool_dtype(dtype) else _numbers(values)
     if numbers is not None:
-        return _of_numbers(cells.name, numbers, cells.absent(NO_NUMBER))
+        return _of_numbers(cells.name, numbers, cells.absent(NO_NUMBER), sorted(distinct & set(NO_NUMBER)))
+    if len(distinct) == 2:
+        return CategoryColumn(kind="yes-no")
+    if pd.api.types.is_datetime64_any_dtype(dtype) or _are_dates(values, texts):
+        return DateColumn()
+    odd = next(
+        (why for pattern, why in ODD.items() if all(pattern.match(text) for text in distinct - set(NO_NUMBER))), ""
+    )
+    if odd:
+        return LeftOutColumn(why=odd)
     if all(IMAGE_NAMES.match(text) for text in texts):
         return ImageColumn()
     return _of_texts(cells.name, texts, distinct)
@@ -91,10 +107,17 @@ def _numbers(values: pd.Series[Any]) -> np.ndarray | None:
     return None if np.isnan(found).any() else found
 
 
-def _of_numbers(name: str, numbers: np.ndarray, absent: np.ndarray) -> Any:
+def _are_dates(values: pd.Series[Any], texts: Sequence[str]) -> bool:
+    known = [text for text in texts if text not in NO_NUMBER]
+    return bool(known) and (all(map(DATE.match, known)) or all(isinstance(value, date) for value in values.tolist()))
+
+
+def _of_numbers(name: str, numbers: np.ndarray, absent: np.ndarray, words: list[str]) -> Any:
     whole, count = bool((numbers % 1 == 0).all()), len(np.unique(numbers))
     if count == 1:
         return LeftOutColumn(why=f"the same in every row: {numbers[0]:g}")
+    if count == 2:
+        return CategoryColumn(kind="yes-no", absent=words)
     if whole and count == len(numbers) > FEW:
         steps = np.diff(numbers)
         if IDENTIFIER.search(name) or (not absent.any() and (steps == 1).all()):

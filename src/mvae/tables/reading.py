@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,11 @@ from mvae.data.files import DataError
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["SUFFIXES", "Cells", "Table", "is_table", "read_table"]
+__all__ = ["SUFFIXES", "Cells", "Table", "as_text", "is_table", "read_table"]
 
+WHOLE = re.compile(r"-?\d+\.0+")
+SNIFFED, SNIFFED_LINES = 2**16, 20
 SUFFIXES = (".csv", ".tsv", ".parquet", ".feather", ".arrow", ".jsonl", ".ndjson")
-SNIFFED = 2**16
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Table:
     name: str
     tables: Mapping[str, tuple[str, ...]]
     folder: Path = Path()
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """The same by column, where tables of several folders were joined."""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -88,12 +92,28 @@ class Table:
 
     def cells(self, name: str, rows: np.ndarray | None = None) -> Cells:
         """One of its columns, in all or in some of its rows."""
+        folder = self.folders.get(name, self.folder)
         if rows is None:
-            return Cells(name, self.frame[name], self.place, self.folder)
-        return Cells(name, self.frame[name].iloc[rows], lambda number: self.place(int(rows[number])), self.folder)
+            return Cells(name, self.frame[name], self.place, folder)
+        return Cells(name, self.frame[name].iloc[rows], lambda number: self.place(int(rows[number])), folder)
 
     def __iter__(self) -> Iterator[Cells]:
         return (self.cells(name) for name in self.names)
+
+
+def as_text(value: object) -> str:
+    """A value as a text, the same whatever type it came in: 3, 3.0, "3" and "3.0" are "3", True and "true" are "True".
+
+    Example:
+        >>> [as_text(value) for value in (3, 3.0, "3.0", "007", True, "TRUE", 2.5)]
+        ['3', '3', '3', '007', 'True', 'True', '2.5']
+    """
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    text = str(value)
+    if text.lower() in ("true", "false"):
+        return text.capitalize()
+    return text.partition(".")[0] if WHOLE.fullmatch(text) else text
 
 
 def is_table(source: object) -> bool:
@@ -125,7 +145,11 @@ def read_table(source: Any, join: Sequence[str | Path] = (), on: str | None = No
     if on is None:
         raise DataError(f"{first.name}: to join tables, say by which column (on)")
     tables = [first, *map(_read, join)]
-    keyed = [_keyed(table, on) for table in tables]
+    keyed, keys = [_keyed(table, on) for table in tables], dict[str, Any]()
+    for table, part in zip(tables, keyed, strict=True):
+        if table is not first and not keys.keys() & set(part.index):
+            raise DataError(f"column '{on}': no value of {table.name} is in the tables before it")
+        keys |= {key: value for key, value in zip(part.index, table.frame[on], strict=True) if key not in keys}
     owner: dict[str, str] = {}
     for table in tables:
         for name in table.names:
@@ -135,30 +159,41 @@ def read_table(source: Any, join: Sequence[str | Path] = (), on: str | None = No
     names = [_stem(table) for table in tables]
     if len(set(names)) < len(names):
         raise DataError(f"join: two tables are called '{max(names, key=names.count)}'; rename a file")
-    together = pd.concat(keyed, axis=1, join="outer", sort=False)
-    frame = together.reset_index(names=on)
+    frame = pd.concat(keyed, axis=1, join="outer", sort=False)
+    frame.insert(0, on, [keys[key] for key in frame.index])
+    frame = frame.reset_index(drop=True).astype({on: first.frame[on].dtype}, errors="ignore")
     parts = {n: tuple(c for c in t.names if c != on) for n, t in zip(names, tables, strict=True)}
-    return Table(frame, " + ".join(table.name for table in tables), parts, first.folder)
+    folders = {name: table.folder for table in tables for name in table.names}
+    return Table(frame, " + ".join(table.name for table in tables), parts, first.folder, folders)
 
 
 def _keyed(table: Table, on: str) -> pd.DataFrame:
     if on not in table.names:
         raise DataError(f"{table.name}: no column '{on}' to join by; there are {', '.join(table.names)}")
     cells = table.cells(on)
-    absent, repeated = cells.absent(), table.frame[on].duplicated().to_numpy()
+    absent = cells.absent()
     if absent.any():
         raise cells.fault(int(absent.argmax()), "empty, in the column to join by")
+    keys = pd.Index([as_text(value).strip() for value in table.frame[on].tolist()])
+    repeated = keys.duplicated()
     if repeated.any():
         row = int(repeated.argmax())
         raise cells.fault(row, f"'{table.frame[on].iloc[row]}' stands in an earlier row too; expected each once")
-    keys = table.frame[on].astype(str)
-    return table.frame.drop(columns=on).set_axis(pd.Index(keys), axis=0)
+    frame = table.frame.drop(columns=on)
+    plain = {
+        name: _NULLABLE[dtype.kind] for name, dtype in frame.dtypes.items() if getattr(dtype, "kind", "O") in "biu"
+    }
+    return frame.astype(plain).set_axis(keys, axis=0)
+
+
+_NULLABLE = {"b": "boolean", "i": "Int64", "u": "UInt64"}
+"""Types that rows may lack, where numpy's would become floats or objects."""
 
 
 def _table_in(folder: Path) -> Path | None:
     """The only table in a folder, of text; Arrow and Parquet files in one are rows that stay on disk."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson")]
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 and not (folder / "train").is_dir() else None
 
 
 def _stem(table: Table) -> str:
@@ -186,9 +221,9 @@ def _read_file(path: Path) -> pd.DataFrame:
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".csv": _read_text,
         ".tsv": partial(_read_text, separator="\t"),
-        ".parquet": pd.read_parquet,
-        ".feather": pd.read_feather,
-        ".arrow": pd.read_feather,
+        ".parquet": partial(pd.read_parquet, dtype_backend="numpy_nullable"),  # else integers with holes were floats
+        ".feather": partial(pd.read_feather, dtype_backend="numpy_nullable"),
+        ".arrow": partial(pd.read_feather, dtype_backend="numpy_nullable"),
         ".jsonl": _read_lines,
         ".ndjson": _read_lines,
     }
@@ -216,23 +251,38 @@ def _read_lines(path: Path) -> pd.DataFrame:
             if not isinstance(row, dict):
                 raise DataError(f"line {number}: expected an object, got {type(row).__name__}")
             rows += [row] if line.strip() else []
-    return pd.DataFrame(rows)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in names})
 
 
 def _read_text(path: Path, separator: str | None = None) -> pd.DataFrame:
     """Every cell as it is written: what is a number is settled once, by its column's kind, and not file by file."""
-    if separator is None:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.read(SNIFFED).partition("\n")[0]
-        try:
-            separator = csv.Sniffer().sniff(first, ",;\t|").delimiter
-        except csv.Error:  # a single column
-            separator = ","
-    frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     with path.open(encoding="utf-8-sig", newline="") as file:
-        head = next(csv.reader(file, delimiter=separator), [])
-    # pandas calls columns without a name, or with one that is there already, by names of its own
-    return frame.set_axis(head, axis=1) if len(head) == frame.shape[1] else frame
+        lines = file.readlines(SNIFFED)
+        separator = separator or max(",;\t|", key=lambda mark: _parts(mark, lines))
+        file.seek(0)
+        rows = csv.reader(file, delimiter=separator)
+        head = next(rows, [])
+        if not head:
+            raise DataError("expected a heading with the columns' names in the first line")
+        found = []
+        for row in rows:
+            cells = row if row or len(head) > 1 else [""]  # an empty line of a single column is an empty cell
+            if len(cells) > len(head) and not any(cells[len(head) :]):
+                del cells[len(head) :]  # a separator at the end of a line
+            if cells and len(cells) != len(head):
+                expected = f"expected {len(head)} cells, as in the heading, got {len(cells)}"
+                raise DataError(f"line {rows.line_num}: {expected}")
+            found += [cells] if cells else []
+    if len(head) > 1 and not head[-1] and not any(cells[-1] for cells in found):
+        head, found = head[:-1], [cells[:-1] for cells in found]
+    return pd.DataFrame(found, columns=head, dtype=object)
+
+
+def _parts(mark: str, lines: Sequence[str]) -> tuple[bool, int]:
+    """How well a character parts lines: whether into equally many cells each, and how many."""
+    counts = {len(row) for row in csv.reader(lines[:SNIFFED_LINES], delimiter=mark) if row}
+    return len(counts) == 1 and counts != {1}, max(counts, default=0)
 
 
 def _is_annotated(source: object) -> bool:

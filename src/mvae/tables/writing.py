@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mvae.data.files import DataError
 from mvae.storage import atomic
@@ -14,6 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["check_out", "write_table"]
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".feather", ".jsonl")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for: numpy's numbers as Python's, dates as texts."""
+    return (
+        value.item()
+        if isinstance(value, np.generic)
+        else value.isoformat()
+        if hasattr(value, "isoformat")
+        else str(value)
+    )
 
 
 def check_out(*paths: Path) -> None:
@@ -38,7 +52,9 @@ def write_table(frame: pd.DataFrame, path: Path, index: bool = False) -> None:
             case ".csv" | ".tsv":
                 frame.to_csv(temporary, index=index, sep="\t" if path.suffix.lower() == ".tsv" else ",")
             case ".jsonl":
-                frame.to_json(temporary, orient="records", lines=True, date_format="iso", force_ascii=False)
+                rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+                lines = (json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
+                temporary.write_text("".join(lines), encoding="utf-8")
             case ".parquet":
                 frame.to_parquet(temporary)
             case ".feather":
