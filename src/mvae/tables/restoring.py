@@ -91,11 +91,7 @@ def _in_categories(
 ) -> tuple[pd.Series[Any], list[Any]]:
     """Categories spelled as the column spells them, in its type; and the column, which may have to learn some."""
     if isinstance(series.dtype, pd.CategoricalDtype):
-        categories = series.dtype.categories
-        spelled = {as_text(value): value for value in categories}
-        spelled |= {
-            as_text(value): categories[code] for value, code in zip(known.tolist(), known.cat.codes, strict=True)
-        }
+        spelled = {as_text(value): value for value in series.dtype.categories}
         found = [spelled.get(as_text(value), value) for value in values]
         new = [value for value in dict.fromkeys(found) if value not in spelled.values()]
         return series.cat.add_categories(new), found
