@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from mvae.experiments import digits, few_pairs, figure2, figure3_page, reconstruct, table1, table_pages
+from mvae.experiments import (
+    attributes,
+    celeba19,
+    digits,
+    few_pairs,
+    figure2,
+    figure3_page,
+    imputation,
+    reconstruct,
+    table1,
+    table_pages,
+)
 from mvae.experiments.results import Results
 from mvae.storage import RunError, read_json
 
@@ -94,6 +105,10 @@ def test_a_results_file_that_is_damaged_is_named_and_left(tmp_path):
         ("figure2/cpu", figure2.page),
         ("figure3/cpu", figure3_page.page),
         ("few-pairs/cpu", few_pairs.page),
+        ("k-effect/cpu", lambda content: celeba19.page("k-effect", content)),
+        ("dropping/cpu", lambda content: celeba19.page("dropping", content)),
+        ("attributes/cpu", attributes.page),
+        ("imputation/cpu", imputation.page),
     ],
 )
 def test_pages_in_the_docs_are_those_of_the_committed_results(name, page):

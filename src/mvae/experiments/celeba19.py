@@ -139,6 +139,8 @@ def page(experiment: str, content: dict[str, Any]) -> str:
         data=cells[0]["data"],
         train_rows=f"{cells[0]['train_rows']:,}",
         epochs=cells[0]["epochs"],
+        precision=cells[0].get("precision", "float32"),
+        change=_change(experiment, cells),
         rows=f"{cells[0]['rows']:,}",
         samples=content["settings"]["samples"],
         prior=f"{content['settings']['prior_samples']:,}",
@@ -155,11 +157,29 @@ def _table(experiment: str, cells: Sequence[dict[str, Any]], value: str, error: 
         found = {entry["quantity"]: entry for entry in main_entries(cell["estimates"])}
         shown = [f"{found[name][value]:.1f} ± {found[name][error]:.1f}" for name in quantities]
         head = f"{cell['value']:g}" if experiment == "k-effect" else f"{100 * cell['value']:g} %"
-        rows.append([head, *shown, f"{cell['training_seconds'] / 60:.0f}"])
-    return markdown_table([EXPERIMENTS[experiment], *quantities.values(), "minutes of training"], rows)
+        rows.append([head, *shown])
+    return markdown_table([EXPERIMENTS[experiment], *quantities.values()], rows)
 
 
-MEASURED = """Data: {data}; {train_rows} rows to train, {epochs} epochs.
+def _change(experiment: str, cells: Sequence[dict[str, Any]]) -> str:
+    """What lies between the first row and the last, in a sentence."""
+    first, last = (
+        {entry["quantity"]: entry for entry in main_entries(cell["estimates"])} for cell in (cells[0], cells[-1])
+    )
+    nats, variance = (last["marginal"][name] - first["marginal"][name] for name in ("nats", "variance"))
+    ends = [
+        f"{cell['value']:g}" if experiment == "k-effect" else f"{100 * cell['value']:g} %"
+        for cell in (cells[0], cells[-1])
+    ]
+    return (
+        f"From {ends[0]} to {ends[1]}, log p(image) changes by {nats:+.1f} nats, and the variance of the log weights of"
+        f" the image by {variance:+.1f}."
+    )
+
+
+MEASURED = """{change}
+
+Data: {data}; {train_rows} rows to train, {epochs} epochs in {precision}.
 The first {rows} test rows are scored with {samples} draws from q(z | image), log p(attributes) with {prior} from the
 prior. The model is that of the recipe
 `celeba19`: an image and 18 attributes, each term reconstructing what it is given (Eq. 2). One training each: how much
@@ -176,8 +196,7 @@ too low, it is too high.
 
 {variances}
 
-Minutes are of {machine} for each training, two of which ran side by side where it has two cores or more. Made by
-`{command}` at commit {commits}; the numbers are in """
+Made by `{command}` at commit {commits} on {machine}; the numbers are in """
 
 PAGES = {
     "k-effect": """# The effect of k: how many random terms a step has
