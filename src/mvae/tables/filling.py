@@ -146,7 +146,11 @@ def _filled(
     for name, column in spec.others.items():
         if isinstance(column, TextColumn) and name in model.modalities:
             holes[name] = column.holes(table.cells(name))
-    found: dict[str, list[_Answers]] = {name: [] for name in holes}
+    found = {
+        name: _Answers.of(np.flatnonzero(empty), draws, isinstance(spec.columns[name], CategoryColumn | TextColumn))
+        for name, empty in holes.items()
+        if empty.any()
+    }
     some = np.logical_or.reduce([holes[name] for names in records.values() for name in names], initial=False)
     wanted = torch.from_numpy(np.flatnonzero(some))
     for drawn in weighted_draws(model, rows, wanted, max(num_samples, draws), progress, alike):
@@ -166,11 +170,11 @@ def _filled(
                         shares = distribution.probabilities(number)[:, here]
                         moments = (drawn.weights[:, here].unsqueeze(-1) * shares).sum(0).max(-1)[::-1]
                     answers = _answers(spec.columns[name], drawn.weights[:, here], moments, samples[:, here, number])
-                    found[name].append(answers.at(drawn.rows[here].numpy(), draws))
+                    found[name].take(answers, drawn.rows[here].numpy())
     for name in spec.others:
-        if name in holes and holes[name].any():
-            found[name].append(_texts(model, rows, name, np.flatnonzero(holes[name]), max(1, draws)))
-    return _written(table, spec, {name: _Answers.joined(parts) for name, parts in found.items() if parts}, draws)
+        if name in found:
+            found[name].take(_texts(model, rows, name, found[name].rows, draws), found[name].rows)
+    return _written(table, spec, found, draws)
 
 
 @dataclass(frozen=True)
@@ -185,14 +189,22 @@ class _Answers:
     """Draws, `[S, R]`."""
     rows: np.ndarray
 
-    def at(self, rows: np.ndarray, draws: int) -> _Answers:
-        """Of these rows, with no more draws than are wanted: all of a large table's would fill the memory."""
-        return _Answers(self.value, self.spread, self.low, self.high, self.samples[:draws].copy(), rows)
+    @classmethod
+    def of(cls, rows: np.ndarray, draws: int, objects: bool) -> _Answers:
+        """With room for these rows, and for as many draws as are wanted.
 
-    @staticmethod
-    def joined(parts: Sequence[_Answers]) -> _Answers:
-        names = ("value", "spread", "low", "high", "samples", "rows")
-        return _Answers(*(np.concatenate([getattr(part, name) for part in parts], -1) for name in names))
+        All of it at once: small arrays that stay, made between large ones that go, would leave the memory in pieces.
+        """
+        shape, kind = len(rows), object if objects else np.float64
+        value, low, high = (np.empty(shape, kind) for _ in range(3))
+        return cls(value, np.empty(shape), low, high, np.empty((draws, shape), kind), rows)
+
+    def take(self, part: _Answers, rows: np.ndarray) -> None:
+        """Put in what is said of some of the rows."""
+        places = np.searchsorted(self.rows, rows)
+        for name in ("value", "spread", "low", "high"):
+            getattr(self, name)[places] = getattr(part, name)
+        self.samples[:, places] = part.samples[: len(self.samples)]
 
 
 def _answers(column: Any, weights: Tensor, moments: Sequence[Tensor], samples: Tensor) -> _Answers:
@@ -228,10 +240,10 @@ def _texts(model: MultimodalVAE, rows: Batch, name: str, where: np.ndarray, coun
     alphabet = model.modalities[name].alphabet
     assert alphabet is not None
     texts = np.array([alphabet.text(symbols) for symbols in guess(model, part, name)], dtype=object)
-    drawn = model.generate(part, [name], count)[name]
+    drawn = model.generate(part, [name], max(1, count))[name]
     samples = np.array([[alphabet.text(symbols) for symbols in one] for one in drawn], dtype=object)
     nothing = np.full(len(texts), np.nan)
-    return _Answers(texts, nothing, texts, texts, samples.reshape(count, len(texts)), where)
+    return _Answers(texts, nothing, texts, texts, samples.reshape(len(drawn), len(texts)), where)
 
 
 def _written(table: Table, spec: TableSpec, answers: Mapping[str, _Answers], draws: int) -> Filled:
