@@ -305,6 +305,7 @@ def page(content: dict[str, Any]) -> str:
         coverage=_table(cells, "coverage", 100.0, 0),
         seconds=_table(cells, "seconds", 1.0, 1),
         where=_best(cells),
+        winners=_winners(cells),
         neighbours=NEIGHBOURS,
         choices=_choices(cells),
         rounds=content["settings"]["rounds"],
@@ -344,6 +345,17 @@ def _choices(cells: Sequence[dict[str, Any]]) -> str:
     return f"Mean over {most if least == most else f'{least} to {most}'} choices of cells."
 
 
+def _winners(cells: Sequence[dict[str, Any]]) -> str:
+    """Which method has the smallest error of numbers, and where."""
+    means, won = _means(cells, "rmse"), dict[str, list[str]]()
+    for table in TABLES:
+        for pattern in PATTERNS:
+            found = {key[2]: value for key, value in means.items() if key[:2] == (table, pattern)}
+            if found:
+                won.setdefault(min(found, key=found.__getitem__), []).append(f"{table} {pattern}")
+    return "\n".join(f"- {METHODS[name]}: {', '.join(won[name])}" for name in METHODS if name in won)
+
+
 def _best(cells: Sequence[dict[str, Any]]) -> str:
     """How much the better MVAE's error is above or below that of the best other method, table by table."""
     means, rows = _means(cells, "rmse"), []
@@ -378,6 +390,10 @@ these tables (seed 100, which is not among those here), those of the others are 
 ## Root mean square error of hidden numbers, in standard deviations
 
 {rmse}
+
+The smallest error has:
+
+{winners}
 
 How the better of the two MVAEs compares with the best other method (below zero: its error is smaller):
 
