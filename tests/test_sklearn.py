@@ -38,7 +38,7 @@ def test_holes_are_filled_better_than_by_the_mean(holed):
     places = holes[:, 1] & ~holes[:, 0]
     by_mean = SimpleImputer().fit_transform(known)
     ours, theirs = (np.mean((part[places, 1] - whole[places, 1]) ** 2) for part in (filled, by_mean))
-    assert ours < 0.1 * theirs
+    assert ours < 0.2 * theirs
 
 
 def test_mixed_frames_come_back_as_frames_with_their_types():

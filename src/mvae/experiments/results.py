@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +58,8 @@ class Results:
 
     def add(self, cell: dict[str, Any]) -> None:
         """Keep a finished cell, and those that another command has added to the file since it was read."""
-        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+        place = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
+        with FileLock(Path(tempfile.gettempdir()) / f"mvae-{place}.lock"):
             if self.path.exists():
                 self.cells.extend(other for other in read_json(self.path)["cells"] if other not in self.cells)
             self.cells.append(cell)
