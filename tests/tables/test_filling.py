@@ -13,6 +13,7 @@ from mvae.building import build_model
 from mvae.data.files import DataError
 from mvae.specs import ModelSpec
 from mvae.storage import RunError
+from mvae.tables.answers import open_run
 from mvae.tables.columns import CategoryColumn, NumberColumn, PositiveColumn
 from mvae.tables.filling import draw_rows, impute_table
 from mvae.tables.modelling import as_rows
@@ -203,7 +204,7 @@ def test_embedding_and_scores_have_a_row_each(run, people):
 
 
 def test_new_rows_are_of_the_columns_kinds_and_hold_what_is_given(run):
-    model, spec = mvae.load(run), mvae.tables.answers.open_run(run)[1]
+    model, spec = open_run(run)
     rows = draw_rows(model, spec, {"city": "Rome", "age": "30"}, 50)
     assert len(rows) == 50
     assert set(rows["city"]) == {"Rome"}

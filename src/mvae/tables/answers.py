@@ -13,7 +13,7 @@ import torch
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.models import MultimodalVAE
 from mvae.storage import RunError, load, read_spec
-from mvae.tables.columns import RecordColumn
+from mvae.tables.columns import LeftOutColumn
 from mvae.tables.filling import DRAWS, Filled, impute_table
 from mvae.tables.modelling import as_rows
 from mvae.tables.reading import Table, read_table
@@ -131,9 +131,8 @@ def score(
     table = read_like(spec, data, join)
     rows = as_rows(spec, table)
     found = log_likelihood(model, rows, model.names, num_samples=num_samples, seed=seed, progress=progress).value
-    read = [c for n, c in spec.columns.items() if isinstance(c, RecordColumn) or n in spec.others]
-    names = [n for n, c in spec.columns.items() if any(c is other for other in read)]
-    cells = sum((~spec.columns[name].holes(table.cells(name))).astype(int) for name in names)
+    read = {name: column for name, column in spec.columns.items() if not isinstance(column, LeftOutColumn)}
+    cells = sum((~column.holes(table.cells(name))).astype(int) for name, column in read.items())
     frame = pd.DataFrame({"row": np.arange(len(table)), "nats": found.numpy(), "cells": cells}, table.frame.index)
     frame["nats_per_cell"] = frame["nats"] / frame["cells"].where(frame["cells"] > 0)
     return _identified(frame, spec, table).sort_values("nats_per_cell", kind="stable", na_position="last")

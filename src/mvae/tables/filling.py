@@ -170,10 +170,10 @@ def _filled(
                         shares = distribution.probabilities(number)[:, here]
                         moments = (drawn.weights[:, here].unsqueeze(-1) * shares).sum(0).max(-1)[::-1]
                     answers = _answers(spec.columns[name], drawn.weights[:, here], moments, samples[:, here, number])
-                    found[name].take(answers, drawn.rows[here].numpy())
+                    found[name].take(drawn.rows[here].numpy(), *answers)
     for name in spec.others:
         if name in found:
-            found[name].take(_texts(model, rows, name, found[name].rows, draws), found[name].rows)
+            found[name].take(found[name].rows, *_texts(model, rows, name, found[name].rows, draws))
     return _written(table, spec, found, draws)
 
 
@@ -199,27 +199,28 @@ class _Answers:
         value, low, high = (np.empty(shape, kind) for _ in range(3))
         return cls(value, np.empty(shape), low, high, np.empty((draws, shape), kind), rows)
 
-    def take(self, part: _Answers, rows: np.ndarray) -> None:
-        """Put in what is said of some of the rows."""
+    def take(self, rows: np.ndarray, *said: np.ndarray) -> None:
+        """Put in what is said of some of the rows: value, spread, low, high and draws."""
         places = np.searchsorted(self.rows, rows)
-        for name in ("value", "spread", "low", "high"):
-            getattr(self, name)[places] = getattr(part, name)
-        self.samples[:, places] = part.samples[: len(self.samples)]
+        *ends, samples = said
+        for own, part in zip((self.value, self.spread, self.low, self.high), ends, strict=True):
+            own[places] = part
+        self.samples[:, places] = samples[: len(self.samples)]
 
 
-def _answers(column: Any, weights: Tensor, moments: Sequence[Tensor], samples: Tensor) -> _Answers:
+def _answers(column: Any, weights: Tensor, moments: Sequence[Tensor], samples: Tensor) -> tuple[np.ndarray, ...]:
+    """Value, spread, low, high and draws of some empty cells of a column."""
     drawn = column.restored(samples.double().numpy())
-    nothing = np.zeros(0, dtype=int)
     if isinstance(column, CategoryColumn):
         code, share = (part.double().numpy() for part in moments)
         value = column.restored(code)
-        return _Answers(value, 1 - share, value, value, drawn, nothing)
+        return value, 1 - share, value, value, drawn
     w, (mean, variance) = weights.double().numpy(), (part.double().numpy() for part in moments)
     mean, variance = _in_units(column, mean, variance)
     value = (w * mean).sum(0)
     spread = np.sqrt(np.maximum((w * (variance + mean**2)).sum(0) - value**2, 0))
     low, high = np.quantile(drawn, INTERVAL, axis=0)
-    return _Answers(value, spread, low, high, drawn, nothing)
+    return value, spread, low, high, drawn
 
 
 def _in_units(column: Any, mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -234,8 +235,8 @@ def _in_units(column: Any, mean: np.ndarray, variance: np.ndarray) -> tuple[np.n
     return column.restored(mean), variance * deviation**2
 
 
-def _texts(model: MultimodalVAE, rows: Batch, name: str, where: np.ndarray, count: int) -> _Answers:
-    """The likeliest text of each row that lacks one."""
+def _texts(model: MultimodalVAE, rows: Batch, name: str, where: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    """As `_answers`, of a column of texts: the value is the likeliest."""
     part = rows[torch.from_numpy(where)].only([other for other in model.names if other != name])
     alphabet = model.modalities[name].alphabet
     assert alphabet is not None
@@ -243,7 +244,7 @@ def _texts(model: MultimodalVAE, rows: Batch, name: str, where: np.ndarray, coun
     drawn = model.generate(part, [name], max(1, count))[name]
     samples = np.array([[alphabet.text(symbols) for symbols in one] for one in drawn], dtype=object)
     nothing = np.full(len(texts), np.nan)
-    return _Answers(texts, nothing, texts, texts, samples.reshape(len(drawn), len(texts)), where)
+    return texts, nothing, texts, texts, samples.reshape(len(drawn), len(texts))
 
 
 def _written(table: Table, spec: TableSpec, answers: Mapping[str, _Answers], draws: int) -> Filled:
