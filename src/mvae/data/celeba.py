@@ -7,8 +7,11 @@ Works on the full 202,599 images as on any part of them that the two lists name.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +25,16 @@ from mvae.figures import fitted
 __all__ = [
     "ALL_IMAGES",
     "ATTRIBUTES",
+    "NOTHING",
     "SIDE",
+    "Faces",
     "as_seen",
+    "find_faces",
     "load_celeba",
     "part_at_hand",
     "read_attributes",
     "read_partition",
+    "undamaged",
 ]
 
 SIDE = 64
@@ -56,7 +63,7 @@ ATTRIBUTES = (
 FOLDER, IMAGES = "celeba", "img_align_celeba"
 LIST, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
 PARTS = ("train", "validation", "test")
-VERSION = 1
+VERSION = 2
 """Of how rows are made of the files; another one makes them anew."""
 ON_REQUEST = "such images are left out with the option skip_damaged=true only"
 
@@ -74,6 +81,86 @@ def load_celeba(
     Raises:
         DataError: naming the file, and line, that is missing, damaged or misaligned.
     """
+    faces = find_faces(data_dir)
+    images, state = faces.pictures("celeba", 3, as_seen, {"version": VERSION}, skip_damaged)
+    batches = []
+    for part in faces.parts:
+        attributes = torch.from_numpy(faces.attributes[part])
+        values = {"image": torch.from_numpy(images[part])}
+        if apart:
+            values |= {name: attributes[:, column].long() for column, name in enumerate(ATTRIBUTES)}
+        else:
+            values["attributes"] = attributes.float()
+        batches.append(undamaged(Batch(values), state[part]))
+    return batches[0], batches[1], batches[2]
+
+
+def undamaged(rows: Batch, state: np.ndarray) -> Batch:
+    """The rows whose image could be decoded."""
+    good = state != DAMAGED
+    return rows if good.all() else rows[torch.from_numpy(np.flatnonzero(good))]
+
+
+DAMAGED, SEEN, NOTHING = 0, 1, 2
+"""What became of an image: it could not be decoded, it could, or nothing was found in it."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The images of CelebA, or of a part of it, in the order of the parts that they are split into."""
+
+    folder: Path
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    """Of the files, in bytes."""
+    attributes: np.ndarray
+    """Of `ATTRIBUTES`, bytes `[R, 18]`."""
+    parts: tuple[slice, ...]
+    """Rows to train on, to validate on, and to test on."""
+
+    def pictures(
+        self,
+        name: str,
+        channels: int,
+        see: Callable[[Image.Image], np.ndarray | None],
+        settings: Mapping[str, Any],
+        skip_damaged: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is seen of each image, made once into the user cache.
+
+        Args:
+            name: of the cache.
+            channels: C.
+            see: from a picture to bytes `[C, 64, 64]`, or None where there is nothing.
+            settings: all that it depends on besides the images, as JSON.
+            skip_damaged: go on where an image cannot be decoded.
+
+        Returns:
+            Bytes `[R, C, 64, 64]`, mapped into memory, and for each row `DAMAGED`, `SEEN` or `NOTHING`.
+
+        Raises:
+            DataError: naming an image that cannot be decoded.
+        """
+        made = cached(
+            cache_folder() / "made",
+            name,
+            {"images": self.names, "bytes": self.sizes, "side": SIDE, **settings},
+            {"pixels": (channels, SIDE, SIDE), "state": ()},
+            len(self.names),
+            partial(_make, self.folder, self.names, channels, see, skip_damaged),
+        )
+        damaged = np.flatnonzero(made["state"] == DAMAGED)
+        if len(damaged) and not skip_damaged:  # it had been skipped when the rows were made
+            raise DataError(f"{self.folder / self.names[damaged[0]]}: cannot be decoded; {ON_REQUEST}")
+        return made["pixels"], made["state"]
+
+
+def find_faces(data_dir: str | Path | None = None) -> Faces:
+    """The images that the two lists name.
+
+    Raises:
+        DataError: naming the file, and line, that is missing or misaligned.
+    """
     place = _find(data_dir)
     names, table = read_attributes(place / LIST)
     partition = read_partition(place / PARTITION)
@@ -87,30 +174,9 @@ def load_celeba(
         raise DataError(f"{place / IMAGES}: no {lost}, which {LIST} names")
     parts = np.array([partition[name] for name in names])
     order = np.argsort(parts, kind="stable")  # so that each part is one stretch of the file
-    names, table, parts = [names[row] for row in order], table[order], parts[order]
-    made = cached(
-        cache_folder() / "made",
-        "celeba",
-        {"images": names, "bytes": [sizes[name] for name in names], "side": SIDE, "version": VERSION},
-        {"image": (3, SIDE, SIDE), "good": ()},
-        len(names),
-        partial(_make, place / IMAGES, tuple(names), skip_damaged),
-    )
-    damaged = np.flatnonzero(made["good"] == 0)
-    if len(damaged) and not skip_damaged:  # it had been skipped when the rows were made
-        raise DataError(f"{place / IMAGES / names[damaged[0]]}: cannot be decoded; {ON_REQUEST}")
-    batches = []
-    for number in range(len(PARTS)):
-        part = slice(*np.searchsorted(parts, [number, number + 1]).tolist())
-        images, attributes = torch.from_numpy(made["image"][part]), torch.from_numpy(table[part])
-        values = {"image": images}
-        if apart:
-            values |= {name: attributes[:, column].long() for column, name in enumerate(ATTRIBUTES)}
-        else:
-            values["attributes"] = attributes.float()
-        good = made["good"][part] == 1
-        batches.append(Batch(values) if good.all() else Batch(values)[torch.from_numpy(np.flatnonzero(good))])
-    return batches[0], batches[1], batches[2]
+    names, parts = [names[row] for row in order], parts[order]
+    ends = [slice(*np.searchsorted(parts, [number, number + 1]).tolist()) for number in range(len(PARTS))]
+    return Faces(place / IMAGES, tuple(names), tuple(sizes[name] for name in names), table[order], tuple(ends))
 
 
 def part_at_hand(data_dir: str | Path | None = None) -> str:
@@ -175,18 +241,31 @@ def as_seen(image: Image.Image) -> np.ndarray:
     return np.asarray(fitted(image.convert("RGB"), SIDE, SIDE)).transpose(2, 0, 1)
 
 
-def _make(folder: Path, names: tuple[str, ...], skip_damaged: bool, rows: range) -> dict[str, np.ndarray]:
-    images, good = np.zeros((len(rows), 3, SIDE, SIDE), np.uint8), np.ones(len(rows), np.uint8)
+def _make(
+    folder: Path,
+    names: tuple[str, ...],
+    channels: int,
+    see: Callable[[Image.Image], np.ndarray | None],
+    skip_damaged: bool,
+    rows: range,
+) -> dict[str, np.ndarray]:
+    pixels, state = np.zeros((len(rows), channels, SIDE, SIDE), np.uint8), np.full(len(rows), SEEN, np.uint8)
     for place, row in enumerate(rows):
         path = folder / names[row]
         try:
-            with Image.open(path) as image:
-                images[place] = as_seen(image)
+            with Image.open(path) as file:
+                image = file.convert("RGB")
         except (OSError, UnidentifiedImageError, SyntaxError) as error:
             if not skip_damaged:
                 raise DataError(f"{path}: cannot be decoded ({error}); {ON_REQUEST}") from None
-            good[place] = 0
-    return {"image": images, "good": good}
+            state[place] = DAMAGED
+            continue
+        seen = see(image)
+        if seen is None:
+            state[place] = NOTHING
+        else:
+            pixels[place] = seen
+    return {"pixels": pixels, "state": state}
 
 
 def _find(data_dir: str | Path | None) -> Path:

@@ -17,6 +17,7 @@ from mvae.data.files import Collection
 from mvae.data.mnist import FASHION_MNIST, MNIST, binarise, load_idx_pairs
 from mvae.data.multimnist import Rules, load_multimnist
 from mvae.data.splits import Dataset, hold_out, unpair
+from mvae.data.vision import load_vision, mask_in_use
 
 __all__ = ["SOURCES", "Source", "load_dataset", "source_named"]
 
@@ -58,6 +59,12 @@ SOURCES: dict[str, Source] = {
         "faces and 18 attributes, each a modality",
         partial(load_celeba, apart=True),
         part=part_at_hand,
+        options=SKIP,
+    ),
+    "vision": Source(
+        "faces and five transformations of each, each a modality",
+        load_vision,
+        part=lambda data_dir: f"{part_at_hand(data_dir)}; masks by {mask_in_use(data_dir)}",
         options=SKIP,
     ),
     "fashion-mnist": Source(

@@ -1,0 +1,333 @@
+"""`vision`: a face and what image transformations make of it, each a modality (paper, section 6, Figure 4).
+
+A transformation is a function from a picture to a picture, or to None where it finds nothing. All work on the picture
+at 178x218 pixels, as CelebA has it; what they make is resized and cropped as in `mvae.data.celeba`. One's own is one
+function and one line:
+
+    >>> from PIL import ImageOps
+    >>> def negative(picture):
+    ...     return ImageOps.invert(picture)
+    >>> TRANSFORMATIONS["negative"] = Transformation(negative, channels=3)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from joblib.func_inspect import get_func_code
+from PIL import Image, ImageDraw
+
+from mvae.data.batch import Batch
+from mvae.data.celeba import NOTHING, SIDE, find_faces, undamaged
+from mvae.data.files import DataError, data_places
+from mvae.figures import fitted
+
+__all__ = [
+    "TRANSFORMATIONS",
+    "Transformation",
+    "cascade_mask",
+    "edge",
+    "gray",
+    "image",
+    "landmark_mask",
+    "load_vision",
+    "mask_from_points",
+    "mask_in_use",
+    "obscured",
+    "transformed",
+    "watermark",
+]
+
+SIZE = 178, 218
+"""Width and height at which transformations see a picture."""
+SIGMA = 2.0
+"""Of the Gaussian before Canny's edges, in pixels."""
+LANDMARKS = "shape_predictor_68_face_landmarks.dat"
+WITH_DLIB, WITH_CASCADES = "dlib's 68 landmarks", "OpenCV's cascade classifiers"
+VERSION = 1
+"""Of what is done to pictures around the transformations."""
+
+Picture = Image.Image
+
+
+def image(picture: Picture) -> Picture:
+    """The picture itself, in colours."""
+    return picture
+
+
+def gray(picture: Picture) -> Picture:
+    """Its luma: 0.299 red + 0.587 green + 0.114 blue."""
+    return picture.convert("L")
+
+
+def edge(picture: Picture) -> Picture:
+    """Canny's edges of the grey picture (scikit-image, sigma 2 pixels), white on black."""
+    canny = _imported("skimage.feature", "edges").canny
+    return Image.fromarray(canny(np.asarray(picture.convert("L")) / 255, sigma=SIGMA).astype(np.uint8) * 255)
+
+
+def obscured(picture: Picture) -> Picture:
+    """The left half; what is right of the middle column is black."""
+    half = np.array(picture)
+    half[:, picture.width // 2 + 1 :] = 0
+    return Image.fromarray(half)
+
+
+def watermark(picture: Picture) -> Picture:
+    """The whole picture under a half transparent mark: a ring around an M."""
+    colour, opacity = _mark(picture.size)
+    return Image.composite(colour, picture, opacity)
+
+
+def cascade_mask(picture: Picture) -> Picture | None:
+    """Where a face is: its oval as a line, eyes and mouth as ellipses, found by OpenCV's cascade classifiers.
+
+    White on black. Coarser than a mask of landmarks: it has neither brows nor a nose, and no shapes.
+
+    Returns:
+        None where no face is found; eyes or a mouth that are not found are left out.
+    """
+    pixels = np.asarray(picture.convert("L"))
+    face = _likeliest(_detected("frontalface_alt2", pixels, (60, 60)), 1)
+    if not face:
+        return None
+    ((left, top, width, height),) = face
+    mask = Image.new("L", picture.size)
+    pen = ImageDraw.Draw(mask)
+    pen.ellipse(_box(left + width / 2, top + 0.55 * height, 0.4 * width, 0.5 * height), outline=255, width=2)
+    upper = pixels[top : top + int(0.6 * height), left : left + width]
+    for x, y, wide, high in _likeliest(_detected("eye", upper, (width // 8, width // 8), twice=True), 2):
+        pen.ellipse(_box(left + x + wide / 2, top + y + high / 2, 0.35 * wide, 0.2 * high), fill=255)
+    start = top + int(0.6 * height)
+    lower = pixels[start : top + int(1.1 * height), left : left + width]
+    for x, y, wide, high in _likeliest(_detected("smile", lower, (width // 4, width // 8), twice=True), 1):
+        pen.ellipse(_box(left + x + wide / 2, start + y + high / 2, 0.45 * wide, 0.4 * high), fill=255)
+    return mask
+
+
+def landmark_mask(picture: Picture, predictor: str | Path) -> Picture | None:
+    """`mask_from_points` of the first face that dlib finds, None where it finds none.
+
+    Args:
+        picture: in colours.
+        predictor: the file of dlib's 68-point predictor.
+    """
+    detect, predict = _dlib(str(predictor))
+    pixels = np.asarray(picture)
+    faces = detect(pixels, 1)
+    if not len(faces):
+        return None
+    found = predict(pixels, faces[0])
+    return mask_from_points([(found.part(number).x, found.part(number).y) for number in range(68)], picture.size)
+
+
+POLYGONS = ((48, 68), (17, 22), (22, 27), (36, 42), (42, 48), (27, 35))
+"""Mouth, right and left brow, right and left eye, nose: from which to before which of the 68 points."""
+JAW = 17
+
+
+def mask_from_points(points: Sequence[tuple[float, float]], size: tuple[int, int]) -> Picture:
+    """The 68 landmarks of a face drawn as the paper's authors do: convex hulls filled, the jaw a line of 2 pixels.
+
+    Args:
+        points: x and y of the 68 points, in pixels.
+        size: width and height of the mask.
+
+    Returns:
+        White on black.
+    """
+    from scipy.spatial import ConvexHull
+
+    mask = Image.new("L", size)
+    pen = ImageDraw.Draw(mask)
+    for first, end in POLYGONS:
+        corners = np.array(points[first:end], dtype=float)
+        hull = corners[ConvexHull(corners, qhull_options="QJ").vertices]  # QJ: points may be in one line
+        pen.polygon([tuple(corner) for corner in hull.tolist()], fill=255)
+    pen.line([tuple(point) for point in points[:JAW]], fill=255, width=2)
+    return mask
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """What makes a modality of a picture."""
+
+    make: Callable[[Picture], Picture | None]
+    """From a picture in colours, of 178x218 pixels, to another of that size, or None where there is nothing to see."""
+    channels: int
+    """Of what it makes: 1 or 3."""
+
+
+TRANSFORMATIONS = {
+    "image": Transformation(image, 3),
+    "gray": Transformation(gray, 1),
+    "edge": Transformation(edge, 1),
+    "mask": Transformation(cascade_mask, 1),
+    "obscured": Transformation(obscured, 3),
+    "watermark": Transformation(watermark, 3),
+}
+"""The paper's six; the mask is dlib's where it can be had (`mask_in_use`)."""
+
+
+def load_vision(
+    data_dir: str | Path | None = None, names: Sequence[str] | None = None, skip_damaged: bool = False
+) -> tuple[Batch, Batch, Batch]:
+    """Training, validation and test rows: for each transformation bytes `[1 or 3, 64, 64]` of CelebA's images.
+
+    They are made once into the user cache, one transformation after the other. A row lacks a modality where its
+    transformation finds nothing.
+
+    Args:
+        data_dir: where to look first for the folder `celeba` and dlib's predictor.
+        names: of transformations; all where None.
+        skip_damaged: leave out images that cannot be decoded.
+
+    Raises:
+        ValueError: on an unknown name.
+        DataError: as `load_celeba`, or naming the package that a transformation needs.
+    """
+    faces = find_faces(data_dir)
+    made = {}
+    for name in names or TRANSFORMATIONS:
+        known = _known(name, data_dir)
+        settings = {"transformation": _identity(known.make), "version": VERSION}
+        made[name] = faces.pictures(f"vision-{name}", known.channels, partial(_seen, known), settings, skip_damaged)
+    batches = []
+    for part in faces.parts:
+        values = {name: torch.from_numpy(pixels[part]) for name, (pixels, _) in made.items()}
+        present = {name: torch.from_numpy(state[part] != NOTHING) for name, (_, state) in made.items()}
+        absent = {name: here for name, here in present.items() if not here.all()}
+        state = next(iter(made.values()))[1][part]
+        batches.append(undamaged(Batch(values, absent or None), state))
+    return batches[0], batches[1], batches[2]
+
+
+def transformed(picture: Picture, name: str, data_dir: str | Path | None = None) -> torch.Tensor | None:
+    """One transformation of any picture, as a model sees it.
+
+    Args:
+        picture: of any size; it is resized to cover 178x218 pixels and cropped to the middle.
+        name: of the transformation.
+        data_dir: where to look first for dlib's predictor.
+
+    Returns:
+        float32 `[1 or 3, 64, 64]` in [0, 1], or None where it finds nothing.
+
+    Raises:
+        ValueError: on an unknown name.
+    """
+    seen = _seen(_known(name, data_dir), picture.convert("RGB"))
+    return None if seen is None else torch.tensor(seen) / 255
+
+
+def mask_in_use(data_dir: str | Path | None = None) -> str:
+    """What finds the parts of faces here, and how to get what finds them better."""
+    if _predictor(data_dir) is not None:
+        return WITH_DLIB
+    return f"{WITH_CASCADES}; for {WITH_DLIB} install dlib and put {LANDMARKS} beside celeba/"
+
+
+def _known(name: str, data_dir: str | Path | None) -> Transformation:
+    if name not in TRANSFORMATIONS:
+        raise ValueError(f"unknown transformation '{name}'; there are {', '.join(TRANSFORMATIONS)}")
+    known = TRANSFORMATIONS[name]
+    predictor = _predictor(data_dir) if known.make is cascade_mask else None
+    return known if predictor is None else Transformation(partial(landmark_mask, predictor=predictor), known.channels)
+
+
+def _predictor(data_dir: str | Path | None) -> Path | None:
+    """dlib's 68-point predictor, where both it and the package are there."""
+    if importlib.util.find_spec("dlib") is None:
+        return None
+    files = [place / LANDMARKS for place in data_places(data_dir)]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _identity(make: Any) -> str:
+    """The code of a function, so that a cache is made anew when it changes."""
+    if isinstance(make, partial):
+        return f"{_identity(make.func)} {sorted((name, str(value)) for name, value in make.keywords.items())}"
+    return str(get_func_code(make)[0])
+
+
+def _seen(known: Transformation, picture: Picture) -> np.ndarray | None:
+    made = known.make(fitted(picture, *SIZE))
+    if made is None:
+        return None
+    pixels = np.asarray(fitted(made.convert("L" if known.channels == 1 else "RGB"), SIDE, SIDE))
+    return pixels[None] if known.channels == 1 else pixels.transpose(2, 0, 1)
+
+
+@cache
+def _mark(size: tuple[int, int]) -> tuple[Picture, Picture]:
+    """The watermark's colours and its opacity."""
+    width, height = size
+    colour, opacity = Image.new("RGB", size, (235, 235, 235)), Image.new("L", size)
+    middle, radius = (width / 2, height / 2), 0.42 * width
+    pen = ImageDraw.Draw(opacity)
+    pen.ellipse(_box(*middle, radius, radius), outline=150, width=max(1, width // 20))
+    strokes = ((-0.55, 0.5), (-0.55, -0.45), (0, 0.2), (0.55, -0.45), (0.55, 0.5))
+    corners = [(middle[0] + radius * x, middle[1] + radius * y) for x, y in strokes]
+    pen.line(corners, fill=150, width=max(1, width // 14), joint="curve")
+    return colour, opacity
+
+
+def _box(x: float, y: float, wide: float, high: float) -> tuple[float, float, float, float]:
+    """Around a middle, so far to each side."""
+    return x - wide, y - high, x + wide, y + high
+
+
+Found = list[tuple[tuple[int, int, int, int], float]]
+"""Left, top, width, height of what may be there, and how sure that is."""
+
+
+def _detected(cascade: str, pixels: np.ndarray, smallest: tuple[int, int], twice: bool = False) -> Found:
+    """What a cascade finds in grey pixels; where `twice`, enlarged twofold first."""
+    scale = 2 if twice else 1
+    enlarged = np.asarray(Image.fromarray(pixels).resize((pixels.shape[1] * scale, pixels.shape[0] * scale)))
+    boxes, _, sure = _cascade(cascade).detectMultiScale3(
+        enlarged,
+        scaleFactor=1.1,
+        minNeighbors=3,
+        minSize=(smallest[0] * scale, smallest[1] * scale),
+        outputRejectLevels=True,
+    )
+    return [
+        ((int(x) // scale, int(y) // scale, int(wide) // scale, int(high) // scale), float(weight))
+        for (x, y, wide, high), weight in zip(boxes, sure, strict=True)
+    ]
+
+
+def _likeliest(found: Found, count: int) -> list[tuple[int, int, int, int]]:
+    return [box for box, _ in sorted(found, key=lambda one: -one[1])[:count]]
+
+
+@cache
+def _cascade(name: str) -> Any:
+    cv2 = _imported("cv2", "masks")
+    cv2.setNumThreads(1)  # each of several processes works on pictures of its own
+    path = Path(getattr(getattr(cv2, "data", None), "haarcascades", "")) / f"haarcascade_{name}.xml"
+    if not hasattr(cv2, "CascadeClassifier") or not path.is_file():
+        raise DataError(f"OpenCV {cv2.__version__} comes without cascade classifiers: pip install 'mvae[vision]'")
+    return cv2.CascadeClassifier(str(path))
+
+
+@cache
+def _dlib(predictor: str) -> tuple[Any, Any]:
+    import dlib
+
+    return dlib.get_frontal_face_detector(), dlib.shape_predictor(predictor)
+
+
+def _imported(name: str, what: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise DataError(f"{what} need the package {name.partition('.')[0]}: pip install 'mvae[vision]'") from None

@@ -1,0 +1,227 @@
+"""Image transformations, on pictures whose answer is known, and faces made modalities."""
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageOps
+
+from faces import PARTS, write_faces
+from mvae.data import vision
+from mvae.data.files import DataError
+from mvae.data.sources import load_dataset
+from mvae.data.vision import TRANSFORMATIONS, Transformation, load_vision, mask_from_points, transformed
+
+SIZE = (178, 218)
+
+
+def plain(colour, size=SIZE):
+    return Image.new("RGB", size, colour)
+
+
+def halves(left, right, column=60):
+    picture = plain(right)
+    picture.paste(left, (0, 0, column, SIZE[1]))
+    return picture
+
+
+@pytest.mark.parametrize(("colour", "luma"), [((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29)])
+def test_gray_is_the_luma(colour, luma):
+    assert vision.gray(plain(colour)).getextrema() == (luma, luma)
+
+
+def test_an_edge_is_where_two_halves_meet_and_nowhere_else():
+    found = np.asarray(vision.edge(halves("black", "white")))
+    assert set(np.unique(found)) == {0, 255}
+    columns = np.flatnonzero(found.any(0))
+    assert set(columns) <= {59, 60}
+    assert (found[10:-10, 59:61].any(1)).all()  # all the way down
+    assert not np.asarray(vision.edge(plain("gray"))).any()
+
+
+def test_a_disc_has_an_edge_of_its_radius():
+    picture = plain("black")
+    ImageDraw.Draw(picture).ellipse((89 - 40, 109 - 40, 89 + 40, 109 + 40), fill="white")
+    rows, columns = np.nonzero(np.asarray(vision.edge(picture)))
+    radii = np.hypot(rows - 109, columns - 89)
+    assert len(radii) > 150
+    assert abs(radii - 40).max() <= 2
+
+
+@pytest.mark.parametrize("width", [178, 89])
+def test_of_what_is_obscured_the_left_half_stays(width):
+    picture = Image.fromarray(np.random.default_rng(0).integers(1, 256, (50, width, 3)).astype(np.uint8))
+    found, middle = np.asarray(vision.obscured(picture)), width // 2
+    assert np.array_equal(found[:, : middle + 1], np.asarray(picture)[:, : middle + 1])
+    assert not found[:, middle + 1 :].any()
+
+
+def test_a_watermark_lies_over_the_whole_picture_and_lets_it_through():
+    on_black, on_white = (np.asarray(vision.watermark(plain(colour))).astype(int) for colour in ("black", "white"))
+    marked = on_black[..., 0] > 0
+    assert 0.05 < marked[:, : SIZE[0] // 2].mean() < 0.3
+    assert 0.05 < marked[:, SIZE[0] // 2 :].mean() < 0.3
+    assert (on_white[~marked] == 255).all()
+    opacity = 150 / 255
+    inside = np.asarray(vision.watermark(plain((100, 100, 100))))[..., 0][on_black[..., 0] == on_black.max()]
+    assert abs(inside - (opacity * 235 + (1 - opacity) * 100)).max() <= 1
+    assert vision.watermark(plain("red")).size == SIZE
+
+
+def test_landmarks_are_drawn_as_filled_hulls_and_a_line():
+    points = [(10.0 * number, 200.0) for number in range(17)]  # the jaw, along a row
+    shapes = {  # number of the first point: how many, and the rectangle they lie on
+        17: (5, (20, 20, 30, 24)),
+        22: (5, (60, 20, 70, 24)),
+        27: (9, (40, 40, 48, 60)),
+        36: (6, (20, 40, 30, 46)),
+        42: (6, (60, 40, 70, 46)),
+        48: (20, (30, 80, 60, 90)),
+    }
+    points += [(0.0, 0.0)] * 51
+    for first, (count, (left, top, right, bottom)) in shapes.items():
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        points[first : first + count] = (corners + [((left + right) / 2, (top + bottom) / 2)] * count)[:count]
+    drawn = np.asarray(mask_from_points(points, SIZE)) == 255
+    expected = np.zeros_like(drawn)
+    for _, (left, top, right, bottom) in shapes.values():
+        expected[top : bottom + 1, left : right + 1] = True
+    assert np.array_equal(drawn[:150], expected[:150])
+    rows, columns = np.nonzero(drawn[150:])
+    assert set(rows + 150) <= {199, 200, 201}
+    assert set(columns) >= set(range(160))
+
+
+def test_points_in_one_line_have_a_hull():
+    assert mask_from_points([(10.0 + number, 50.0) for number in range(68)], SIZE).getextrema() == (0, 255)
+
+
+def test_no_mask_of_a_picture_without_a_face():
+    assert vision.cascade_mask(plain("gray")) is None
+    assert transformed(plain("gray"), "mask") is None
+
+
+@pytest.mark.skipif("MVAE_DATA" not in os.environ, reason="needs the real files")
+def test_faces_are_found_where_aligned_faces_have_them():
+    files = sorted((Path(os.environ["MVAE_DATA"]) / "celeba" / "img_align_celeba").iterdir())[::300]
+    masks = []
+    for file in files:
+        with Image.open(file) as picture:
+            masks.append(transformed(picture, "mask"))
+    found = torch.stack([mask for mask in masks if mask is not None])
+    assert len(found) >= 0.85 * len(files)
+    # Aligned eyes lie at rows 112 of 218, columns 69 and 108 of 178: 33 of 64 after resizing and cropping.
+    eyes = found[:, 0, 30:37].amax(1) > 0.5
+    assert eyes[:, 18:31].any(1).float().mean() > 0.75
+    assert eyes[:, 33:46].any(1).float().mean() > 0.75
+
+
+def test_dlib_is_used_where_both_it_and_its_file_are_there(tmp_path, nowhere, monkeypatch):
+    points = [SimpleNamespace(x=20 + number, y=100 + number % 7) for number in range(68)]
+    monkeypatch.setitem(
+        sys.modules,
+        "dlib",
+        SimpleNamespace(
+            __spec__=SimpleNamespace(),
+            get_frontal_face_detector=lambda: lambda pixels, times: ["a face"] if pixels.any() else [],
+            shape_predictor=lambda path: lambda pixels, face: SimpleNamespace(part=points.__getitem__),
+        ),
+    )
+    assert "for dlib's 68 landmarks install dlib and put shape_predictor_68" in vision.mask_in_use(tmp_path)
+    (tmp_path / vision.LANDMARKS).write_bytes(b"")
+    assert vision.mask_in_use(tmp_path) == "dlib's 68 landmarks"
+    assert transformed(plain("black"), "mask", tmp_path) is None
+    found = transformed(plain("white"), "mask", tmp_path)
+    drawn = mask_from_points([(point.x, point.y) for point in points], SIZE)
+    monkeypatch.setitem(TRANSFORMATIONS, "drawn", Transformation(lambda _: drawn, 1))
+    assert torch.equal(found, transformed(plain("white"), "drawn"))
+    assert found.any()
+    vision._dlib.cache_clear()
+
+
+def test_rows_hold_all_transformations_and_lack_a_mask_where_no_face_is_found(tmp_path, nowhere):
+    write_faces(tmp_path)
+    parts = load_vision(tmp_path)
+    for number, batch in enumerate(parts):
+        rows = [row for row, part in enumerate(PARTS) if part == number]
+        assert tuple(batch.values) == ("image", "gray", "edge", "mask", "obscured", "watermark")
+        assert [tuple(value.shape[1:]) for value in batch.values.values()] == [
+            (1 if name in ("gray", "edge", "mask") else 3, 64, 64) for name in batch.values
+        ]
+        assert not batch.present["mask"].any()
+        assert all(batch.present[name].all() for name in batch.values if name != "mask")
+        for place, row in enumerate(rows):
+            image = batch.values["image"][place].float()
+            luma = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+            assert (batch.values["gray"][place, 0] - luma).abs().max() <= 1
+            assert (image[0] - 20 * row).abs().max() <= 3
+            assert torch.equal(batch.values["obscured"][place, :, :, :32], batch.values["image"][place, :, :, :32])
+            assert not batch.values["obscured"][place, :, :, 33:].any()
+
+
+def test_a_transformation_of_ones_own_is_a_function_and_a_line(tmp_path, nowhere, monkeypatch):
+    write_faces(tmp_path)
+
+    def negative(picture):
+        return ImageOps.invert(picture)
+
+    monkeypatch.setitem(TRANSFORMATIONS, "negative", Transformation(negative, 3))
+    rows = load_vision(tmp_path, ["image", "negative"])[0]
+    assert (rows.values["image"].int() + rows.values["negative"].int() == 255).all()
+
+    def negative(picture):  # another function of that name makes other rows
+        return picture
+
+    monkeypatch.setitem(TRANSFORMATIONS, "negative", Transformation(negative, 3))
+    rows = load_vision(tmp_path, ["image", "negative"])[0]
+    assert torch.equal(rows.values["image"], rows.values["negative"])
+
+
+def test_one_that_finds_nothing_makes_an_absent_modality(tmp_path, nowhere, monkeypatch):
+    write_faces(tmp_path)
+    monkeypatch.setitem(
+        TRANSFORMATIONS, "dark", Transformation(lambda picture: picture if np.asarray(picture).mean() < 90 else None, 3)
+    )
+    rows = load_vision(tmp_path, ["image", "dark"])
+    for part in rows:
+        dark = part.values["image"].float().mean((1, 2, 3)) < 90
+        assert part.present["dark"].tolist() == dark.tolist()
+        assert torch.equal(part.values["dark"][dark], part.values["image"][dark])
+
+
+def test_a_damaged_image_is_left_out_of_all_modalities(tmp_path, nowhere):
+    write_faces(tmp_path)
+    path = tmp_path / "celeba" / "img_align_celeba" / "000003.jpg"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"000003.jpg: cannot be decoded"):
+        load_vision(tmp_path)
+    assert [len(part) for part in load_vision(tmp_path, skip_damaged=True)] == [3, 2, 2]
+
+
+def test_an_unknown_transformation_is_refused(tmp_path, nowhere):
+    write_faces(tmp_path)
+    with pytest.raises(ValueError, match="unknown transformation 'blur'; there are image, gray"):
+        load_vision(tmp_path, ["blur"])
+
+
+def test_what_a_transformation_needs_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.feature", None)
+    with pytest.raises(DataError, match=r"edges need the package skimage: pip install 'mvae\[vision\]'"):
+        vision.edge(plain("black"))
+    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(__version__="5.0.0", setNumThreads=lambda _: None))
+    vision._cascade.cache_clear()
+    with pytest.raises(DataError, match=r"OpenCV 5.0.0 comes without cascade classifiers"):
+        vision.cascade_mask(plain("black"))
+    vision._cascade.cache_clear()
+
+
+def test_it_is_a_data_set_by_name_which_says_what_finds_the_masks(tmp_path, nowhere):
+    write_faces(tmp_path)
+    dataset = load_dataset("vision", data_dir=tmp_path)
+    assert len(dataset.train) == PARTS.count(0)
+    assert "8 of 202,599 images" in dataset.description
+    assert "masks by OpenCV's cascade classifiers" in dataset.description
