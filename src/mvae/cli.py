@@ -245,6 +245,24 @@ def _sample_arguments(parser: ArgumentParser) -> None:
     add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
 
 
+def _translate_arguments(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("run", help="folder of a run whose modalities are pictures, such as one of the data set vision")
+    add("pictures", nargs="+", help="picture files, of any size")
+    add("--from", metavar="NAME,...", dest="source", type=str, required=True, help="what the model is given, e.g. gray")
+    add("--to", metavar="NAME,...", dest="target", type=str, required=True, help="what it shall make, e.g. image,edge")
+    add("--out", metavar="DIR", type=str, required=True, help="folder of PICTURE-NAME.png")
+    add("--draws", metavar="N", type=NonNegativeInt, default=0, help="single draws, in a picture of their own (0)")
+    add("--as-it-is", action="store_true", help="the files are grey, obscured, edges, ... already: transform nothing")
+    add(
+        "--plain",
+        action="store_true",
+        help="what the model says alone, though grey or half a picture says some for certain",
+    )
+    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
+    add("--data-dir", metavar="DIR", type=str, help="where to look first for dlib's landmarks")
+
+
 def _data_arguments(parser: ArgumentParser) -> None:
     commands = parser.add_subcommands(dest="action")
     commands.add_subcommand("list", ArgumentParser(description="The data sets known by name."), help="what there is")
@@ -297,6 +315,11 @@ _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
         _sample_arguments,
         "Draw from a model. Images go to a picture, labels and numbers to a table."
         " Example: mvae sample runs/first --given label=7 --out sevens.png",
+    ),
+    "translate": (
+        _translate_arguments,
+        "Make pictures of pictures: colours of a grey one, the hidden half, edges. Each is transformed as --from says"
+        " and resized first. Example: mvae translate runs/vision me.jpg --from gray --to image,edge --out pictures",
     ),
     "reproduce": (
         add_reproduce_arguments,
@@ -496,6 +519,21 @@ def _sample(options: Namespace) -> int:
     return 0
 
 
+def _translate(options: Namespace) -> int:
+    from mvae.storage import load
+    from mvae.translating import read_picture, translate, with_certain, write_pictures
+
+    model = load(options.run)
+    sources, targets = options.source.split(","), options.target.split(",")
+    for picture in options.pictures:
+        given = read_picture(model, picture, sources, options.as_it_is, options.data_dir)
+        found = translate(model, given, targets, options.draws, seed=options.seed)
+        found = found if options.plain else with_certain(found, given)
+        for path in write_pictures(found, Path(options.out), Path(picture).stem):
+            print(f"written to {path}")
+    return 0
+
+
 def _reproduce(options: Namespace) -> int:
     from mvae.experiments import commands
 
@@ -541,6 +579,7 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "export": _export,
     "evaluate": _evaluate,
     "sample": _sample,
+    "translate": _translate,
     "data": _data,
 }
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
-__all__ = ["fitted", "image_grid", "read_image"]
+__all__ = ["fitted", "image_grid", "open_picture", "read_image"]
 
 SMALLEST_CELL = 56
 """Images are enlarged, pixel by whole pixel, to at least this many pixels, so that an 8x8 digit can be seen."""
@@ -51,13 +51,22 @@ def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
         ValueError: if the file is missing or is no picture.
     """
     channels, height, width = shape
+    picture = fitted(open_picture(path).convert("L" if channels == 1 else "RGB"), width, height)
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return pixels.reshape(height, width, channels).permute(2, 0, 1).float() / 255
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """A picture file, upright, with 8 bits a channel.
+
+    Raises:
+        ValueError: if the file is missing or is no picture.
+    """
     try:
         with Image.open(path) as file:
-            picture = fitted(_eight_bits(file).convert("L" if channels == 1 else "RGB"), width, height)
-            pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+            return ImageOps.exif_transpose(_eight_bits(file))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises on damage
         raise ValueError(f"{path}: not readable as a picture: {error}") from error
-    return pixels.reshape(height, width, channels).permute(2, 0, 1).float() / 255
 
 
 def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from mvae.experiments import attributes, celeba19, comparison, few_pairs, figure3
+from mvae.experiments import attributes, celeba19, comparison, few_pairs, figure3, figure4
 from mvae.experiments.comparison import Cell, train_and_score
 from mvae.storage import WEIGHTS, read_json
 
@@ -67,6 +67,6 @@ def in_turn(monkeypatch):
             begun.append(task)
             yield task, work(task, *arguments, lambda *_: None)
 
-    for module in (attributes, celeba19, comparison, few_pairs, figure3):
+    for module in (attributes, celeba19, comparison, few_pairs, figure3, figure4):
         monkeypatch.setattr(module, "run_side_by_side", run)
     return begun

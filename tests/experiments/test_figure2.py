@@ -123,7 +123,12 @@ def test_the_judge_of_faces_says_who_has_the_attribute(tmp_path, nowhere, monkey
 def test_the_page_shows_the_sheet_of_texts_and_what_the_judge_can():
     made = {"command": "mvae", "commit": "abc", "machine": "a machine"}
     cell = {"dataset": "multimnist", "model": "mvae-label", "seed": 0, "label": "1773", "file": "a.png", "right": 0.5}
-    cell |= {"judge": 0.95, "data": "canvases", "texts": {"file": "a-texts.png", "prior": 0.625, "real": 0.875}}
+    cell |= {
+        "judge": 0.95,
+        "data": "canvases",
+        "texts": {"file": "a-texts.png", "prior": 0.625, "real": 0.875},
+        "trained": made,
+    }
     text = figure2.page({"settings": {"preset": "cpu"}, "provenance": made, "cells": [cell]})
     words = " ".join(text.split())
     assert "(../../results/figure2/a-texts.png)" in text

@@ -96,7 +96,7 @@ def estimate(value, quantity, proposal=("image",), second=None):
 
 
 def cell(dataset, model, *estimates, seed=0):
-    made = {"commit": "abc", "command": "mvae reproduce", "seconds": 1.0}
+    made = {"commit": "abc", "command": "mvae reproduce", "machine": "a machine", "seconds": 1.0}
     return {"dataset": dataset, "model": model, "seed": seed, "epochs": 3, "rows": 1234} | {
         "trained": made,
         "scored": made,

@@ -30,6 +30,7 @@ from mvae.data.files import DataError, data_places
 from mvae.figures import fitted
 
 __all__ = [
+    "CERTAIN",
     "TRANSFORMATIONS",
     "Transformation",
     "cascade_mask",
@@ -43,6 +44,8 @@ __all__ = [
     "obscured",
     "transformed",
     "watermark",
+    "with_left_half",
+    "with_luma",
 ]
 
 SIZE = 178, 218
@@ -174,6 +177,38 @@ TRANSFORMATIONS = {
     "watermark": Transformation(watermark, 3),
 }
 """The paper's six; the mask is dlib's where it can be had (`mask_in_use`)."""
+
+
+LUMA = (0.299, 0.587, 0.114)
+ROUNDS = 5
+SURE_COLUMNS = SIDE // 2
+"""Of 64: those that what is obscured leaves as they are."""
+
+
+def with_luma(colours: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
+    """Colours, changed as little as can be (by squares) so that their luma is the grey given.
+
+    It is the mean of a normal distribution around `colours`, of the same variance everywhere, given its luma.
+
+    Args:
+        colours: `[..., 3, H, W]` in [0, 1].
+        grey: `[..., 1, H, W]` in [0, 1].
+    """
+    weights = colours.new_tensor(LUMA)[:, None, None]
+    for _ in range(ROUNDS):  # a colour that leaves [0, 1] is cut off, and what it lacks goes to the others
+        lacking = grey - (weights * colours).sum(-3, keepdim=True)
+        colours = (colours + weights * lacking / weights.square().sum()).clamp(0, 1)
+    return colours
+
+
+def with_left_half(whole: torch.Tensor, obscured: torch.Tensor) -> torch.Tensor:
+    """A picture `[..., 3, 64, 64]` with the left half of another."""
+    left, right = obscured[..., :SURE_COLUMNS], whole[..., SURE_COLUMNS:]
+    return torch.cat([left.expand(*right.shape[:-1], -1), right], -1)
+
+
+CERTAIN = {("gray", "image"): with_luma, ("obscured", "image"): with_left_half}
+"""What one transformation says of another for certain: from a guess of the other and the one to a better guess."""
 
 
 def load_vision(

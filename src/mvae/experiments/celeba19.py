@@ -145,7 +145,7 @@ def page(experiment: str, content: dict[str, Any]) -> str:
         samples=content["settings"]["samples"],
         prior=f"{content['settings']['prior_samples']:,}",
         preset=content["settings"]["preset"],
-        **(made_by(content) | {"machine": cells[0]["made"]["machine"]}),
+        **made_by(content),
     )
 
 

@@ -32,6 +32,7 @@ EXPERIMENTS = {
     "k-effect": "The effect of k: MVAE19 on CelebA by its number of random ELBO terms.",
     "dropping": "MVAE19 on CelebA when modalities are dropped at random in training.",
     "attributes": "18 attributes of CelebA's faces predicted from the image, beside simpler ways.",
+    "figure4": "Figure 4: image transformations as modalities, each made from others.",
     "imputation": "Holes filled in real tables, beside scikit-learn's imputers.",
     "digits": "Labels of digits from few pairs, beside logistic regression on the same pairs.",
     "reconstruct": "What each ELBO term reconstructs, compared on validation rows.",
@@ -67,6 +68,9 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
             add("--predictor", metavar="NAME", type=str, nargs="+", help=f"{predictors} (default: all)")
             _add_preset_arguments(part, "2 hours")
             _add_runs_argument(part)
+        elif name == "figure4":
+            add("--recipe", metavar="NAME", type=str, nargs="+", help="paper, normal, laplace, learned (default: all)")
+            _add_preset_arguments(part, "2 hours")
         elif name == "imputation":
             add("--table", metavar="NAME", type=str, nargs="+", help="iris, wine, ..., digits (default: all)")
             add("--method", metavar="NAME", type=str, nargs="+", help="mean, ..., forest, mvae (default: all)")
@@ -232,6 +236,15 @@ def _attributes(name: str, options: Namespace) -> Plan:
     return lines, folder / name / f"{options.preset}.json", attributes.page, name
 
 
+def _figure4(name: str, options: Namespace) -> Plan:
+    from mvae.experiments import figure4, side_by_side
+
+    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
+    recipes = _among(options.recipe, figure4.RECIPES, "--recipe")
+    lines = figure4.reproduce(folder, options.preset, recipes, options.data_dir, jobs, options.resume)
+    return lines, folder / name / f"{options.preset}.json", figure4.page, name
+
+
 def _imputation(name: str, options: Namespace) -> Plan:
     from mvae.experiments import imputation, side_by_side
 
@@ -268,6 +281,7 @@ _RUNNERS: dict[str, Callable[[str, Namespace], Plan]] = {
     "k-effect": _celeba19,
     "dropping": _celeba19,
     "attributes": _attributes,
+    "figure4": _figure4,
     "imputation": _imputation,
     "digits": _digits,
     "reconstruct": _reconstruct,

@@ -17,7 +17,7 @@ from mvae.data.multimnist import DIGITS, LENGTH
 from mvae.data.sources import load_dataset
 from mvae.experiments.comparison import DATASETS, MODELS, PRESETS, cells_of, check, train_model, trained_model
 from mvae.experiments.reader import Reader
-from mvae.experiments.results import Results, markdown_table
+from mvae.experiments.results import Results, made_by, markdown_table
 from mvae.experiments.side_by_side import run_side_by_side
 from mvae.figures import image_grid
 from mvae.modality import levels
@@ -219,7 +219,7 @@ def page(content: dict[str, Any]) -> str:
         preset=preset,
         command=made["command"],
         commit=made["commit"],
-        machine=made["machine"],
+        machine=made_by(content)["machine"],
     )
 
 

@@ -85,12 +85,13 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def made_by(content: dict[str, Any]) -> dict[str, str]:
-    """What made the cells of a file, as a page says it: all commands and commits, and the machine of the last."""
-    made = [cell["made"] for cell in content["cells"]]
+    """What made the cells of a file, as a page says it: all commands, commits and machines."""
+    made = [cell[step] for cell in content["cells"] for step in ("made", "trained", "scored") if step in cell]
+    every = {what: sorted({one[what] for one in made}) for what in ("command", "commit", "machine")}
     return {
-        "commits": ", ".join(sorted({one["commit"] for one in made})),
-        "command": "`, `".join(sorted({one["command"] for one in made})),
-        "machine": content["provenance"]["machine"],
+        "command": "`, `".join(every["command"]),
+        "commits": ", ".join(every["commit"]),
+        "machine": " and ".join(every["machine"]),
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mvae.experiments.comparison import DATASETS, MODELS
-from mvae.experiments.results import markdown_table
+from mvae.experiments.results import made_by, markdown_table
 from mvae.experiments.tables import FIGURES, main_entries, paper_values
 
 __all__ = ["page"]
@@ -29,8 +29,7 @@ PARTS = ("celeba",)
 
 def page(table: str, content: dict[str, Any]) -> str:
     """The docs page of a table's results, in Markdown."""
-    settings, made, cells = content["settings"], content["provenance"], content["cells"]
-    commits = sorted({cell[part]["commit"] for cell in cells for part in ("trained", "scored")})
+    settings, cells = content["settings"], content["cells"]
     seeds = len({cell["seed"] for cell in cells})
     return PAGES[table].format(
         spent=_spent(content),
@@ -43,9 +42,7 @@ def page(table: str, content: dict[str, Any]) -> str:
         reading=_alone(content, [("conditional", ["image"], "q(z | label)")], table),
         preset=settings["preset"],
         errors="over rows" if seeds == 1 else f"over {seeds} seeds",
-        command="`, `".join(dict.fromkeys([*(cell["scored"]["command"] for cell in cells), made["command"]])),
-        commits=", ".join(commits),
-        machine=made["machine"],
+        **made_by(content),
     )
 
 

@@ -1,0 +1,156 @@
+"""From some modalities to others: what they look like on average, and several draws that show how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mvae.data.batch import Batch
+from mvae.data.vision import CERTAIN, TRANSFORMATIONS, transformed
+from mvae.figures import image_grid, open_picture
+from mvae.modality import is_image_shape
+from mvae.models import MultimodalVAE
+from mvae.sampling import read_given
+from mvae.storage import atomic
+
+__all__ = ["Translated", "read_picture", "translate", "with_certain", "write_pictures"]
+
+ROWS_AT_ONCE = 50
+SAMPLES = 50
+"""Draws of z that an answer is the average over."""
+
+
+@dataclass(frozen=True)
+class Translated:
+    """One modality as it may be, given others."""
+
+    mean: Tensor
+    """E[x | given], `[B, *shape]`: the mean of p(x | z), averaged over draws of z from q(z | given)."""
+    draws: Tensor
+    """The mean of p(x | z) for single draws of z, `[draws, B, *shape]`."""
+
+
+@torch.no_grad()
+def translate(
+    model: MultimodalVAE,
+    given: Batch | Mapping[str, Tensor],
+    names: Sequence[str],
+    draws: int = 0,
+    num_samples: int = SAMPLES,
+    seed: int = 0,
+) -> dict[str, Translated]:
+    """What modalities of numbers or pictures look like, given others.
+
+    Args:
+        model: any model.
+        given: B rows of some modalities, or one observation of each.
+        names: what is wanted; one that is given too is its reconstruction.
+        draws: how many single draws are returned.
+        num_samples: draws of z a row, `draws` at least.
+        seed: of the draws.
+
+    Raises:
+        ValueError: on an unknown name, or a modality whose likelihood has no mean.
+    """
+    for name in names:
+        if name in model.modalities and model.modalities[name].num_symbols:
+            raise ValueError(f"'{name}' has no mean; draw it: mvae sample")
+    rows = model.checked(given)
+    count, parts = max(num_samples, draws), []
+    with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else None):
+        torch.manual_seed(seed)
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            z = model.draw_latent(rows[start : start + ROWS_AT_ONCE], count)
+            found = {name: distribution.mean.cpu() for name, distribution in model.decode(z, names).items()}
+            parts.append({name: (values.mean(0), values[:draws].clone()) for name, values in found.items()})
+    return {
+        name: Translated(torch.cat([part[name][0] for part in parts]), torch.cat([part[name][1] for part in parts], 1))
+        for name in names
+    }
+
+
+def with_certain(found: Mapping[str, Translated], given: Mapping[str, Tensor]) -> dict[str, Translated]:
+    """What was translated, with what the given say of it for certain put in (`mvae.data.vision.CERTAIN`).
+
+    Args:
+        found: by modality.
+        given: the transformations given, `[B, 1 or 3, 64, 64]`.
+    """
+    result = dict(found)
+    for (source, target), put_in in CERTAIN.items():
+        if source in given and target in result:
+            one = result[target]
+            result[target] = Translated(put_in(one.mean, given[source]), put_in(one.draws, given[source]))
+    return result
+
+
+def read_picture(
+    model: MultimodalVAE, path: str | Path, names: Sequence[str], as_it_is: bool = False, data_dir: str | None = None
+) -> dict[str, Tensor]:
+    """A picture file as the modalities a model is given.
+
+    Args:
+        model: what will be given them.
+        path: of a picture, of any format and size.
+        names: of the modalities: transformations, made of the picture, or where they are none of those, or `as_it_is`,
+            the picture itself resized.
+        as_it_is: the picture is a grey one, edges, a mask, ... already.
+        data_dir: where to look first for what the masks need.
+
+    Returns:
+        Name to `[1, C, H, W]`.
+
+    Raises:
+        ValueError: if it is not readable, a name is unknown or no picture, or a transformation finds nothing in it.
+    """
+    given: dict[str, Tensor] = {}
+    for name in names:
+        if name not in model.names:
+            raise ValueError(f"--from: unknown modality '{name}'; this model has {', '.join(model.names)}")
+        if not is_image_shape(model.variables[name].shape):
+            raise ValueError(f"--from: '{name}' is not a picture; for other kinds: mvae sample RUN --given {name}=...")
+        if as_it_is or name not in TRANSFORMATIONS:
+            given |= read_given(model, {name: str(path)})
+            continue
+        found = transformed(open_picture(path), name, data_dir)
+        if found is None:
+            raise ValueError(f"{path}: nothing found for '{name}', such as a face that is seen from the front")
+        given[name] = found
+    return {name: value.unsqueeze(0) for name, value in given.items()}
+
+
+def write_pictures(found: Mapping[str, Translated], folder: Path, stem: str) -> list[Path]:
+    """Write pictures as `STEM-NAME.png`, and draws beside each other as `STEM-NAME-draws.png`.
+
+    Args:
+        found: one row each.
+        folder: made if it is not there.
+        stem: of the files' names.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: if one is already there; then none is written.
+    """
+    pictures: dict[Path, Image.Image] = {}
+    for name, one in found.items():
+        pixels = (one.mean[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
+        pictures[folder / f"{stem}-{name}.png"] = Image.fromarray(
+            pixels.squeeze(-1).numpy() if pixels.shape[-1] == 1 else pixels.numpy()
+        )
+        if len(one.draws):
+            pictures[folder / f"{stem}-{name}-draws.png"] = image_grid(one.draws[:, 0].unsqueeze(0))
+    for path in pictures:
+        if path.exists():
+            raise ValueError(f"{path} is already there; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, picture in pictures.items():
+        with atomic(path) as temporary:
+            picture.save(temporary)
+    return list(pictures)

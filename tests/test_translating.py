@@ -1,0 +1,161 @@
+"""From pictures to pictures: what is certain, what is averaged, what is written."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from faces import write_faces
+from mvae.cli import main
+from mvae.data.batch import Batch
+from mvae.data.vision import LUMA, with_left_half, with_luma
+from mvae.likelihoods import Normal
+from mvae.modality import Decoder, Modality
+from mvae.models import MVAE
+from mvae.translating import Translated, translate, with_certain
+
+W = torch.tensor(LUMA)[:, None, None]
+
+
+def test_the_grey_given_is_the_luma_of_the_colours():
+    generator = torch.Generator().manual_seed(0)
+    true = torch.rand(4, 3, 8, 8, generator=generator)
+    grey = (W * true).sum(1, keepdim=True)
+    guess = (true + 0.3 * torch.randn(true.shape, generator=generator)).clamp(0, 1)
+    found = with_luma(guess, grey)
+    apart = ((W * found).sum(1, keepdim=True) - grey).abs()  # not nothing where colours were cut off at 0 or 1
+    assert apart.median() < 1e-6
+    assert apart.max() < 0.06
+    assert ((found - true) ** 2).mean() < ((guess - true) ** 2).mean()
+    assert 0 <= found.min() <= found.max() <= 1
+
+
+def test_given_the_grey_a_normal_distribution_has_this_mean():
+    # Independent answer: condition a joint normal of three colours on their luma, in float64.
+    colours = torch.tensor([0.5, 0.4, 0.6], dtype=torch.float64)
+    weights = torch.tensor(LUMA, dtype=torch.float64)
+    covariance = 0.01 * torch.eye(3, dtype=torch.float64)
+    gain = covariance @ weights / (weights @ covariance @ weights)
+    expected = colours + gain * (0.55 - weights @ colours)
+    found = with_luma(colours[:, None, None], torch.tensor([[[0.55]]], dtype=torch.float64))
+    assert torch.allclose(found.flatten(), expected, atol=1e-12)
+
+
+def test_the_half_given_stays_and_nothing_else_changes():
+    whole, given = torch.rand(5, 2, 3, 64, 64), torch.rand(2, 3, 64, 64)
+    found = with_left_half(whole, given)
+    assert torch.equal(found[..., :32], given[..., :32].expand(5, -1, -1, -1, -1))
+    assert torch.equal(found[..., 32:], whole[..., 32:])
+
+
+def test_only_what_is_given_is_put_in():
+    one = Translated(torch.rand(1, 3, 64, 64), torch.rand(2, 1, 3, 64, 64))
+    found = {"image": one, "edge": one}
+    assert with_certain(found, {"edge": torch.rand(1, 1, 64, 64)}) == found
+    half = with_certain(found, {"obscured": torch.zeros(1, 3, 64, 64)})
+    assert not half["image"].draws[..., :32].any()
+    assert half["edge"] is one
+
+
+class Same(torch.nn.Module):
+    def forward(self, x):
+        return x.flatten(1), torch.full_like(x.flatten(1), -20.0)
+
+
+def test_the_mean_is_over_draws_of_z_given_what_is_there():
+    # q(z | x) is x almost without spread (but for the prior's expert); x2 is twice z.
+    double = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(double.weight, 2.0)
+    model = MVAE(
+        {
+            "one": Modality(Same(), Decoder(torch.nn.Identity(), Normal((1,))), 1),
+            "other": Modality(Same(), Decoder(double, Normal((1,))), 1),
+        },
+        latent_dim=1,
+    ).eval()
+    rows = Batch({"one": torch.arange(120.0).unsqueeze(1)})
+    found = translate(model, rows, ["other"], draws=3, num_samples=4)["other"]
+    assert found.mean.shape == (120, 1)
+    assert found.draws.shape == (3, 120, 1)
+    assert torch.allclose(found.mean[:, 0], 2 * torch.arange(120.0), atol=0.01)
+    again = translate(model, rows, ["other"], draws=3, num_samples=4)["other"]
+    assert torch.equal(found.draws, again.draws)
+    assert not torch.equal(found.draws, translate(model, rows, ["other"], 3, 4, seed=1)["other"].draws)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on a few faces, and a picture that is not one of them."""
+    folder = tmp_path_factory.mktemp("translate")
+    write_faces(folder / "data", [0] * 12 + [1] * 2 + [2] * 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        networks = {"layers": [[4, 4, 4, 0], [8, 4, 4, 0]]}
+        names = ("image", "gray", "edge", "mask", "obscured", "watermark")
+        config = {"model": {"modalities": {name: {"encoder": networks, "decoder": networks} for name in names}}}
+        (folder / "small.yaml").write_text(str(config))
+        options = ["--data-dir", str(folder / "data"), "--config", str(folder / "small.yaml"), "--epochs", "1"]
+        assert main(["fit", "vision", *options, "--out", str(folder / "run")]) == 0
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 200, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(folder / "me.png")
+    return folder
+
+
+def translated(run, tmp_path, *options):
+    return main(["translate", str(run / "run"), str(run / "me.png"), "--out", str(tmp_path / "made"), *options])
+
+
+def test_a_picture_of_any_size_becomes_others(run, tmp_path, capsys):
+    assert translated(run, tmp_path, "--from", "gray", "--to", "image,edge", "--draws", "3") == 0
+    files = {path.name: path for path in (tmp_path / "made").iterdir()}
+    assert set(files) == {"me-image.png", "me-image-draws.png", "me-edge.png", "me-edge-draws.png"}
+    with Image.open(files["me-image.png"]) as image, Image.open(files["me-edge.png"]) as edge:
+        assert (image.size, image.mode, edge.size, edge.mode) == ((64, 64), "RGB", (64, 64), "L")
+    with Image.open(files["me-image-draws.png"]) as draws:
+        assert draws.width > 3 * 64
+    assert "written to" in capsys.readouterr().out
+    assert translated(run, tmp_path, "--from", "gray", "--to", "image") == 2
+    assert "me-image.png is already there" in capsys.readouterr().err
+
+
+def test_what_is_given_is_put_in_unless_told(run, tmp_path):
+    pixels = {}
+    for name, options in (("sure", ()), ("plain", ("--plain",))):
+        assert translated(run, tmp_path / name, "--from", "obscured", "--to", "image", *options) == 0
+        with Image.open(tmp_path / name / "made" / "me-image.png") as picture:
+            pixels[name] = np.asarray(picture).astype(int)
+    from mvae.data.vision import transformed
+
+    with Image.open(run / "me.png") as picture:
+        half = (transformed(picture, "obscured") * 255).round().int().permute(1, 2, 0).numpy()
+    assert np.array_equal(pixels["sure"][:, :32], half[:, :32])
+    assert not np.array_equal(pixels["plain"][:, :32], half[:, :32])
+    assert np.array_equal(pixels["plain"][:, 32:], pixels["sure"][:, 32:])
+
+
+def test_a_picture_may_be_transformed_already(run, tmp_path):
+    for name, options in (("twice", ()), ("once", ("--as-it-is",))):
+        assert translated(run, tmp_path / name, "--from", "watermark", "--to", "image", *options) == 0
+    one, other = (np.asarray(Image.open(tmp_path / name / "made" / "me-image.png")) for name in ("twice", "once"))
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--from", "grey", "--to", "image"), "--from: unknown modality 'grey'; this model has image, gray"),
+        (("--from", "gray", "--to", "images"), "unknown modality 'images'"),
+        (("--from", "mask", "--to", "image"), "me.png: nothing found for 'mask', such as a face"),
+    ],
+)
+def test_what_cannot_be_done_is_said(run, tmp_path, capsys, options, message):
+    assert translated(run, tmp_path, *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_file_that_is_no_picture_is_named(run, tmp_path, capsys):
+    (tmp_path / "me.jpg").write_text("no picture")
+    arguments = ["translate", str(run / "run"), str(tmp_path / "me.jpg"), "--from", "gray", "--to", "image"]
+    assert main([*arguments, "--out", str(tmp_path / "made")]) == 2
+    assert "me.jpg: not readable as a picture" in capsys.readouterr().err
