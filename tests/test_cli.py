@@ -18,9 +18,9 @@ from mvae.evaluation.report import evaluate
 from mvae.figures import image_grid
 from mvae.storage import METRICS, load, read_json, read_spec
 
-COMMANDS = ["fit", "inspect", "impute", "embed", "score", "export", "evaluate", "sample", "reproduce", "data"]
+COMMANDS = ["fit", "inspect", "impute", "embed", "score", "export", "evaluate", "sample", "translate", "reproduce", "data"]
 EXPERIMENTS = ["table1", "table2", "table3", "figure2", "figure3", "few-pairs", "k-effect", "dropping", "attributes"]
-EXPERIMENTS += ["imputation", "digits", "reconstruct"]
+EXPERIMENTS += ["figure4", "imputation", "digits", "reconstruct"]
 
 
 def contents(folder):

@@ -89,6 +89,12 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     add("--annealing-epochs", metavar="N", type=NonNegativeInt, help="epochs over which the KL weight rises to 1")
     add("--subsets", metavar="K", type=NonNegativeInt, help="mvae, mvae-q: random subsets a step (k of Eq. 5)")
     add(
+        "--validation-rows",
+        metavar="N",
+        type=NonNegativeInt,
+        help="rows to hold out, of which the best epoch is kept (of a table below 10,000 rows none)",
+    )
+    add(
         "--paired-fraction",
         metavar="F",
         type=ClosedUnitInterval,
@@ -195,6 +201,7 @@ def _impute_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--draws", metavar="M", type=NonNegativeInt, default=0, help="multiple imputations, in files of their own (0)")
     add("--samples", metavar="S", type=PositiveInt, default=100, help="draws of z a row (default: 100)")
+    add("--refine", metavar="N", type=NonNegativeInt, default=100, help="steps that fit z to each row (default: 100)")
     add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
 
 
@@ -416,6 +423,7 @@ def _impute(options: Namespace) -> int:
         options.data,
         draws=options.draws,
         num_samples=options.samples,
+        refine=options.refine,
         seed=options.seed,
         join=options.join or (),
         progress=True,
@@ -484,6 +492,7 @@ def _evaluate(options: Namespace) -> int:
     rows = held_rows(model, spec, options.split, options.limit, options.data_dir)
     if not len(rows):
         more = "; --split validation has some" if spec.data.validation_rows and options.split == "test" else ""
+        more = more or "; mvae fit --validation-rows N holds some out"
         raise ValueError(f"{options.run} has no {options.split} rows{more}")
     report = {"split": options.split, **evaluate(model, rows, options.samples, options.seed, progress=True)}
     write_json(Path(options.run) / "evaluation.json", report)

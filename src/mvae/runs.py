@@ -37,6 +37,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "target": ("model", "target"),
     "alpha": ("model", "alpha"),
     "mu": ("model", "mu"),
+    "validation_rows": ("data", "validation_rows"),
     "paired_fraction": ("data", "paired_fraction"),
     "balance": ("data", "balance"),
     "binarisation": ("data", "binarisation"),
@@ -78,6 +79,7 @@ def fit(
     learning_rate: float | None = None,
     annealing_epochs: int | None = None,
     subsets: int | None = None,
+    validation_rows: int | None = None,
     paired_fraction: float | None = None,
     balance: str | None = None,
     binarisation: Literal["dynamic", "fixed"] | None = None,
@@ -125,6 +127,7 @@ def fit(
         learning_rate: of Adam.
         annealing_epochs: epochs over which beta of Eq. 1 rises from 0 to 1.
         subsets: mvae and mvae-q: k of Eq. 5, random subsets a step.
+        validation_rows: rows to hold out, of which the best epoch is kept; of a table with fewer than 10,000 none.
         paired_fraction: share of rows that stay paired; the others keep one modality (paper, section 5.1).
         balance: a category of which each value shall be paired equally often.
         binarisation: of binary images, `"dynamic"` or `"fixed"`.
@@ -187,6 +190,7 @@ def fit(
                 "target": target,
                 "alpha": alpha,
                 "mu": mu,
+                "validation_rows": validation_rows,
                 "paired_fraction": paired_fraction,
                 "balance": balance,
                 "binarisation": binarisation,
@@ -414,7 +418,8 @@ def _of_table(
     data = dict(changes.get("data") or {})
     known = data.pop("table", None) or {}
     table = read_table(source, known.get("join", ()), known.get("on"))
-    held = data.get("validation_rows", modelling.held_rows_of(len(table)))
+    held = options.get(OPTIONS["validation_rows"])
+    held = data.get("validation_rows", modelling.held_rows_of(len(table))) if held is None else held
     train, _ = modelling.split(table, held)
     columns = modelling.learn(modelling.described(table, known), table, train)
     changes = {key: value for key, value in changes.items() if key != "data"}

@@ -60,7 +60,11 @@ def test_embed_score_and_sample(people, capsys):
     new = pd.read_csv("new.csv")
     assert new.columns.tolist() == ["size", "colour", "double"]
     assert (new["colour"] == "r").all()
-    assert main(["evaluate", "runs/people", "--split", "validation", "--samples", "5"]) == 0
+    assert main(["evaluate", "runs/people", "--split", "validation"]) == 2
+    assert "no validation rows; mvae fit --validation-rows N holds some out" in capsys.readouterr().err
+    main(["fit", "people.csv", *SHORT, "--validation-rows", "9", "--out", "runs/held"])
+    assert main(["evaluate", "runs/held", "--split", "validation", "--samples", "5"]) == 0
+    assert "9" in capsys.readouterr().out
 
 
 def test_what_inspect_prints_can_be_edited_and_given_to_fit(people, capsys):

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from mvae.evaluation.likelihood import log_likelihood
+from mvae.evaluation.refining import STEPS
 from mvae.models import MultimodalVAE
 from mvae.storage import RunError, load, read_spec
 from mvae.tables.columns import LeftOutColumn
@@ -49,6 +50,7 @@ def impute(
     *,
     draws: int = 0,
     num_samples: int = DRAWS,
+    refine: int = STEPS,
     seed: int = 0,
     join: Sequence[str | Path] = (),
     progress: bool = False,
@@ -62,6 +64,7 @@ def impute(
         data: a path, a data frame, or anything else that `mvae.fit` takes as a table.
         draws: how many multiple imputations to draw: whole tables whose filled cells vary as far as they are uncertain.
         num_samples: draws of z a row that a filled cell is the mean of.
+        refine: steps in which q(z | what a row has) is fitted to each row; 0 takes it as the encoders say.
         seed: of the draws.
         join: paths of more tables, joined as in training.
         progress: show a bar.
@@ -73,7 +76,7 @@ def impute(
         RunError: if the run is not usable; `DataError` if the table does not fit it, naming row and column.
     """
     model, spec = open_run(run)
-    return impute_table(model, spec, read_like(spec, data, join), draws, num_samples, seed, progress)
+    return impute_table(model, spec, read_like(spec, data, join), draws, num_samples, seed, progress, refine=refine)
 
 
 @torch.inference_mode()

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from mvae.data.batch import Batch
 from mvae.evaluation.classification import guess
+from mvae.evaluation.refining import STEPS, refined
 from mvae.models import MultimodalVAE
 from mvae.records import RecordDistribution
 from mvae.tables.columns import SECONDS_A_DAY, CategoryColumn, DateColumn, PositiveColumn, TextColumn
@@ -72,8 +73,9 @@ def weighted_draws(
     num_samples: int,
     progress: bool = False,
     alike: bool = False,
+    refine: int = STEPS,
 ) -> Iterator[_Drawn]:
-    r"""Draws of z from q(z | what a row has), weighted so that they stand for the posterior itself.
+    r"""Draws of z from q(z | what a row has), refined, and weighted so that they stand for the posterior itself.
 
     Weights are self-normalised: :math:`w_s \propto p(x_o \mid z_s)\, p(z_s) / q(z_s \mid x_o)`, x_o what is there.
 
@@ -84,12 +86,13 @@ def weighted_draws(
         num_samples: S.
         progress: show a bar.
         alike: the same noise for each row, so that what is found for a row does not depend on the others.
+        refine: steps in which q is fitted to each row (`mvae.evaluation.refining`).
     """
     noise = torch.randn(num_samples, 1, model.latent_dim, device=model.device, dtype=model.dtype) if alike else None
     size = max(1, DRAWN_AT_ONCE // num_samples)
     for part in tqdm(wanted.split(size), desc="filling in", unit_scale=size, unit="row", disable=not progress):
         batch = model.checked(rows[part])
-        posterior = model.posterior(batch)
+        posterior = refined(model, batch, refine)
         z = posterior.sample((num_samples,)) if noise is None else posterior.mean + posterior.stddev * noise
         scores = Normal(torch.zeros_like(z), 1.0).log_prob(z).sum(-1) - posterior.log_prob(z).sum(-1)
         for name, distribution in model.decode(z).items():
@@ -110,7 +113,7 @@ def _drawing(seed: int) -> Iterator[None]:
         yield
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def impute_table(
     model: MultimodalVAE,
     spec: TableSpec,
@@ -120,6 +123,7 @@ def impute_table(
     seed: int = 0,
     progress: bool = False,
     alike: bool = False,
+    refine: int = STEPS,
 ) -> Filled:
     """Fill the empty cells of a table, as `mvae.impute`.
 
@@ -132,13 +136,21 @@ def impute_table(
         seed: of the draws.
         progress: show a bar.
         alike: the same noise for each row, as `weighted_draws`.
+        refine: steps in which q(z | what a row has) is fitted to each row.
     """
     with _drawing(seed):
-        return _filled(model.eval(), spec, table, draws, num_samples, progress, alike)
+        return _filled(model.eval(), spec, table, draws, num_samples, progress, alike, refine)
 
 
 def _filled(
-    model: MultimodalVAE, spec: TableSpec, table: Table, draws: int, num_samples: int, progress: bool, alike: bool
+    model: MultimodalVAE,
+    spec: TableSpec,
+    table: Table,
+    draws: int,
+    num_samples: int,
+    progress: bool,
+    alike: bool,
+    refine: int,
 ) -> Filled:
     rows = as_rows(spec, table)
     records = {name: members for name, members in spec.records.items() if name in model.modalities}
@@ -153,7 +165,7 @@ def _filled(
     }
     some = np.logical_or.reduce([holes[name] for names in records.values() for name in names], initial=False)
     wanted = torch.from_numpy(np.flatnonzero(some))
-    for drawn in weighted_draws(model, rows, wanted, max(num_samples, draws), progress, alike):
+    for drawn in weighted_draws(model, rows, wanted, max(num_samples, draws), progress, alike, refine):
         chosen = drawn.chosen(max(num_samples, draws))
         for group, members in records.items():
             distribution = model.modalities[group].decoder(drawn.z)
@@ -267,7 +279,7 @@ def _written(table: Table, spec: TableSpec, answers: Mapping[str, _Answers], dra
     return Filled(frames[0], lines_of_all.reset_index(drop=True), frames[1:])
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def category_shares(
     model: MultimodalVAE, spec: TableSpec, table: Table, name: str, num_samples: int = DRAWS, seed: int = 0
 ) -> np.ndarray:
@@ -291,7 +303,7 @@ def category_shares(
     return torch.cat(parts).double().numpy()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def draw_rows(
     model: MultimodalVAE, spec: TableSpec, given: Mapping[str, Any], count: int, seed: int = 0
 ) -> pd.DataFrame:
