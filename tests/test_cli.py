@@ -18,7 +18,19 @@ from mvae.evaluation.report import evaluate
 from mvae.figures import image_grid
 from mvae.storage import METRICS, load, read_json, read_spec
 
-COMMANDS = ["fit", "inspect", "impute", "embed", "score", "export", "evaluate", "sample", "translate", "reproduce", "data"]
+COMMANDS = [
+    "fit",
+    "inspect",
+    "impute",
+    "embed",
+    "score",
+    "export",
+    "evaluate",
+    "sample",
+    "translate",
+    "reproduce",
+    "data",
+]
 EXPERIMENTS = ["table1", "table2", "table3", "figure2", "figure3", "few-pairs", "k-effect", "dropping", "attributes"]
 EXPERIMENTS += ["figure4", "imputation", "digits", "reconstruct"]
 

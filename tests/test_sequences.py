@@ -12,7 +12,7 @@ from mvae.evaluation.likelihood import _bytes_per_draw
 from mvae.modality import Modality
 from mvae.models import MVAE
 from mvae.networks.recurrent import GRUDecoder, GRUEncoder
-from mvae.sequences import Alphabet, SequenceDecoder, Strings
+from mvae.sequences import Alphabet, SequenceDecoder, Strings, Vocabulary, lengths
 from mvae.specs import parse
 
 V, T, D = 3, 4, 2
@@ -158,7 +158,7 @@ def test_a_symbol_that_is_no_character_is_shown_as_such():
 @pytest.mark.parametrize(("characters", "end"), [("aa", None), ("abcd", None), ("abc", 2), ("a", 0)])
 def test_characters_that_do_not_fit_the_symbols_are_refused(characters, end):
     with pytest.raises(ValueError, match="characters: "):
-        SequenceDecoder(network(), T, V, end, characters=characters)
+        SequenceDecoder(network(), T, V, end, alphabet=Alphabet(characters, end))
 
 
 def test_what_stands_after_the_end_changes_neither_posterior_nor_what_counts_as_right():
@@ -193,3 +193,46 @@ def test_the_memory_of_scoring_a_string_is_that_of_all_its_steps():
         return _bytes_per_draw(model, ("text",))
 
     assert bytes_of(100) > 8 * bytes_of(10)
+
+
+def test_words_are_symbols_and_what_is_no_word_of_it_is_unknown():
+    english = Vocabulary(("the", "cat", "sat"))
+    symbols = english.symbols("the  dog sat", 5)
+    assert symbols.tolist() == [0, 3, 2, 4, 4]
+    assert english.text(symbols) == "the <unk> sat"
+    assert english.strange("the dog sat") == ["dog"]
+    assert english.text(english.symbols("", 2)) == ""
+    with pytest.raises(ValueError, match="expected up to 2 words, got 3: 'the cat sat"):
+        english.symbols("the cat sat", 2)
+
+
+@pytest.mark.parametrize(("words", "end"), [(("a",), 1), (("a", "b"), 2), (("a", "a"), 3), (("a",), None)])
+def test_words_that_do_not_fit_the_symbols_are_refused(words, end):
+    with pytest.raises(ValueError, match="words: "):
+        SequenceDecoder(
+            network(), T, len(words) + 2 if len(set(words)) < len(words) else V, end, 0.0, Vocabulary(words)
+        )
+
+
+def test_lengths_are_counted_up_to_the_first_end():
+    symbols = torch.tensor([[2, 2, 2], [0, 2, 1], [0, 1, 2], [0, 1, 1]])
+    assert lengths(symbols, 2).tolist() == [1, 2, 3, 3]
+
+
+def test_no_step_is_taken_where_all_strings_are_over():
+    class Counting(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.steps = network(), []
+
+        def forward(self, previous, z):
+            self.steps.append(previous.shape[1])
+            return self.inner(previous, z)
+
+    counting, z = Counting(), torch.randn(3, D, dtype=torch.float64)
+    long = torch.tensor([[0, 2, 2, 2], [2, 2, 2, 2], [0, 1, 2, 2]])
+    found = Strings(counting, z, T, V, end=2).log_prob(long)
+    assert counting.steps == [3]
+    torch.testing.assert_close(
+        found, torch.stack([Strings(network(), z[r], T, V, 2).log_prob(long[r]) for r in range(3)])
+    )

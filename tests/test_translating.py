@@ -44,8 +44,8 @@ def test_given_the_grey_a_normal_distribution_has_this_mean():
 def test_the_half_given_stays_and_nothing_else_changes():
     whole, given = torch.rand(5, 2, 3, 64, 64), torch.rand(2, 3, 64, 64)
     found = with_left_half(whole, given)
-    assert torch.equal(found[..., :32], given[..., :32].expand(5, -1, -1, -1, -1))
-    assert torch.equal(found[..., 32:], whole[..., 32:])
+    assert torch.equal(found[..., :31], given[..., :31].expand(5, -1, -1, -1, -1))
+    assert torch.equal(found[..., 31:], whole[..., 31:])
 
 
 def test_only_what_is_given_is_put_in():
@@ -53,7 +53,7 @@ def test_only_what_is_given_is_put_in():
     found = {"image": one, "edge": one}
     assert with_certain(found, {"edge": torch.rand(1, 1, 64, 64)}) == found
     half = with_certain(found, {"obscured": torch.zeros(1, 3, 64, 64)})
-    assert not half["image"].draws[..., :32].any()
+    assert not half["image"].draws[..., :31].any()
     assert half["edge"] is one
 
 
@@ -128,22 +128,52 @@ def test_what_is_given_is_put_in_unless_told(run, tmp_path):
 
     with Image.open(run / "me.png") as picture:
         half = (transformed(picture, "obscured") * 255).round().int().permute(1, 2, 0).numpy()
-    assert np.array_equal(pixels["sure"][:, :32], half[:, :32])
-    assert not np.array_equal(pixels["plain"][:, :32], half[:, :32])
-    assert np.array_equal(pixels["plain"][:, 32:], pixels["sure"][:, 32:])
+    assert np.array_equal(pixels["sure"][:, :31], half[:, :31])
+    assert not np.array_equal(pixels["plain"][:, :31], half[:, :31])
+    assert np.array_equal(pixels["plain"][:, 31:], pixels["sure"][:, 31:])
 
 
 def test_a_picture_may_be_transformed_already(run, tmp_path):
-    for name, options in (("twice", ()), ("once", ("--as-it-is",))):
-        assert translated(run, tmp_path / name, "--from", "watermark", "--to", "image", *options) == 0
-    one, other = (np.asarray(Image.open(tmp_path / name / "made" / "me-image.png")) for name in ("twice", "once"))
-    assert not np.array_equal(one, other)
+    # The watermarked picture itself, given as it is, is what the model is given when it is made of the clean one.
+    from mvae.data.vision import SIZE, watermark
+    from mvae.figures import fitted
+
+    with Image.open(run / "me.png") as picture:
+        watermark(fitted(picture.convert("RGB"), *SIZE)).save(tmp_path / "me.png")
+    assert translated(run, tmp_path / "made-of", "--from", "watermark", "--to", "image") == 0
+    arguments = ["translate", str(run / "run"), str(tmp_path / "me.png"), "--from", "watermark", "--to", "image"]
+    assert main([*arguments, "--as-it-is", "--out", str(tmp_path / "as-it-is")]) == 0
+    one, other = (np.asarray(Image.open(tmp_path / p / "me-image.png")) for p in ("made-of/made", "as-it-is"))
+    assert np.array_equal(one, other)
+
+
+def test_several_pictures_or_none(run, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    for name in ("you.png", "other/me.png"):
+        Image.new("CMYK", (30, 500), (10, 200, 30, 40)).convert("RGB").save(tmp_path / name)
+    arguments = ["translate", str(run / "run"), str(run / "me.png"), str(tmp_path / "you.png")]
+    more = ["--from", "gray", "--to", "image, edge", "--out", str(tmp_path / "made")]
+    assert main([*arguments, str(tmp_path / "other" / "me.png"), *more]) == 2
+    assert "me-image.png would be written twice" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+    assert main([*arguments, *more]) == 0
+    assert len(list((tmp_path / "made").iterdir())) == 4
+
+
+def test_of_other_runs_the_picture_is_only_resized(tmp_path, run, capsys):
+    assert main(["fit", "digits", "--epochs", "1", "--out", str(tmp_path / "digits")]) == 0
+    arguments = ["translate", str(tmp_path / "digits"), str(run / "me.png"), "--out", str(tmp_path / "made")]
+    assert main([*arguments, "--from", "image", "--to", "image"]) == 0
+    with Image.open(tmp_path / "made" / "me-image.png") as image:
+        assert image.size == (8, 8)
+    assert main([*arguments, "--from", "image", "--to", "label"]) == 2
+    assert "'label' is not a picture; for other kinds: mvae sample" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--from", "grey", "--to", "image"), "--from: unknown modality 'grey'; this model has image, gray"),
+        (("--from", "grey", "--to", "image"), "unknown modality 'grey'; this model has image, gray"),
         (("--from", "gray", "--to", "images"), "unknown modality 'images'"),
         (("--from", "mask", "--to", "image"), "me.png: nothing found for 'mask', such as a face"),
     ],

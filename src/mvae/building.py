@@ -17,7 +17,7 @@ from mvae.networks.joint import JointEncoder
 from mvae.networks.mlp import EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder, dense_layers
 from mvae.networks.recurrent import GRUDecoder, GRUEncoder, GRUFeatures
 from mvae.records import Element, RecordEncoder, Records
-from mvae.sequences import Alphabet, SequenceDecoder
+from mvae.sequences import Alphabet, SequenceDecoder, Vocabulary
 from mvae.specs import (
     METHOD_OPTIONS,
     BernoulliSpec,
@@ -73,8 +73,8 @@ def build_model(spec: ModelSpec) -> MultimodalVAE:
     for name, variable in variables.items():
         variable.elements = tuple(used[name].elements or ())
         string = used[name].likelihood
-        if name in conditions and isinstance(string, StringSpec) and string.characters is not None:
-            variable.alphabet = Alphabet(string.characters, string.end)
+        if name in conditions and isinstance(string, StringSpec):
+            variable.alphabet = _alphabet(string)
     if issubclass(METHODS[spec.method], JointEncoderVAE):
         options["joint_encoder"] = _build_joint_encoder(used, spec.latent_dim)
     try:
@@ -127,6 +127,7 @@ def _build_encoder(spec: ModalitySpec, latent_dim: int, condition_width: int) ->
     if isinstance(spec.encoder, RecordEncoderSpec):
         return RecordEncoder(_elements(spec), latent_dim, **options)
     if isinstance(spec.encoder, GRUEncoderSpec):
+        options["end"] = None if options.pop("padding") else _end(spec)
         return GRUEncoder(_num_classes(spec), latent_dim, **options)
     num_classes = _num_classes(spec)
     if spec.shape:
@@ -153,8 +154,8 @@ def _build_features(spec: ModalitySpec) -> tuple[nn.Module, int]:
             flat = math.prod(feature_shapes(spec.shape, layers)[-1])
             convolutions = conv_features(spec.shape, layers, batch_norm)
             return nn.Sequential(convolutions, *dense_layers(flat, [hidden], dropout=dropout)), hidden
-        case GRUEncoderSpec(embedding=embedding, hidden=hidden):
-            return GRUFeatures(_num_classes(spec), embedding, hidden), hidden
+        case GRUEncoderSpec(embedding=embedding, hidden=hidden, padding=padding):
+            return GRUFeatures(_num_classes(spec), embedding, hidden, None if padding else _end(spec)), hidden
         case EmbeddingEncoderSpec(hidden=[first, *more]):
             table = nn.Embedding(_num_classes(spec), first)
             return nn.Sequential(table, nn.SiLU(), *dense_layers(first, more[:-1])), [first, *more[:-1]][-1]
@@ -186,6 +187,16 @@ def _num_classes(spec: ModalitySpec) -> int:
     return spec.likelihood.num_classes
 
 
+def _alphabet(string: StringSpec) -> Alphabet | Vocabulary | None:
+    if string.words is not None:
+        return Vocabulary(tuple(string.words))
+    return None if string.characters is None else Alphabet(string.characters, string.end)
+
+
+def _end(spec: ModalitySpec) -> int | None:
+    return spec.likelihood.end if isinstance(spec.likelihood, StringSpec) else None
+
+
 def _build_decoder(spec: ModalitySpec, inputs: int) -> nn.Module:
     options = spec.decoder.model_dump(exclude={"kind"})
     if isinstance(spec.likelihood, StringSpec) != isinstance(spec.decoder, GRUDecoderSpec):
@@ -195,7 +206,7 @@ def _build_decoder(spec: ModalitySpec, inputs: int) -> nn.Module:
             raise ValueError(f"a string has the shape [longest length], got {spec.shape}")
         string, hidden = spec.likelihood, options.pop("word_dropout")
         network = GRUDecoder(inputs, string.num_symbols, **options)
-        return SequenceDecoder(network, spec.shape[0], string.num_symbols, string.end, hidden, string.characters)
+        return SequenceDecoder(network, spec.shape[0], string.num_symbols, string.end, hidden, _alphabet(string))
     likelihood = _build_likelihood(spec)
     if isinstance(spec.decoder, MLPDecoderSpec):
         return Decoder(MLPDecoder(inputs, likelihood.num_parameters, **options), likelihood)

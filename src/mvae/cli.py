@@ -92,7 +92,8 @@ def _fit_arguments(parser: ArgumentParser) -> None:
         "--validation-rows",
         metavar="N",
         type=NonNegativeInt,
-        help="rows to hold out, of which the best epoch is kept (of a table below 10,000 rows none)",
+        help="rows to hold out, which say which epoch is kept (of a table below 10,000 rows none; celeba and vision"
+        " have their own)",
     )
     add(
         "--paired-fraction",
@@ -157,7 +158,12 @@ def _fit_arguments(parser: ArgumentParser) -> None:
         choices=["ddp", "fsdp"],
         help="of several devices: each has the whole model (ddp, the default), or a part of its parameters (fsdp)",
     )
-    add("--config", metavar="FILE.yaml", type=str, help="any part of a run's config.json, networks too; flags win")
+    add(
+        "--config",
+        metavar="FILE.yaml",
+        type=str,
+        help="any part of a run's config.json, networks too, or the name of a recipe (vision-laplace); flags win",
+    )
 
 
 def _table_arguments(parser: ArgumentParser) -> None:
@@ -492,7 +498,7 @@ def _evaluate(options: Namespace) -> int:
     rows = held_rows(model, spec, options.split, options.limit, options.data_dir)
     if not len(rows):
         more = "; --split validation has some" if spec.data.validation_rows and options.split == "test" else ""
-        more = more or "; mvae fit --validation-rows N holds some out"
+        more = more or ("; mvae fit --validation-rows N holds some out" if options.split == "validation" else "")
         raise ValueError(f"{options.run} has no {options.split} rows{more}")
     report = {"split": options.split, **evaluate(model, rows, options.samples, options.seed, progress=True)}
     write_json(Path(options.run) / "evaluation.json", report)
@@ -529,16 +535,27 @@ def _sample(options: Namespace) -> int:
 
 
 def _translate(options: Namespace) -> int:
-    from mvae.storage import load
-    from mvae.translating import read_picture, translate, with_certain, write_pictures
+    from mvae.storage import load, read_spec
+    from mvae.translating import check_pictures, paths_of, read_picture, translate, with_certain, write_pictures
 
-    model = load(options.run)
-    sources, targets = options.source.split(","), options.target.split(",")
-    for picture in options.pictures:
-        given = read_picture(model, picture, sources, options.as_it_is, options.data_dir)
+    model, own = load(options.run), read_spec(options.run).data.source == "vision"
+    sources, targets = ([name.strip() for name in text.split(",")] for text in (options.source, options.target))
+    check_pictures(model, targets)
+    places = {picture: paths_of(picture, targets, options.draws, Path(options.out)) for picture in options.pictures}
+    files = [path for paths in places.values() for path in paths.values()]
+    taken = next((path for path in files if path.exists() or files.count(path) > 1), None)
+    if taken is not None:
+        raise ValueError(
+            f"{taken} " + ("is already there; choose another folder" if taken.exists() else "would be written twice")
+        )
+    transform = own and not options.as_it_is
+    everything = {
+        picture: read_picture(model, picture, sources, transform, options.data_dir) for picture in options.pictures
+    }
+    for picture, given in everything.items():
         found = translate(model, given, targets, options.draws, seed=options.seed)
-        found = found if options.plain else with_certain(found, given)
-        for path in write_pictures(found, Path(options.out), Path(picture).stem):
+        write_pictures(with_certain(found, given) if own and not options.plain else found, places[picture])
+        for path in places[picture].values():
             print(f"written to {path}")
     return 0
 

@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
 from mvae.records import RecordDistribution
-from mvae.sequences import Alphabet, Strings, ended
+from mvae.sequences import Alphabet, Strings, Vocabulary, ended
 
 __all__ = ["Condition", "Decoder", "Modality", "Variable", "evaluating", "is_image_shape", "levels"]
 
@@ -68,8 +68,8 @@ class Variable(nn.Module):
     """Whether it has a distribution of strings."""
     is_record: bool
     """Whether its values may lack elements, which are NaN in them."""
-    alphabet: Alphabet | None = None
-    """Which characters its symbols stand for, if they do."""
+    alphabet: Alphabet | Vocabulary | None = None
+    """Which characters, or words, its symbols stand for, if they do."""
     elements: tuple[str, ...] = ()
     """What the elements of a vector are called, to people."""
 

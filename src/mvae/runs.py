@@ -376,6 +376,7 @@ def prepare(
     model = build_model(spec.model)
     processes.check(model, spec.training.batch_size)
     _check_best_by(model, spec, dataset)
+    _check_patience(spec, dataset)
     _check_propagation(model, spec, processes)
     if spec.training.epochs < model.num_stages:
         raise SpecError(
@@ -560,7 +561,15 @@ def _check_best_by(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Any]) -
     if not rest:
         raise SpecError(f"training.best_by: '{spec.model.method}' has nothing but '{target}' to predict it from")
     if isinstance(rows, Batch) and not (rows.presence([target]).all(1) & rows.presence(rest).any(1)).any():
-        raise SpecError(f"training.best_by: no validation row has '{target}' and something to predict it from")
+        more = "" if len(rows) else "; hold some out: validation_rows"
+        raise SpecError(f"training.best_by: no validation row has '{target}' and something to predict it from{more}")
+
+
+def _check_patience(spec: RunSpec, dataset: Dataset[Any]) -> None:
+    if spec.training.patience is not None and not len(dataset.validation):
+        raise SpecError(
+            "training.patience: there are no validation rows to get better on; hold some out: validation_rows"
+        )
 
 
 def _check_propagation(model: MultimodalVAE, spec: RunSpec, processes: Processes) -> None:

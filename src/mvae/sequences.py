@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Categorical, Distribution, constraints
 
-__all__ = ["Alphabet", "SequenceDecoder", "Strings", "SymbolNetwork", "ended"]
+__all__ = ["Alphabet", "SequenceDecoder", "Strings", "SymbolNetwork", "Vocabulary", "ended", "lengths"]
+
+UNKNOWN = "<unk>"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,65 @@ class Alphabet:
         return text
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """Which word each symbol of a sentence stands for: words parted by spaces.
+
+    Example:
+        >>> english = Vocabulary(("the", "cat"))
+        >>> english.symbols("the dog", 4)
+        tensor([0, 2, 3, 3])
+        >>> english.text(english.symbols("the dog", 4))
+        'the <unk>'
+    """
+
+    words: tuple[str, ...]
+    """Symbol i is the word at i."""
+
+    @property
+    def unknown(self) -> int:
+        """The symbol of all other words."""
+        return len(self.words)
+
+    @property
+    def end(self) -> int:
+        """The symbol that ends a sentence."""
+        return len(self.words) + 1
+
+    @property
+    def num_symbols(self) -> int:
+        return len(self.words) + 2
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.words)}
+
+    def symbols(self, text: str, length: int) -> Tensor:
+        """The symbols `[length]` of a text, int64, filled up with the end symbol.
+
+        Raises:
+            ValueError: if it has more words.
+        """
+        words = text.split()
+        if len(words) > length:
+            raise ValueError(f"expected up to {length} words, got {len(words)}: '{' '.join(words[:5])} ...'")
+        numbers = [self._numbers.get(word, self.unknown) for word in words]
+        return torch.tensor(numbers + [self.end] * (length - len(words)))
+
+    def strange(self, text: str) -> list[str]:
+        """The words of a text that it does not hold."""
+        return [word for word in text.split() if word not in self._numbers]
+
+    def text(self, symbols: Tensor) -> str:
+        """The text of symbols `[T]` up to the end symbol, words parted by spaces."""
+        words = []
+        for symbol in symbols.tolist():
+            if symbol == self.end:
+                break
+            words.append(self.words[symbol] if symbol < len(self.words) else UNKNOWN)
+        return " ".join(words)
+
+
 def ended(symbols: Tensor, end: int | None) -> Tensor:
     """Strings `[..., T]` with the end symbol in place of what stands after the first one.
 
@@ -68,6 +130,16 @@ def ended(symbols: Tensor, end: int | None) -> Tensor:
                 [1, 2, 3, 4]])
     """
     return symbols if end is None else torch.where((symbols == end).cumsum(-1) > 0, end, symbols)
+
+
+def lengths(symbols: Tensor, end: int) -> Tensor:
+    """How many symbols of each string `[..., T]` count: those up to its first end symbol, which counts too.
+
+    Example:
+        >>> lengths(torch.tensor([[1, 2, 9, 9], [1, 2, 3, 4]]), end=9)
+        tensor([3, 4])
+    """
+    return ((symbols == end).cumsum(-1) == 0).sum(-1).add(1).clamp_max(symbols.shape[-1])
 
 
 class SymbolNetwork(Protocol):
@@ -124,6 +196,9 @@ class Strings(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-probability of strings `[..., T']`, in nats; T' is T, or less where all of them end before it."""
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        counts = self._counts(value.reshape(-1, value.shape[-1]))
+        if self.end is not None and len(counts):  # no step is taken where every string is over
+            value = value[..., : int(counts.sum(1).max())]
         symbols = value.expand(*shape, -1).reshape(-1, value.shape[-1])
         z = self.z.expand(*shape, -1).reshape(-1, self.z.shape[-1])
         previous = torch.cat([symbols.new_full((len(symbols), 1), self.num_symbols), symbols[:, :-1]], 1)
@@ -237,10 +312,10 @@ class SequenceDecoder(nn.Module):
         num_symbols: V.
         end: the symbol that ends a string; None where all have T symbols.
         word_dropout: while training, how often a symbol is hidden from those after it, which leaves more to z.
-        characters: of an `Alphabet`, if symbols stand for characters: at most V, the end symbol not among them.
+        alphabet: what symbols stand for, if they do.
 
     Raises:
-        ValueError: if the end symbol is none of the V, the characters do not fit, or the dropout is not in [0, 1).
+        ValueError: if the end symbol is none of the V, the alphabet does not fit, or the dropout is not in [0, 1).
     """
 
     def __init__(
@@ -250,21 +325,31 @@ class SequenceDecoder(nn.Module):
         num_symbols: int,
         end: int | None = None,
         word_dropout: float = 0.0,
-        characters: str | None = None,
+        alphabet: Alphabet | Vocabulary | None = None,
     ) -> None:
         super().__init__()
         if end is not None and not 0 <= end < num_symbols:
             raise ValueError(f"end: expected a symbol from 0 to {num_symbols - 1}, got {end}")
         if not 0 <= word_dropout < 1:
             raise ValueError(f"word_dropout: expected a number from 0 to below 1, got {word_dropout}")
-        if characters is not None and len(set(characters)) != len(characters):
-            raise ValueError(f"characters: expected each once, got '{characters}'")
-        most = num_symbols if end is None else end
-        if characters is not None and len(characters) > most:
-            raise ValueError(f"characters: expected at most {most}, for the symbols before the end, got '{characters}'")
+        if isinstance(alphabet, Alphabet):
+            characters, most = alphabet.characters, num_symbols if end is None else end
+            if len(set(characters)) != len(characters):
+                raise ValueError(f"characters: expected each once, got '{characters}'")
+            if len(characters) > most:
+                raise ValueError(
+                    f"characters: expected at most {most}, for the symbols before the end, got '{characters}'"
+                )
+        if isinstance(alphabet, Vocabulary):
+            if len(set(alphabet.words)) != len(alphabet.words):
+                raise ValueError("words: expected each once")
+            if (alphabet.num_symbols, alphabet.end) != (num_symbols, end):
+                raise ValueError(
+                    f"words: {len(alphabet.words)} of them, an unknown and the end are {alphabet.num_symbols} symbols,"
+                    f" the last of which is the end; got {num_symbols} and {end}"
+                )
         self.network, self.length, self.num_symbols = network, length, num_symbols
-        self.end, self.word_dropout = end, word_dropout
-        self.alphabet = None if characters is None else Alphabet(characters, end)
+        self.end, self.word_dropout, self.alphabet = end, word_dropout, alphabet
 
     def forward(self, z: Tensor) -> Strings:
         hidden = self.word_dropout if self.training else 0.0

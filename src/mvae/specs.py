@@ -68,6 +68,15 @@ class StringSpec(_Spec):
     num_symbols: Annotated[int, Field(ge=2)]
     end: NonNegativeInt | None = Field(None, description="the symbol that ends a string; null: all have full length")
     characters: str | None = Field(None, description="what the symbols from 0 stand for; null: nothing that is shown")
+    words: list[str] | None = Field(
+        None, description="in place of characters: words, after which come the unknown word and the end"
+    )
+
+    @model_validator(mode="after")
+    def _one_alphabet(self) -> StringSpec:
+        if self.words is not None and self.characters is not None:
+            raise ValueError("words: expected either characters or words")
+        return self
 
 
 class LocationScaleSpec(_Spec):
@@ -120,6 +129,7 @@ class GRUEncoderSpec(_Spec):
     kind: Literal["gru"]
     embedding: PositiveInt = 200
     hidden: PositiveInt = 200
+    padding: bool = Field(False, description="read what stands after the end symbol too")
 
 
 ConvLayers = Annotated[

@@ -11,14 +11,22 @@ from PIL import Image
 from torch import Tensor
 
 from mvae.data.batch import Batch
-from mvae.data.vision import CERTAIN, TRANSFORMATIONS, transformed
+from mvae.data.vision import CERTAIN, transformed
 from mvae.figures import image_grid, open_picture
 from mvae.modality import is_image_shape
-from mvae.models import MultimodalVAE
+from mvae.models import MultimodalVAE, as_names
 from mvae.sampling import read_given
 from mvae.storage import atomic
 
-__all__ = ["Translated", "read_picture", "translate", "with_certain", "write_pictures"]
+__all__ = [
+    "Translated",
+    "check_pictures",
+    "paths_of",
+    "read_picture",
+    "translate",
+    "with_certain",
+    "write_pictures",
+]
 
 ROWS_AT_ONCE = 50
 SAMPLES = 50
@@ -39,7 +47,7 @@ class Translated:
 def translate(
     model: MultimodalVAE,
     given: Batch | Mapping[str, Tensor],
-    names: Sequence[str],
+    names: str | Sequence[str],
     draws: int = 0,
     num_samples: int = SAMPLES,
     seed: int = 0,
@@ -57,6 +65,7 @@ def translate(
     Raises:
         ValueError: on an unknown name, or a modality whose likelihood has no mean.
     """
+    names = as_names(names)
     for name in names:
         if name in model.modalities and model.modalities[name].num_symbols:
             raise ValueError(f"'{name}' has no mean; draw it: mvae sample")
@@ -90,16 +99,16 @@ def with_certain(found: Mapping[str, Translated], given: Mapping[str, Tensor]) -
 
 
 def read_picture(
-    model: MultimodalVAE, path: str | Path, names: Sequence[str], as_it_is: bool = False, data_dir: str | None = None
+    model: MultimodalVAE, path: str | Path, names: Sequence[str], transform: bool = True, data_dir: str | None = None
 ) -> dict[str, Tensor]:
     """A picture file as the modalities a model is given.
 
     Args:
         model: what will be given them.
         path: of a picture, of any format and size.
-        names: of the modalities: transformations, made of the picture, or where they are none of those, or `as_it_is`,
-            the picture itself resized.
-        as_it_is: the picture is a grey one, edges, a mask, ... already.
+        names: of the modalities.
+        transform: make each of the picture by the transformation of that name; else the picture is resized and is a
+            grey one, edges, a mask, ... already.
         data_dir: where to look first for what the masks need.
 
     Returns:
@@ -109,12 +118,8 @@ def read_picture(
         ValueError: if it is not readable, a name is unknown or no picture, or a transformation finds nothing in it.
     """
     given: dict[str, Tensor] = {}
-    for name in names:
-        if name not in model.names:
-            raise ValueError(f"--from: unknown modality '{name}'; this model has {', '.join(model.names)}")
-        if not is_image_shape(model.variables[name].shape):
-            raise ValueError(f"--from: '{name}' is not a picture; for other kinds: mvae sample RUN --given {name}=...")
-        if as_it_is or name not in TRANSFORMATIONS:
+    for name in check_pictures(model, names):
+        if not transform:
             given |= read_given(model, {name: str(path)})
             continue
         found = transformed(open_picture(path), name, data_dir)
@@ -124,33 +129,39 @@ def read_picture(
     return {name: value.unsqueeze(0) for name, value in given.items()}
 
 
-def write_pictures(found: Mapping[str, Translated], folder: Path, stem: str) -> list[Path]:
-    """Write pictures as `STEM-NAME.png`, and draws beside each other as `STEM-NAME-draws.png`.
+def check_pictures(model: MultimodalVAE, names: Sequence[str]) -> Sequence[str]:
+    """Names of modalities that are pictures.
+
+    Raises:
+        ValueError: if one is unknown, or no picture.
+    """
+    for name in names:
+        if name not in model.names:
+            raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.names)}")
+        if not is_image_shape(model.variables[name].shape):
+            raise ValueError(f"'{name}' is not a picture; for other kinds: mvae sample")
+    return names
+
+
+def paths_of(picture: str | Path, names: Sequence[str], draws: int, folder: Path) -> dict[str, Path]:
+    """Where `write_pictures` writes, by modality, and for draws by modality and `-draws`."""
+    kinds = [*names, *(f"{name}-draws" for name in names if draws)]
+    return {kind: folder / f"{Path(picture).stem}-{kind}.png" for kind in kinds}
+
+
+def write_pictures(found: Mapping[str, Translated], paths: Mapping[str, Path]) -> None:
+    """Write pictures, and draws beside each other.
 
     Args:
         found: one row each.
-        folder: made if it is not there.
-        stem: of the files' names.
-
-    Returns:
-        The files.
-
-    Raises:
-        ValueError: if one is already there; then none is written.
+        paths: as `paths_of` gives them; folders are made.
     """
-    pictures: dict[Path, Image.Image] = {}
     for name, one in found.items():
         pixels = (one.mean[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
-        pictures[folder / f"{stem}-{name}.png"] = Image.fromarray(
-            pixels.squeeze(-1).numpy() if pixels.shape[-1] == 1 else pixels.numpy()
-        )
+        pictures = {name: Image.fromarray((pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).numpy())}
         if len(one.draws):
-            pictures[folder / f"{stem}-{name}-draws.png"] = image_grid(one.draws[:, 0].unsqueeze(0))
-    for path in pictures:
-        if path.exists():
-            raise ValueError(f"{path} is already there; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, picture in pictures.items():
-        with atomic(path) as temporary:
-            picture.save(temporary)
-    return list(pictures)
+            pictures[f"{name}-draws"] = image_grid(one.draws[:, 0].unsqueeze(0))
+        for kind, picture in pictures.items():
+            paths[kind].parent.mkdir(parents=True, exist_ok=True)
+            with atomic(paths[kind]) as temporary:
+                picture.save(temporary)

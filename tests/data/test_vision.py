@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
+import mvae
 from faces import PARTS, write_faces
 from mvae.data import vision
 from mvae.data.files import DataError
@@ -131,7 +132,7 @@ def test_dlib_is_used_where_both_it_and_its_file_are_there(tmp_path, nowhere, mo
             shape_predictor=lambda path: lambda pixels, face: SimpleNamespace(part=points.__getitem__),
         ),
     )
-    assert "for dlib's 68 landmarks install dlib and put shape_predictor_68" in vision.mask_in_use(tmp_path)
+    assert vision.mask_in_use(tmp_path) == "OpenCV's cascade classifiers"
     (tmp_path / vision.LANDMARKS).write_bytes(b"")
     assert vision.mask_in_use(tmp_path) == "dlib's 68 landmarks"
     assert transformed(plain("black"), "mask", tmp_path) is None
@@ -179,6 +180,29 @@ def test_a_transformation_of_ones_own_is_a_function_and_a_line(tmp_path, nowhere
     monkeypatch.setitem(TRANSFORMATIONS, "negative", Transformation(negative, 3))
     rows = load_vision(tmp_path, ["image", "negative"])[0]
     assert torch.equal(rows.values["image"], rows.values["negative"])
+
+
+def test_what_a_transformation_closes_over_is_part_of_it(tmp_path, nowhere, monkeypatch):
+    write_faces(tmp_path)
+
+    def blurred(radius):
+        return lambda picture: picture.filter(ImageFilter.GaussianBlur(radius))
+
+    found = {}
+    for radius, version in ((2, 1), (9, 1), (9, 2)):
+        monkeypatch.setitem(TRANSFORMATIONS, "blurred", Transformation(blurred(radius), 3, version))
+        found[radius, version] = load_vision(tmp_path, ["blurred"])[0]
+    assert len(list((nowhere / "mvae" / "made").glob("vision-blurred-*"))) == 3
+
+
+def test_a_model_is_trained_with_ones_own(tmp_path, nowhere, monkeypatch):
+    write_faces(tmp_path)
+    monkeypatch.setitem(TRANSFORMATIONS, "negative", Transformation(ImageOps.invert, 3))
+    networks = {"layers": [[4, 4, 4, 0], [8, 4, 4, 0]]}
+    config = {"model": {"modalities": {name: {"encoder": networks, "decoder": networks} for name in TRANSFORMATIONS}}}
+    model = mvae.fit("vision", data_dir=tmp_path, epochs=1, config=config, progress=False)
+    assert model.names[-1] == "negative"
+    assert model.modalities["negative"].shape == (3, 64, 64)
 
 
 def test_one_that_finds_nothing_makes_an_absent_modality(tmp_path, nowhere, monkeypatch):

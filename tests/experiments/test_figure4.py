@@ -1,6 +1,7 @@
 """Figure 4 on a few small faces; what it measures, against answers that are known."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from faces import write_faces
 from mvae.cli import main
 from mvae.data.batch import Batch
+from mvae.data.vision import transformed
 from mvae.experiments import figure4
 from mvae.experiments.figure4 import baselines, quality
 
@@ -84,11 +86,22 @@ def test_masks_are_measured_by_their_overlap():
 
 def test_edges_may_be_one_pixel_off():
     true, near, far = (torch.zeros(1, 1, 64, 64) for _ in range(3))
-    true[..., 30], near[..., 31], far[..., 33] = 1, 1, 1
-    assert quality("edge", near, true)["f1"] == pytest.approx(1)
-    assert quality("edge", far, true)["f1"] == pytest.approx(0, abs=1e-6)
+    true[..., 30], near[..., 31], far[..., 33] = 0.3, 0.4, 0.4
+    assert quality("edge", near, true, 0.4)["f1"] == pytest.approx(1)
+    assert quality("edge", far, true, 0.4)["f1"] == pytest.approx(0, abs=1e-6)
+    assert quality("edge", near, true, 0.5)["f1"] == pytest.approx(0, abs=1e-6)
     both = torch.maximum(near, far)
-    assert quality("edge", both, true)["f1"] == pytest.approx(2 * 0.5 / 1.5)
+    assert quality("edge", both, true, 0.4)["f1"] == pytest.approx(2 * 0.5 / 1.5)
+    assert quality("edge", torch.zeros_like(true), torch.zeros_like(true)) == {"f1": 1}
+
+
+@pytest.mark.skipif("MVAE_DATA" not in os.environ, reason="needs the real files")
+def test_edges_of_real_faces_are_lit():
+    files = sorted((Path(os.environ["MVAE_DATA"]) / "celeba" / "img_align_celeba").iterdir())[::1000]
+    edges = torch.stack([transformed(Image.open(file), "edge") for file in files])
+    lit = (edges >= figure4.LIT["edge"]).float().mean((1, 2, 3))
+    assert lit.min() > 0.03
+    assert 0.08 < lit.mean() < 0.3
 
 
 def test_the_simplest_ways():

@@ -78,3 +78,16 @@ def test_table_1_count_of_multimnist():
 def test_a_symbol_out_of_range_is_refused():
     with pytest.raises(IndexError):
         features()(torch.tensor([[0, 1, 2, SYMBOLS]]))
+
+
+def test_after_the_end_nothing_is_read():
+    torch.manual_seed(0)
+    network = GRUFeatures(SYMBOLS, embedding=3, hidden=6, end=4).double()
+    x = torch.tensor([[0, 1, 4, 4], [4, 4, 4, 4], [3, 2, 1, 0], [2, 4, 0, 1]])
+    found = network(x)
+    embedded = network.embedding.weight[x]
+    for row, length in enumerate([3, 1, 4, 2]):
+        part = embedded[row : row + 1, :length]
+        expected = last_state(network.gru, part, "") + last_state(network.gru, part, "_reverse")
+        torch.testing.assert_close(found[row : row + 1], expected, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(network(x[:1, :3]), found[:1], atol=1e-12, rtol=1e-12)

@@ -63,7 +63,7 @@ ATTRIBUTES = (
 FOLDER, IMAGES = "celeba", "img_align_celeba"
 LIST, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
 PARTS = ("train", "validation", "test")
-VERSION = 2
+VERSION = 1
 """Of how rows are made of the files; another one makes them anew."""
 ON_REQUEST = "such images are left out with the option skip_damaged=true only"
 

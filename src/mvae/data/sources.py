@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -17,7 +17,7 @@ from mvae.data.files import Collection
 from mvae.data.mnist import FASHION_MNIST, MNIST, binarise, load_idx_pairs
 from mvae.data.multimnist import Rules, load_multimnist
 from mvae.data.splits import Dataset, hold_out, unpair
-from mvae.data.vision import load_vision, mask_in_use
+from mvae.data.vision import load_vision, mask_in_use, with_own
 
 __all__ = ["SOURCES", "Source", "load_dataset", "source_named"]
 
@@ -42,6 +42,8 @@ class Source:
     """How much of it there is, where that may be a part."""
     options: Mapping[str, bool | int] = field(default_factory=dict)
     """What else may be chosen of it, and what is chosen unless told."""
+    recipe: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    """From its recipe to one with what was added to the data set, where something can be."""
 
 
 SOURCES: dict[str, Source] = {
@@ -66,6 +68,7 @@ SOURCES: dict[str, Source] = {
         load_vision,
         part=lambda data_dir: f"{part_at_hand(data_dir)}; masks by {mask_in_use(data_dir)}",
         options=SKIP,
+        recipe=with_own,
     ),
     "fashion-mnist": Source(
         "70,000 28x28 pictures of clothes with labels, grey", partial(load_idx_pairs, FASHION_MNIST), FASHION_MNIST

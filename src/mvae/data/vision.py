@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ __all__ = [
     "watermark",
     "with_left_half",
     "with_luma",
+    "with_own",
 ]
 
 SIZE = 178, 218
@@ -166,6 +167,9 @@ class Transformation:
     """From a picture in colours, of 178x218 pixels, to another of that size, or None where there is nothing to see."""
     channels: int
     """Of what it makes: 1 or 3."""
+    version: int = 1
+    """What was made before is used again as long as this, the function's own code and what that closes over are the
+    same; another version makes it anew where something else that it calls has changed."""
 
 
 TRANSFORMATIONS = {
@@ -180,22 +184,23 @@ TRANSFORMATIONS = {
 
 
 LUMA = (0.299, 0.587, 0.114)
-ROUNDS = 5
-SURE_COLUMNS = SIDE // 2
-"""Of 64: those that what is obscured leaves as they are."""
+ROUNDS = 20
+SURE_COLUMNS = SIDE // 2 - 1
+"""Of 64: those that what is obscured leaves as they are, a column at its edge left out."""
 
 
 def with_luma(colours: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
     """Colours, changed as little as can be (by squares) so that their luma is the grey given.
 
-    It is the mean of a normal distribution around `colours`, of the same variance everywhere, given its luma.
+    It is the mean of a normal distribution around `colours`, of the same variance everywhere, given its luma; where
+    that leaves [0, 1] it is cut off, and what is then lacking goes to the other colours, as far as they can take it.
 
     Args:
         colours: `[..., 3, H, W]` in [0, 1].
         grey: `[..., 1, H, W]` in [0, 1].
     """
     weights = colours.new_tensor(LUMA)[:, None, None]
-    for _ in range(ROUNDS):  # a colour that leaves [0, 1] is cut off, and what it lacks goes to the others
+    for _ in range(ROUNDS):
         lacking = grey - (weights * colours).sum(-3, keepdim=True)
         colours = (colours + weights * lacking / weights.square().sum()).clamp(0, 1)
     return colours
@@ -232,7 +237,7 @@ def load_vision(
     made = {}
     for name in names or TRANSFORMATIONS:
         known = _known(name, data_dir)
-        settings = {"transformation": _identity(known.make), "version": VERSION}
+        settings = {"transformation": _identity(known.make), "version": [VERSION, known.version]}
         made[name] = faces.pictures(f"vision-{name}", known.channels, partial(_seen, known), settings, skip_damaged)
     batches = []
     for part in faces.parts:
@@ -242,6 +247,14 @@ def load_vision(
         state = next(iter(made.values()))[1][part]
         batches.append(undamaged(Batch(values, absent or None), state))
     return batches[0], batches[1], batches[2]
+
+
+def with_own(content: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with a modality for each transformation that it does not name: as `image` or `gray` has it."""
+    modalities = content["model"]["modalities"]
+    own = {name: known for name, known in TRANSFORMATIONS.items() if name not in modalities}
+    more = {name: modalities["image" if known.channels == 3 else "gray"] for name, known in own.items()}
+    return content | {"model": content["model"] | {"modalities": modalities | more}}
 
 
 def transformed(picture: Picture, name: str, data_dir: str | Path | None = None) -> torch.Tensor | None:
@@ -263,10 +276,8 @@ def transformed(picture: Picture, name: str, data_dir: str | Path | None = None)
 
 
 def mask_in_use(data_dir: str | Path | None = None) -> str:
-    """What finds the parts of faces here, and how to get what finds them better."""
-    if _predictor(data_dir) is not None:
-        return WITH_DLIB
-    return f"{WITH_CASCADES}; for {WITH_DLIB} install dlib and put {LANDMARKS} beside celeba/"
+    """What finds the parts of faces here."""
+    return WITH_CASCADES if _predictor(data_dir) is None else WITH_DLIB
 
 
 def _known(name: str, data_dir: str | Path | None) -> Transformation:
@@ -274,7 +285,7 @@ def _known(name: str, data_dir: str | Path | None) -> Transformation:
         raise ValueError(f"unknown transformation '{name}'; there are {', '.join(TRANSFORMATIONS)}")
     known = TRANSFORMATIONS[name]
     predictor = _predictor(data_dir) if known.make is cascade_mask else None
-    return known if predictor is None else Transformation(partial(landmark_mask, predictor=predictor), known.channels)
+    return known if predictor is None else replace(known, make=partial(landmark_mask, predictor=predictor))
 
 
 def _predictor(data_dir: str | Path | None) -> Path | None:
@@ -286,10 +297,13 @@ def _predictor(data_dir: str | Path | None) -> Path | None:
 
 
 def _identity(make: Any) -> str:
-    """The code of a function, so that a cache is made anew when it changes."""
+    """What a function is made of: its code, and the values that it closes over or is given."""
     if isinstance(make, partial):
-        return f"{_identity(make.func)} {sorted((name, str(value)) for name, value in make.keywords.items())}"
-    return str(get_func_code(make)[0])
+        return f"{_identity(make.func)} {make.args} {sorted(make.keywords.items())}"
+    closed = [cell.cell_contents for cell in getattr(make, "__closure__", None) or ()]
+    if not hasattr(make, "__code__"):  # an object that is called
+        return f"{get_func_code(type(make).__call__)[0]} {sorted(vars(make).items())}"
+    return f"{get_func_code(make)[0]} {make.__defaults__} {closed}"
 
 
 def _seen(known: Transformation, picture: Picture) -> np.ndarray | None:

@@ -20,12 +20,13 @@ __all__ = ["STEPS", "refined"]
 STEPS = 100
 RATE = 0.05
 DRAWS = 2
+SEED = 0
 
 
 def refined(model: MultimodalVAE, batch: Batch, steps: int = STEPS) -> Normal:
     r"""q(z | x) of each row after ascent on :math:`E_q[\log p(x \mid z)] - KL(q \,\|\, p(z))`, every lambda = 1.
 
-    Rows do not influence one another: the noise is the same for all of them.
+    Rows do not influence one another: the noise is the same for all of them, and at each call.
 
     Args:
         model: any model without conditions, in evaluation.
@@ -39,16 +40,19 @@ def refined(model: MultimodalVAE, batch: Batch, steps: int = STEPS) -> Normal:
         start = model.posterior(batch)
     if not steps:
         return start
-    with torch.enable_grad(), cudnn.flags(enabled=False):  # whose recurrent networks have no gradient in evaluation
+    generator = torch.Generator(model.device).manual_seed(SEED)
+    # Gradients are wanted whatever the caller does without them; recurrent networks of cudnn have none in evaluation.
+    with torch.inference_mode(False), torch.enable_grad(), cudnn.flags(enabled=False):
+        rows = Batch(*({name: part.clone() for name, part in parts.items()} for parts in (batch.values, batch.present)))
         mean, log_variance = (part.clone().requires_grad_() for part in (start.mean, 2 * start.stddev.log()))
         optimizer = torch.optim.Adam([mean, log_variance], RATE)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, steps)
         everything = torch.ones(DRAWS, len(model.names), dtype=torch.bool)
         for _ in range(steps):
-            noise = torch.randn(DRAWS, 1, mean.shape[1], device=mean.device, dtype=mean.dtype)
+            noise = torch.randn(DRAWS, 1, mean.shape[1], generator=generator, device=mean.device, dtype=mean.dtype)
             z = mean + (log_variance / 2).exp() * noise
             elbo = -kl_to_prior(mean, log_variance)
-            for _, _, values in model.log_likelihoods(batch, z, everything):
+            for _, _, values in model.log_likelihoods(rows, z, everything):
                 elbo = elbo + values.mean(0)
             mean.grad, log_variance.grad = torch.autograd.grad(-elbo.sum(), [mean, log_variance])
             optimizer.step()

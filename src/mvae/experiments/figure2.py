@@ -210,16 +210,13 @@ def page(content: dict[str, Any]) -> str:
         for cell in cells
     ]
     parts = {cell["data"] for cell in cells if cell["dataset"] == "celeba"}
-    made = content["provenance"]
     return PAGE.format(
         table=markdown_table(["data set", "model", "label", "taken for it", "judge right on real images"], rows),
         judged=JUDGED,
         parts="".join(f" CelebA here: {part}." for part in parts),
         pictures="\n\n".join(pictures),
         preset=preset,
-        command=made["command"],
-        commit=made["commit"],
-        machine=made_by(content)["machine"],
+        **made_by(content),
     )
 
 
@@ -259,6 +256,6 @@ all of them in one modality.{parts}
 
 {pictures}
 
-Made by `{command}`, preset `{preset}`, at commit {commit} on {machine}; the numbers are in
+Made by `{command}`, preset `{preset}`, at commit {commits} on {machine}; the numbers are in
 `results/figure2/{preset}.json`. The models are those of [Table 2](table2.md).
 """

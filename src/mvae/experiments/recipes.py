@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mvae.data.sources import SOURCES
 from mvae.specs import METHOD_OPTIONS, RunSpec, SpecError, parse
 
 __all__ = ["for_method", "merge", "read_config", "recipe", "resolve"]
@@ -23,11 +25,18 @@ def recipe(source: str) -> dict[str, Any]:
     Raises:
         SpecError: if there is none, listing those there are.
     """
-    folder = resources.files(__package__) / "recipes"
-    known = sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
-    if source not in known:
+    if source not in (known := _named()):
         raise SpecError(f"no recipe for source '{source}'; there is one for {', '.join(known)}")
-    return yaml.safe_load((folder / f"{source}.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load(known[source].read_text(encoding="utf-8"))
+    complete = SOURCES[source].recipe if source in SOURCES else None
+    return content if complete is None else complete(content)
+
+
+def _named() -> dict[str, Traversable]:
+    """The files of the recipes: those of the sources, and changes of them, named SOURCE-WHAT."""
+    folder = resources.files(__package__) / "recipes"
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    return {file.name.removesuffix(".yaml"): file for file in files if file.name.endswith(".yaml")}
 
 
 def resolve(
@@ -131,11 +140,13 @@ def _annealing(content: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The contents of a config file, YAML or JSON.
+    """The contents of a config file, YAML or JSON; or a recipe by its name, such as `vision-laplace`.
 
     Raises:
         SpecError: if it cannot be read or holds no mapping.
     """
+    if str(path) in _named() and not Path(path).exists():
+        return recipe(str(path))
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from mvae.sequences import lengths
 
 __all__ = ["GRUDecoder", "GRUEncoder", "GRUFeatures"]
 
@@ -17,15 +22,22 @@ class GRUFeatures(nn.Module):
         num_symbols: how many symbols there are.
         embedding: width of the embedding.
         hidden: width of the GRU.
+        end: the symbol that ends a string, after whose first nothing is read; None reads all there is.
     """
 
-    def __init__(self, num_symbols: int, embedding: int = 200, hidden: int = 200) -> None:
+    def __init__(self, num_symbols: int, embedding: int = 200, hidden: int = 200, end: int | None = None) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_symbols, embedding)
         self.gru = nn.GRU(embedding, hidden, batch_first=True, bidirectional=True)
+        self.end = end
 
     def forward(self, x: Tensor) -> Tensor:
-        _, last = self.gru(self.embedding(x))
+        embedded: Any = self.embedding(x)
+        if self.end is not None:
+            embedded = pack_padded_sequence(
+                embedded, lengths(x, self.end).cpu(), batch_first=True, enforce_sorted=False
+            )
+        _, last = self.gru(embedded)
         return last.sum(0)
 
 
@@ -37,11 +49,14 @@ class GRUEncoder(nn.Module):
         latent_dim: D.
         embedding: width of the embedding.
         hidden: width of the GRU.
+        end: as for `GRUFeatures`.
     """
 
-    def __init__(self, num_symbols: int, latent_dim: int, embedding: int = 200, hidden: int = 200) -> None:
+    def __init__(
+        self, num_symbols: int, latent_dim: int, embedding: int = 200, hidden: int = 200, end: int | None = None
+    ) -> None:
         super().__init__()
-        self.features = GRUFeatures(num_symbols, embedding, hidden)
+        self.features = GRUFeatures(num_symbols, embedding, hidden, end)
         self.head = nn.Linear(hidden, 2 * latent_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
