@@ -281,7 +281,8 @@ def _measure(
                 tried: list[dict[str, Any]] = [
                     {"threshold": one, **quality(wanted, found, truth, one)} for one in choices
                 ]
-                cell |= max(tried, key=_score)
+                best: dict[str, Any] = max(tried, key=_score)
+                cell |= best
             else:
                 cell |= quality(wanted, found, truth)
             if (given, wanted) == ("obscured", "image"):
