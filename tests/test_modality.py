@@ -16,7 +16,7 @@ from mvae.modality import Condition, Decoder, Modality
 from mvae.models import CVAE
 from mvae.networks.conv import ConvDecoder, ConvEncoder
 from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
-from mvae.networks.recurrent import GRUEncoder
+from mvae.networks.recurrent import RecurrentEncoder
 from mvae.specs import ModelSpec, RunSpec, SpecError
 from mvae.storage import load, read_spec, save_weights, write_json
 
@@ -375,7 +375,7 @@ def test_conditions_stand_beside_the_observation(rows):
 
 def string_modality(length=4, num_symbols=5):
     likelihood = likelihoods.Categorical(num_symbols, (length,))
-    return Modality(GRUEncoder(num_symbols, LATENT, 3, 6), decoder(likelihood), LATENT)
+    return Modality(RecurrentEncoder(num_symbols, LATENT, 3, 6), decoder(likelihood), LATENT)
 
 
 def test_a_string_has_symbols_and_no_class():

@@ -11,16 +11,16 @@ from mvae.evaluation.classification import alike, guess
 from mvae.evaluation.likelihood import _bytes_per_draw
 from mvae.modality import Modality
 from mvae.models import MVAE
-from mvae.networks.recurrent import GRUDecoder, GRUEncoder
+from mvae.networks.recurrent import RecurrentDecoder, RecurrentEncoder
 from mvae.sequences import Alphabet, SequenceDecoder, Strings, Vocabulary, lengths
 from mvae.specs import parse
 
 V, T, D = 3, 4, 2
 
 
-def network(seed: int = 0) -> GRUDecoder:
+def network(seed: int = 0) -> RecurrentDecoder:
     torch.manual_seed(seed)
-    net = GRUDecoder(D, V, embedding=5, hidden=6, layers=2, dropout=0.0)
+    net = RecurrentDecoder(D, V, embedding=5, hidden=6, layers=2, dropout=0.0)
     for parameter in net.parameters():
         parameter.data *= 4  # so that symbols depend on one another
     return net.double().eval()
@@ -188,8 +188,8 @@ def test_what_stands_after_the_end_changes_neither_posterior_nor_what_counts_as_
 
 def test_the_memory_of_scoring_a_string_is_that_of_all_its_steps():
     def bytes_of(length):
-        decoder = SequenceDecoder(GRUDecoder(2, 5, embedding=4, hidden=8), length, 5)
-        model = MVAE({"text": Modality(GRUEncoder(5, 2, 4, 4), decoder, 2)}, 2)
+        decoder = SequenceDecoder(RecurrentDecoder(2, 5, embedding=4, hidden=8), length, 5)
+        model = MVAE({"text": Modality(RecurrentEncoder(5, 2, 4, 4), decoder, 2)}, 2)
         return _bytes_per_draw(model, ("text",))
 
     assert bytes_of(100) > 8 * bytes_of(10)

@@ -108,7 +108,7 @@ def test_infinity_is_refused(tiny_config, path):
 
 
 def test_an_unknown_kind_lists_the_known(tiny_config):
-    message = refused(changed(tiny_config, ("model", "modalities", "point", "encoder", "kind"), "lstm"))
+    message = refused(changed(tiny_config, ("model", "modalities", "point", "encoder", "kind"), "rnn"))
     assert all(word in message for word in ("model.modalities.point.encoder", "lstm", "mlp", "conv", "embedding"))
 
 

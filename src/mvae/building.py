@@ -15,7 +15,7 @@ from mvae.models.joint import JointEncoderVAE
 from mvae.networks.conv import ConvDecoder, ConvEncoder, conv_features, feature_shapes
 from mvae.networks.joint import JointEncoder
 from mvae.networks.mlp import EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder, dense_layers
-from mvae.networks.recurrent import GRUDecoder, GRUEncoder, GRUFeatures
+from mvae.networks.recurrent import RecurrentDecoder, RecurrentEncoder, RecurrentFeatures
 from mvae.records import Element, RecordEncoder, Records
 from mvae.sequences import Alphabet, SequenceDecoder, Vocabulary
 from mvae.specs import (
@@ -24,8 +24,6 @@ from mvae.specs import (
     CategoricalSpec,
     ConvEncoderSpec,
     EmbeddingEncoderSpec,
-    GRUDecoderSpec,
-    GRUEncoderSpec,
     LocationScaleSpec,
     MLPDecoderSpec,
     MLPEncoderSpec,
@@ -34,6 +32,8 @@ from mvae.specs import (
     PixelCrossEntropySpec,
     RecordEncoderSpec,
     RecordSpec,
+    RecurrentDecoderSpec,
+    RecurrentEncoderSpec,
     SpecError,
     StringSpec,
 )
@@ -126,9 +126,9 @@ def _build_encoder(spec: ModalitySpec, latent_dim: int, condition_width: int) ->
         raise ValueError(f"an encoder of kind '{spec.encoder.kind}' takes no conditions; choose another target")
     if isinstance(spec.encoder, RecordEncoderSpec):
         return RecordEncoder(_elements(spec), latent_dim, **options)
-    if isinstance(spec.encoder, GRUEncoderSpec):
+    if isinstance(spec.encoder, RecurrentEncoderSpec):
         options["end"] = None if options.pop("padding") else _end(spec)
-        return GRUEncoder(_num_classes(spec), latent_dim, **options)
+        return RecurrentEncoder(_num_classes(spec), latent_dim, cell=spec.encoder.kind, **options)
     num_classes = _num_classes(spec)
     if spec.shape:
         raise ValueError(f"an embedding encoder reads one category, shape (); a string, {tuple(spec.shape)}, takes gru")
@@ -154,8 +154,9 @@ def _build_features(spec: ModalitySpec) -> tuple[nn.Module, int]:
             flat = math.prod(feature_shapes(spec.shape, layers)[-1])
             convolutions = conv_features(spec.shape, layers, batch_norm)
             return nn.Sequential(convolutions, *dense_layers(flat, [hidden], dropout=dropout)), hidden
-        case GRUEncoderSpec(embedding=embedding, hidden=hidden, padding=padding):
-            return GRUFeatures(_num_classes(spec), embedding, hidden, None if padding else _end(spec)), hidden
+        case RecurrentEncoderSpec(kind=cell, embedding=embedding, hidden=hidden, padding=padding):
+            end = None if padding else _end(spec)
+            return RecurrentFeatures(_num_classes(spec), embedding, hidden, end, cell), hidden
         case EmbeddingEncoderSpec(hidden=[first, *more]):
             table = nn.Embedding(_num_classes(spec), first)
             return nn.Sequential(table, nn.SiLU(), *dense_layers(first, more[:-1])), [first, *more[:-1]][-1]
@@ -199,13 +200,13 @@ def _end(spec: ModalitySpec) -> int | None:
 
 def _build_decoder(spec: ModalitySpec, inputs: int) -> nn.Module:
     options = spec.decoder.model_dump(exclude={"kind"})
-    if isinstance(spec.likelihood, StringSpec) != isinstance(spec.decoder, GRUDecoderSpec):
-        raise ValueError("a likelihood of kind 'string' and a decoder of kind 'gru' go together")
-    if isinstance(spec.likelihood, StringSpec):
+    if isinstance(spec.likelihood, StringSpec) != isinstance(spec.decoder, RecurrentDecoderSpec):
+        raise ValueError("a likelihood of kind 'string' and a decoder of kind 'gru' or 'lstm' go together")
+    if isinstance(spec.likelihood, StringSpec) and isinstance(spec.decoder, RecurrentDecoderSpec):
         if len(spec.shape) != 1:
             raise ValueError(f"a string has the shape [longest length], got {spec.shape}")
         string, hidden = spec.likelihood, options.pop("word_dropout")
-        network = GRUDecoder(inputs, string.num_symbols, **options)
+        network = RecurrentDecoder(inputs, string.num_symbols, cell=spec.decoder.kind, **options)
         return SequenceDecoder(network, spec.shape[0], string.num_symbols, string.end, hidden, _alphabet(string))
     likelihood = _build_likelihood(spec)
     if isinstance(spec.decoder, MLPDecoderSpec):

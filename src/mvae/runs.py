@@ -23,7 +23,7 @@ from mvae.data.splits import Dataset
 from mvae.experiments.recipes import for_method, merge, read_config, resolve
 from mvae.models import METHODS, MultimodalVAE
 from mvae.processes import ALONE, Processes
-from mvae.specs import RunSpec, SpecError
+from mvae.specs import RunSpec, SpecError, parse
 from mvae.storage import CONFIG, METRICS, RunError, read_spec, save_weights, write_json
 from mvae.tables.reading import is_table
 
@@ -367,7 +367,7 @@ def prepare(
             raise SpecError(f"{source}: a config must say what each column is; give one (--config FILE.yaml)")
         spec = resolve(None, config, {**options, ("data", "source"): name})
     else:
-        spec = resolve(name, config, options)
+        spec = learned(resolve(name, config, options), data_dir)
     if not resume and processes.first and folder is not None and folder.exists() and _holds_something(folder):
         what = "holds a run already; continue it with --resume or" if (folder / CONFIG).exists() else "is not empty;"
         raise RunError(f"{folder} {what} choose another folder")
@@ -393,6 +393,19 @@ def prepare(
     )
     grouped(dataset.train, model.names, spec.training.shares)  # refuses impossible shares before anything is written
     return Run(spec, dataset, model, folder, resume, processes)
+
+
+def learned(spec: RunSpec, data_dir: str | Path | None = None) -> RunSpec:
+    """The spec with what is learned of its data set, such as the words of a language.
+
+    Raises:
+        DataError: as reading the data set does.
+    """
+    source = SOURCES.get(str(spec.data.source))
+    if source is None or source.learned is None:
+        return spec
+    content = source.learned(spec.model_dump(mode="json"), data_dir, **spec.data.options)
+    return parse(content, str(spec.data.source))
 
 
 def _of_table(

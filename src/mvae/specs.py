@@ -125,8 +125,8 @@ class EmbeddingEncoderSpec(_Spec):
     hidden: Widths = [512, 512]
 
 
-class GRUEncoderSpec(_Spec):
-    kind: Literal["gru"]
+class RecurrentEncoderSpec(_Spec):
+    kind: Literal["gru", "lstm"]
     embedding: PositiveInt = 200
     hidden: PositiveInt = 200
     padding: bool = Field(False, description="read what stands after the end symbol too")
@@ -152,8 +152,8 @@ class MLPDecoderSpec(_Spec):
     dropout: Dropout = 0.0
 
 
-class GRUDecoderSpec(_Spec):
-    kind: Literal["gru"]
+class RecurrentDecoderSpec(_Spec):
+    kind: Literal["gru", "lstm"]
     embedding: PositiveInt = 200
     hidden: PositiveInt = 200
     layers: PositiveInt = 2
@@ -177,10 +177,10 @@ class ModalitySpec(_Spec):
         Field(discriminator="kind"),
     ]
     encoder: Annotated[
-        MLPEncoderSpec | EmbeddingEncoderSpec | ConvEncoderSpec | GRUEncoderSpec | RecordEncoderSpec,
+        MLPEncoderSpec | EmbeddingEncoderSpec | ConvEncoderSpec | RecurrentEncoderSpec | RecordEncoderSpec,
         Field(discriminator="kind"),
     ]
-    decoder: Annotated[MLPDecoderSpec | ConvDecoderSpec | GRUDecoderSpec, Field(discriminator="kind")]
+    decoder: Annotated[MLPDecoderSpec | ConvDecoderSpec | RecurrentDecoderSpec, Field(discriminator="kind")]
     weight: NonNegativeFloat = 1.0
     elements: list[str] | None = Field(None, description="what the elements of a vector are called, to people")
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from mvae.networks.recurrent import GRUEncoder, GRUFeatures
+from mvae.networks.recurrent import RecurrentDecoder, RecurrentEncoder, RecurrentFeatures
 
 SYMBOLS, LENGTH = 5, 4
 
 
 def features():
     torch.manual_seed(0)
-    return GRUFeatures(SYMBOLS, embedding=3, hidden=6).double()
+    return RecurrentFeatures(SYMBOLS, embedding=3, hidden=6).double()
 
 
 def last_state(gru, embedded, direction):
@@ -36,13 +36,13 @@ def strings(count=7):
 def test_both_directions_read_the_whole_string_and_are_added():
     network, x = features(), strings()
     embedded = network.embedding.weight[x]
-    expected = last_state(network.gru, embedded, "") + last_state(network.gru, embedded, "_reverse")
+    expected = last_state(network.recurrent, embedded, "") + last_state(network.recurrent, embedded, "_reverse")
     torch.testing.assert_close(network(x), expected, atol=1e-12, rtol=1e-12)
 
 
 def test_the_head_gives_mean_then_log_variance():
     torch.manual_seed(0)
-    encoder = GRUEncoder(SYMBOLS, 2, embedding=3, hidden=6)
+    encoder = RecurrentEncoder(SYMBOLS, 2, embedding=3, hidden=6)
     x = strings()
     expected = encoder.features(x) @ encoder.head.weight.T + encoder.head.bias
     mean, log_variance = encoder(x)
@@ -70,7 +70,7 @@ def test_rows_are_read_each_for_itself():
 
 def test_table_1_count_of_multimnist():
     # Embedding 12 x 200; each direction three gates of 200 x 200 twice and two biases; a head to 2 x 100.
-    encoder = GRUEncoder(12, 100)
+    encoder = RecurrentEncoder(12, 100)
     count = sum(parameter.numel() for parameter in encoder.parameters())
     assert count == 12 * 200 + 2 * 3 * (2 * 200 * 200 + 2 * 200) + (200 + 1) * 200 == 525_000
 
@@ -82,12 +82,34 @@ def test_a_symbol_out_of_range_is_refused():
 
 def test_after_the_end_nothing_is_read():
     torch.manual_seed(0)
-    network = GRUFeatures(SYMBOLS, embedding=3, hidden=6, end=4).double()
+    network = RecurrentFeatures(SYMBOLS, embedding=3, hidden=6, end=4).double()
     x = torch.tensor([[0, 1, 4, 4], [4, 4, 4, 4], [3, 2, 1, 0], [2, 4, 0, 1]])
     found = network(x)
     embedded = network.embedding.weight[x]
     for row, length in enumerate([3, 1, 4, 2]):
         part = embedded[row : row + 1, :length]
-        expected = last_state(network.gru, part, "") + last_state(network.gru, part, "_reverse")
+        expected = last_state(network.recurrent, part, "") + last_state(network.recurrent, part, "_reverse")
         torch.testing.assert_close(found[row : row + 1], expected, atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(network(x[:1, :3]), found[:1], atol=1e-12, rtol=1e-12)
+
+
+def test_an_lstm_gives_its_last_output_in_both_directions():
+    torch.manual_seed(0)
+    network = RecurrentFeatures(SYMBOLS, embedding=3, hidden=6, end=4, cell="lstm").double()
+    x = torch.tensor([[0, 1, 4, 4], [3, 2, 1, 0]])
+    for row, length in enumerate([3, 4]):
+        outputs, _ = network.recurrent(network.embedding(x[row : row + 1, :length]))
+        torch.testing.assert_close(network(x)[row], outputs[0, -1, :6] + outputs[0, 0, 6:])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_step_by_step_a_decoder_says_what_it_says_at_once(cell, layers):
+    torch.manual_seed(0)
+    decoder = RecurrentDecoder(2, SYMBOLS, embedding=3, hidden=6, layers=layers, cell=cell).double().eval()
+    z, previous = torch.randn(7, 2, dtype=torch.float64), strings()
+    state, found = decoder.start(z), []
+    for symbol in previous.unbind(1):
+        logits, state = decoder.step(symbol, z, state)
+        found.append(logits)
+    torch.testing.assert_close(torch.stack(found, 1), decoder(previous, z))

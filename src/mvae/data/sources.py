@@ -14,6 +14,7 @@ from mvae.data.batch import Batch
 from mvae.data.celeba import load_celeba, part_at_hand
 from mvae.data.digits import load_digits
 from mvae.data.files import Collection
+from mvae.data.iwslt import OPTIONS, load_iwslt, part_of_iwslt, with_vocabularies
 from mvae.data.mnist import FASHION_MNIST, MNIST, binarise, load_idx_pairs
 from mvae.data.multimnist import Rules, load_multimnist
 from mvae.data.splits import Dataset, hold_out, unpair
@@ -44,6 +45,9 @@ class Source:
     """What else may be chosen of it, and what is chosen unless told."""
     recipe: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     """From its recipe to one with what was added to the data set, where something can be."""
+    learned: Callable[..., dict[str, Any]] | None = None
+    """From a spec, as plain data, a data directory (or None) and options to the spec with what is learned of the data,
+    such as the words of a language."""
 
 
 SOURCES: dict[str, Source] = {
@@ -69,6 +73,13 @@ SOURCES: dict[str, Source] = {
         part=lambda data_dir: f"{part_at_hand(data_dir)}; masks by {mask_in_use(data_dir)}",
         options=SKIP,
         recipe=with_own,
+    ),
+    "iwslt-en-vi": Source(
+        "English sentences and their Vietnamese translations",
+        load_iwslt,
+        part=part_of_iwslt,
+        options=OPTIONS,
+        learned=with_vocabularies,
     ),
     "fashion-mnist": Source(
         "70,000 28x28 pictures of clothes with labels, grey", partial(load_idx_pairs, FASHION_MNIST), FASHION_MNIST

@@ -1,0 +1,194 @@
+"""`iwslt-en-vi`: English sentences and their Vietnamese translations, each language a modality (paper, section 7).
+
+The files are Stanford's of IWSLT 2015: a sentence a line, line by line its translation, words parted by spaces. Works
+on the full 133,317 pairs as on the first of them. tst2012 validates, tst2013 tests, as is usual.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mvae.data.batch import Batch
+from mvae.data.files import DataError, data_places
+from mvae.sequences import Vocabulary
+
+__all__ = [
+    "ALL_PAIRS",
+    "LANGUAGES",
+    "as_read",
+    "load_iwslt",
+    "part_of_iwslt",
+    "read_pairs",
+    "read_vocabulary",
+    "vocabularies",
+    "with_vocabularies",
+]
+
+ALL_PAIRS = 133_317
+FOLDER = "iwslt15-en-vi"
+LANGUAGES = ("en", "vi")
+PARTS = ("train", "tst2012", "tst2013")
+SPECIAL = ("<unk>", "<s>", "</s>")
+LONGEST, FEWEST = 70, 2
+OPTIONS = {"longest": LONGEST, "fewest": FEWEST}
+
+
+def load_iwslt(
+    data_dir: str | Path | None = None, longest: int = LONGEST, fewest: int = FEWEST
+) -> tuple[Batch, Batch, Batch]:
+    """Training, validation and test rows: `en` and `vi`, symbols `[longest]` of `vocabularies`.
+
+    Longer sentences are cut. A row lacks a language whose line is empty.
+
+    Args:
+        data_dir: where to look first for the folder `iwslt15-en-vi`.
+        longest: words of a sentence that are read.
+        fewest: how often a word must stand in the training sentences to have a symbol of its own.
+
+    Raises:
+        DataError: naming the file, and line, that is missing or damaged.
+        ValueError: on an option below 1.
+    """
+    folder, words = _find(data_dir), vocabularies(data_dir, longest, fewest)
+    batches = []
+    for part in PARTS:
+        values, present = {}, {}
+        for language, lines in zip(LANGUAGES, _pairs(folder, part), strict=True):
+            cut = [" ".join(line.split()[:longest]) for line in lines]
+            values[language] = torch.stack([words[language].symbols(line, longest) for line in cut])
+            present[language] = torch.tensor([bool(line) for line in cut])
+        keep = torch.stack(list(present.values())).any(0)
+        batch = Batch(values, present)
+        batches.append(batch if keep.all() else batch[keep.nonzero().flatten()])
+    return batches[0], batches[1], batches[2]
+
+
+def vocabularies(
+    data_dir: str | Path | None = None, longest: int = LONGEST, fewest: int = FEWEST
+) -> dict[str, Vocabulary]:
+    """The words of each language: those of `vocab.en` and `vocab.vi` that stand often enough in the training sentences.
+
+    Where such a file is missing, all words of the training sentences may be.
+
+    Args:
+        data_dir: as for `load_iwslt`.
+        longest: has no influence; it is an option of the data set.
+        fewest: as for `load_iwslt`.
+
+    Raises:
+        DataError: as `load_iwslt`.
+    """
+    if min(longest, fewest) < 1:
+        raise ValueError(f"longest, fewest: expected at least 1, got {longest} and {fewest}")
+    folder, found = _find(data_dir), {}
+    for language, lines in zip(LANGUAGES, _pairs(folder, PARTS[0]), strict=True):
+        counts, path = Counter(word for line in lines for word in line.split()), folder / f"vocab.{language}"
+        known = read_vocabulary(path) if path.is_file() else [word for word, _ in counts.most_common()]
+        found[language] = Vocabulary(tuple(word for word in known if counts[word] >= fewest and word not in SPECIAL))
+    return found
+
+
+def with_vocabularies(content: dict[str, Any], data_dir: str | Path | None = None, **options: int) -> dict[str, Any]:
+    """A spec, as plain data, in which each language without words has those of the data set."""
+    modalities = dict(content["model"]["modalities"])
+    for language, vocabulary in vocabularies(data_dir, **options).items():
+        part = modalities.get(language)
+        if part is not None and part["likelihood"].get("words") == []:
+            learned = {"num_symbols": vocabulary.num_symbols, "end": vocabulary.end, "words": list(vocabulary.words)}
+            shape = [options.get("longest", LONGEST)]
+            modalities[language] = part | {"shape": shape, "likelihood": part["likelihood"] | learned}
+    return content | {"model": content["model"] | {"modalities": modalities}}
+
+
+def part_of_iwslt(data_dir: str | Path | None = None) -> str:
+    """How much of the data set there is, in words.
+
+    Raises:
+        DataError: as `load_iwslt`.
+    """
+    english, _ = _pairs(_find(data_dir), PARTS[0])
+    return f"{len(english):,} of {ALL_PAIRS:,} training pairs"
+
+
+def read_pairs(paths: Sequence[Path]) -> list[list[str]]:
+    """The lines of files whose lines belong together.
+
+    Raises:
+        DataError: naming a line that is not UTF-8, or the numbers of lines where they differ.
+    """
+    found = [_lines(path) for path in paths]
+    for path, lines in zip(paths, found, strict=True):
+        if len(lines) != len(found[0]):
+            counts = f"{len(lines):,} lines, and {paths[0].name} has {len(found[0]):,}"
+            raise DataError(f"{path}: {counts}; expected a translation a line")
+    if not found[0]:
+        raise DataError(f"{paths[0]}: no lines")
+    return found
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """The words of a vocabulary file, one a line.
+
+    Raises:
+        DataError: naming a line that holds another number of words than one, or one that was there before.
+    """
+    words: dict[str, int] = {}
+    for number, line in enumerate(_lines(path), 1):
+        if len(line.split()) != 1:
+            raise DataError(f"{path}, line {number}: expected one word, got {line[:40]!r}")
+        if line.strip() in words:
+            raise DataError(f"{path}, line {number}: '{line.strip()}' stands in line {words[line.strip()]} already")
+        words[line.strip()] = number
+    return list(words)
+
+
+TIGHT = re.compile(r" (?=[.,!?;:%)\]}…]|n't\b|'(?:s|re|ve|ll|d|m)\b)|(?<=[(\[{]) ")
+QUOTED = re.compile(r'" ([^"]*?) "')
+
+
+def as_read(text: str) -> str:
+    """A text of words parted by spaces as people write it.
+
+    Example:
+        >>> print(as_read("it &apos;s &quot; fine &quot; , is n&apos;t it ( today ) ?"))
+        it's "fine", isn't it (today)?
+    """
+    return TIGHT.sub("", QUOTED.sub(r'"\1"', html.unescape(text)))
+
+
+def _pairs(folder: Path, part: str) -> list[list[str]]:
+    return read_pairs([folder / f"{part}.{language}" for language in LANGUAGES])
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    lines = []
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n") if content else [], 1):
+        try:
+            lines.append(line.decode("utf-8").strip())
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, line {number}: not UTF-8: {error.reason} at byte {error.start}") from None
+    return lines
+
+
+def _find(data_dir: str | Path | None) -> Path:
+    places = data_places(data_dir)
+    names = [f"{part}.{language}" for part in PARTS for language in LANGUAGES]
+    for place in places:
+        for folder in (place / FOLDER, place):
+            if all((folder / name).is_file() for name in names):
+                return folder
+    raise DataError(
+        f"no {FOLDER} files in {', '.join(map(str, places))}. Put {', '.join(names)}, vocab.en and vocab.vi into"
+        f" DIR/{FOLDER} and pass --data-dir DIR or set MVAE_DATA=DIR"
+    )

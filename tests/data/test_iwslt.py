@@ -1,0 +1,127 @@
+"""Sentences and their translations, from small files in the originals' formats."""
+
+import os
+
+import pytest
+import torch
+
+import mvae
+from mvae.data.files import DataError
+from mvae.data.iwslt import as_read, load_iwslt, vocabularies
+from mvae.data.sources import load_dataset
+from mvae.storage import read_spec
+
+ENGLISH = ["the cat sat", "the dog", "", "the cat sat on the mat", "a rare word"]
+VIETNAMESE = ["con mèo ngồi", "con chó", "con mèo", "con mèo ngồi trên chiếu", ""]
+
+
+def write(folder, name, lines, ending="\n"):
+    (folder / name).write_text("".join(line + ending for line in lines), encoding="utf-8", newline="")
+
+
+@pytest.fixture
+def place(tmp_path, nowhere):
+    folder = tmp_path / "iwslt15-en-vi"
+    folder.mkdir()
+    for part, rows in (("train", slice(None)), ("tst2012", slice(0, 2)), ("tst2013", slice(3, 4))):
+        write(folder, f"{part}.en", ENGLISH[rows])
+        write(folder, f"{part}.vi", VIETNAMESE[rows], "\r\n")
+    write(folder, "vocab.en", ["<unk>", "<s>", "</s>", "cat", "the", "dog", "sat", "absent"])
+    write(folder, "vocab.vi", ["<unk>", "<s>", "</s>", "con", "mèo", "ngồi"])
+    return folder
+
+
+def test_words_are_those_of_the_vocabulary_that_stand_often_enough(place):
+    assert vocabularies(place)["en"].words == ("cat", "the", "sat")
+    assert vocabularies(place, fewest=1)["en"].words == ("cat", "the", "dog", "sat")
+    (place / "vocab.en").unlink()
+    assert vocabularies(place)["en"].words == ("the", "cat", "sat")
+
+
+def test_sentences_become_symbols_and_an_empty_line_is_absent(place):
+    train, validation, test = load_iwslt(place, longest=5)
+    words = vocabularies(place)
+    assert [len(part) for part in (train, validation, test)] == [5, 2, 1]
+    for name, lines in (("en", ENGLISH), ("vi", VIETNAMESE)):
+        for row, line in enumerate(lines):
+            assert train.present[name][row] == bool(line)
+            kept = line.split()[:5]
+            said = words[name].text(train.values[name][row])
+            assert said == " ".join(word if word in words[name].words else "<unk>" for word in kept)
+    assert test.values["vi"].tolist() == [words["vi"].symbols("con mèo ngồi ? ?", 5).tolist()]
+
+
+def test_files_without_a_line_feed_at_the_end_are_whole(place):
+    path = place / "train.en"
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    assert len(load_iwslt(place)[0]) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.vi", b"con\ncon\n", r"train.vi: 2 lines, and train.en has 5; expected a translation a line"),
+        ("train.en", b"the\n\xff\nc\nd\ne\n", r"train.en, line 2: not UTF-8: invalid start byte at byte 0"),
+        ("vocab.en", b"<unk>\nthe cat\n", r"vocab.en, line 2: expected one word, got 'the cat'"),
+        ("vocab.vi", b"con\nm\ncon\n", r"vocab.vi, line 3: 'con' stands in line 1 already"),
+        ("train.en", b"", r"train.vi: 5 lines, and train.en has 0"),
+    ],
+)
+def test_a_fault_is_named_with_its_line(place, name, content, message):
+    (place / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_iwslt(place)
+
+
+def test_without_files_it_says_where_they_were_looked_for(nowhere):
+    with pytest.raises(DataError, match=r"no iwslt15-en-vi files in .*Put train.en, train.vi, tst2012.en"):
+        load_iwslt()
+
+
+def test_a_row_without_either_is_no_row(place):
+    write(place, "train.en", ["the cat", "", "the cat"])
+    write(place, "train.vi", ["con mèo", "", ""])
+    train = load_iwslt(place)[0]
+    assert len(train) == 2
+    assert train.present["vi"].tolist() == [True, False]
+
+
+def test_options_below_one_are_refused(place):
+    with pytest.raises(ValueError, match="longest, fewest: expected at least 1, got 0 and 2"):
+        load_iwslt(place, longest=0)
+
+
+def test_a_run_learns_the_words_and_loads_without_the_data(place, tmp_path):
+    networks = {"encoder": {"embedding": 4, "hidden": 4}, "decoder": {"embedding": 4, "hidden": 4}}
+    config = {"model": {"latent_dim": 2, "modalities": {"en": networks, "vi": networks}}}
+    options = {"data_options": {"fewest": 1, "longest": 6}, "config": config, "progress": False}
+    mvae.fit("iwslt-en-vi", data_dir=place, out=tmp_path / "run", epochs=1, **options)
+    spec = read_spec(tmp_path / "run")
+    assert spec.model.modalities["en"].likelihood.words == ["cat", "the", "dog", "sat"]
+    for path in place.iterdir():
+        path.unlink()
+    model = mvae.load(tmp_path / "run")
+    assert model.modalities["en"].shape == (6,)
+    rows = model.modalities["en"].alphabet.symbols("the cat", 6).unsqueeze(0)
+    assert model.posterior({"en": rows}).mean.shape == (1, 2)
+
+
+def test_what_is_shown_is_written_as_people_do():
+    assert as_read("&quot; Yes , &quot; she said . I don n&apos;t ; you &apos;re &amp; I &apos;ll [ go ]") == (
+        "\"Yes,\" she said. I donn't; you're & I'll [go]"
+    )
+
+
+@pytest.mark.skipif("MVAE_DATA" not in os.environ, reason="needs the real files")
+def test_the_real_files():
+    dataset = load_dataset("iwslt-en-vi")
+    assert "10,000 of 133,317 training pairs" in dataset.description
+    assert (len(dataset.validation), len(dataset.test)) == (1553, 1268)
+    assert len(dataset.train) == 10_000
+    assert 1 <= int((~dataset.train.presence(["en", "vi"])).any(1).sum()) <= 3
+    words = vocabularies()
+    unknown = (dataset.test.values["en"] == words["en"].unknown).sum() / (
+        dataset.test.values["en"] != words["en"].end
+    ).sum()
+    assert 0 < unknown < 0.1
+    assert torch.equal(dataset.train.values["en"].max(), torch.tensor(words["en"].end))
