@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
 from mvae.records import RecordDistribution
-from mvae.sequences import Alphabet, Strings, Vocabulary, ended
+from mvae.sequences import Alphabet, Strings, Vocabulary, ended, lengths
 
 __all__ = ["Condition", "Decoder", "Modality", "Variable", "evaluating", "is_image_shape", "levels"]
 
@@ -150,6 +150,10 @@ class Variable(nn.Module):
         if self.is_string:
             return ended(values.long(), self._end)
         return values.to(self._kind(values)) / LEVELS if self._are_levels(values) else values.to(self._kind(values))
+
+    def lengths(self, values: Tensor) -> Tensor | None:
+        """How many symbols of each string `[B, T]` are read, `[B]`; None where all are, or these are no strings."""
+        return None if self._end is None else lengths(values, self._end)
 
     def is_read(self, values: Tensor) -> bool:
         """Whether values have the type that the networks read; bytes that are levels have not."""

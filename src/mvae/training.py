@@ -40,6 +40,8 @@ from mvae.specs import TrainingSpec
 __all__ = ["NonFiniteLossError", "Training", "annealed_beta", "keep_memory", "train"]
 
 VALIDATION_BATCH = 1000
+LONG = 16
+"""From so many symbols on batches are made of strings of about the same length."""
 ELBO, ACCURACY = "validation/elbo", "validation/accuracy"
 BEST, LAST = "best.ckpt", "last.ckpt"
 
@@ -114,7 +116,9 @@ class Training(LightningModule):
             self._order = ShardedBatches(len(dataset.train), spec.batch_size, spec.seed, **place)
         else:
             groups = grouped(dataset.train, model.names, spec.shares)
-            self._order = ShuffledBatches(groups, spec.batch_size, spec.seed, passes=spec.passes, **place)
+            place |= {"passes": spec.passes}
+            lengths = _lengths(model, dataset.train)
+            self._order = ShuffledBatches(groups, spec.batch_size, spec.seed, **place, lengths=lengths)
         # DDP finds parameters module by module, so the slices of stacked ones too, which never have a gradient. Buffers
         # it would copy from process 0 at each step, validation included, where processes have unequally many.
         buffers = [name for name, _ in model.named_buffers()]
@@ -488,6 +492,18 @@ def _callbacks(
     callbacks += [Reporter(progress)] if callable(progress) else [Progress()] if progress else []
     watched = ELBO if spec.best_by is None else ACCURACY
     return callbacks + ([Patience(spec.patience, watched)] if spec.patience is not None and validated else [])
+
+
+def _lengths(model: MultimodalVAE, rows: Batch) -> Tensor | None:
+    """Of each row the longest of its long strings, so that those of a batch may be about as long; None without such."""
+    found = None
+    for name, variable in model.variables.items():
+        if variable.is_string and variable.shape[0] >= LONG and name in rows.values:
+            own = variable.lengths(rows.values[name])
+            if own is not None:
+                own = torch.where(rows.present[name], own, 0)
+                found = own if found is None else found.maximum(own)
+    return found
 
 
 def _weights(checkpoint: Path) -> dict[str, Tensor] | None:

@@ -9,7 +9,9 @@ import mvae
 from mvae.data.files import DataError
 from mvae.data.iwslt import as_read, load_iwslt, vocabularies
 from mvae.data.sources import load_dataset
+from mvae.experiments.recipes import resolve
 from mvae.storage import read_spec
+from mvae.training import Training
 
 ENGLISH = ["the cat sat", "the dog", "", "the cat sat on the mat", "a rare word"]
 VIETNAMESE = ["con mèo ngồi", "con chó", "con mèo", "con mèo ngồi trên chiếu", ""]
@@ -104,6 +106,34 @@ def test_a_run_learns_the_words_and_loads_without_the_data(place, tmp_path):
     assert model.modalities["en"].shape == (6,)
     rows = model.modalities["en"].alphabet.symbols("the cat", 6).unsqueeze(0)
     assert model.posterior({"en": rows}).mean.shape == (1, 2)
+
+
+def test_padding_changes_nothing(place):
+    """Of a model of sentences: more room for words, the same words, and the same terms of the bound."""
+    torch.manual_seed(0)
+    config = {"model": {"latent_dim": 2, "modalities": {}}}
+    for name in ("en", "vi"):
+        networks = {"encoder": {"embedding": 4, "hidden": 4}, "decoder": {"embedding": 4, "hidden": 4}}
+        config["model"]["modalities"][name] = networks
+    model = mvae.fit("iwslt-en-vi", data_dir=place, epochs=1, config=config, progress=False).eval()
+    rows = load_iwslt(place)[0]
+    z = torch.randn(len(rows), 2)
+    for name in ("en", "vi"):
+        here = rows.present[name]
+        part, short = model.modalities[name], rows.values[name][here][:, :8]
+        assert int(part.lengths(rows.values[name]).max()) < 8
+        for whole, cut in zip(part.encoder(rows.values[name][here]), part.encoder(short), strict=True):
+            torch.testing.assert_close(whole, cut)
+        distribution = part.decoder(z[here])
+        torch.testing.assert_close(distribution.log_prob(rows.values[name][here]), distribution.log_prob(short))
+
+
+def test_batches_are_of_sentences_of_about_the_same_length(place):
+    dataset = load_dataset("iwslt-en-vi", data_dir=place)
+    config = {"model": {"latent_dim": 2, "modalities": {}}}
+    model = mvae.fit("iwslt-en-vi", data_dir=place, epochs=1, config=config, progress=False)
+    order = Training(model, resolve("iwslt-en-vi", None, {}).training, dataset)._order
+    assert order.lengths.tolist() == [4, 3, 3, 7, 4]  # the longer of both, and the end
 
 
 def test_what_is_shown_is_written_as_people_do():

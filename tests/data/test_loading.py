@@ -103,6 +103,38 @@ def test_shares_fill_their_part_of_every_batch_each_kind_in_turn(table, batch_si
         assert visited.max() - visited.min() <= 1
 
 
+@given(table=kinds, batch_size=some.integers(1, 20), seed=seeds, complete=some.sampled_from([None, 0.4]))
+def test_by_length_the_same_rows_come_as_often(table, batch_size, seed, complete):
+    rows = pictures_and_names(table)
+    groups = grouped(rows, ("picture", "name"), None if complete is None else {"complete": complete})
+    lengths = torch.randint(1, 71, (len(table),), generator=torch.Generator().manual_seed(seed))
+    one, other = (
+        [part.rows for part in ShuffledBatches(groups, batch_size, seed, lengths=known)] for known in (None, lengths)
+    )
+    assert sorted(map(len, one)) == sorted(map(len, other))
+    assert torch.equal(torch.cat(one).sort().values, torch.cat(other).sort().values)
+
+
+@pytest.mark.parametrize("shares", [None, {"complete": 0.5}])
+def test_rows_of_about_the_same_length_share_a_batch(shares):
+    rows = pictures_and_names([(True, index % 5 == 0) for index in range(5000)])
+    lengths = torch.randint(1, 71, (5000,), generator=torch.Generator().manual_seed(0))
+    groups = grouped(rows, ("picture", "name"), shares)
+    sampler = ShuffledBatches(groups, 50, seed=0, lengths=lengths)
+
+    def padding(batches):
+        return sum(int(lengths[batch].max()) * len(batch) for batch in batches) / sum(
+            int(lengths[batch].sum()) for batch in batches
+        )
+
+    batches = [part.rows for part in sampler]
+    assert padding(batches) < 1.05
+    assert padding([part.rows for part in ShuffledBatches(groups, 50, seed=0)]) > 1.8
+    means = torch.stack([lengths[batch].float().mean() for batch in batches])
+    assert abs(torch.corrcoef(torch.stack([means, torch.arange(len(means)).float()]))[0, 1]) < 0.3  # in any order
+    assert [part.rows.tolist() for part in sampler] == [batch.tolist() for batch in batches]
+
+
 def test_kinds_are_what_rows_have():
     rows = pictures_and_names([(True, True), (True, False), (False, True), (True, False)])
     groups = grouped(rows, ("picture", "name"), {"complete": 0.5, "name": 0.1})

@@ -21,6 +21,8 @@ __all__ = ["COMPLETE", "ShuffledBatches", "grouped", "seed_of", "training_loader
 
 COMPLETE = "complete"
 """In shares: the rows that have every modality."""
+STRETCH = 50
+"""Batches among which rows of about the same length are put together."""
 
 
 class ShuffledBatches(Sampler[Part]):
@@ -38,6 +40,7 @@ class ShuffledBatches(Sampler[Part]):
         rank: number of this process, from 0.
         world: how many processes share each batch.
         passes: how often an epoch goes through all rows.
+        lengths: of all rows, `[R]`, where rows of about the same length shall share a batch; None where it is all one.
     """
 
     def __init__(
@@ -49,9 +52,10 @@ class ShuffledBatches(Sampler[Part]):
         rank: int = 0,
         world: int = 1,
         passes: int = 1,
+        lengths: Tensor | None = None,
     ) -> None:
         self.groups, self.batch_size, self.seed, self.epoch = groups, batch_size, seed, epoch
-        self.passes, self.rank, self.world = passes, rank, world
+        self.passes, self.rank, self.world, self.lengths = passes, rank, world, lengths
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer at the start of each epoch."""
@@ -68,14 +72,29 @@ class ShuffledBatches(Sampler[Part]):
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         if len(self.groups) == 1:
             rows = torch.cat([_shuffled(self.groups[0][0], generator) for _ in range(self.passes)])
-            return rows.split(self.batch_size)
+            return self._mixed(self._alike(rows, self.batch_size).split(self.batch_size), generator)
         ends = [round(self.batch_size * share) for share in accumulate(share for _, share in self.groups)]
         parts = []
         for (rows, _), start, end in zip(self.groups, [0, *ends], ends, strict=False):
             rounds = math.ceil(len(self) * (end - start) / len(rows))
             order = torch.cat([_shuffled(rows, generator) for _ in range(rounds)]) if rounds else rows[:0]
-            parts.append(order[: len(self) * (end - start)].reshape(len(self), end - start))
-        return torch.cat(parts, 1)
+            order = self._alike(order[: len(self) * (end - start)], end - start)
+            parts.append(order.reshape(len(self), end - start))
+        return self._mixed(torch.cat(parts, 1), generator)
+
+    def _alike(self, rows: Tensor, size: int) -> Tensor:
+        """The rows sorted by length within each stretch of some batches, `size` rows to a batch."""
+        if self.lengths is None or not size:
+            return rows
+        stretches = rows.split(STRETCH * size)
+        return torch.cat([stretch[self.lengths[stretch].argsort(stable=True)] for stretch in stretches])
+
+    def _mixed(self, batches: Sequence[Tensor] | Tensor, generator: torch.Generator) -> Sequence[Tensor] | Tensor:
+        """The batches, where they are sorted by length, in any order again."""
+        if self.lengths is None:
+            return batches
+        order = torch.randperm(len(batches), generator=generator).tolist()
+        return [batches[number] for number in order]
 
 
 def grouped(rows: Batch, names: Sequence[str], shares: Mapping[str, float] | None) -> list[tuple[Tensor, float]]:
