@@ -99,7 +99,7 @@ class Preset:
 SMALL = [[16, 4, 2, 1], [32, 4, 2, 1], [64, 4, 2, 1], [128, 4, 1, 0]]
 PRESETS = {
     "smoke": Preset(1, [[4, 4, 4, 0], [8, 4, 4, 0]], 4, 6, 2, train_rows=50),
-    "cpu": Preset(12, SMALL, 300, None, 20, subsets=0, learning_rate=1e-3, schedule="cosine", precision="bfloat16"),
+    "cpu": Preset(6, SMALL, 300, None, 20, subsets=0, learning_rate=1e-3, schedule="cosine", precision="bfloat16"),
     "paper": Preset(None, None, None, None, 50),
 }
 
