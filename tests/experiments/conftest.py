@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from faces import write_faces
 from mvae.experiments import attributes, celeba19, comparison, few_pairs, figure3, figure4
 from mvae.experiments.comparison import Cell, train_and_score
 from mvae.storage import WEIGHTS, read_json
@@ -70,3 +71,18 @@ def in_turn(monkeypatch):
     for module in (attributes, celeba19, comparison, few_pairs, figure3, figure4):
         monkeypatch.setattr(module, "run_side_by_side", run)
     return begun
+
+
+@pytest.fixture(scope="module")
+def faces_place(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces")
+    write_faces(folder / "data", request.module.PARTS)
+    (folder / "docs").mkdir()
+    return folder
+
+
+@pytest.fixture
+def among_faces(faces_place, monkeypatch):
+    """Work in a folder with `data`, faces split as the module's PARTS says, an empty `docs`, and a cache of its own."""
+    monkeypatch.chdir(faces_place)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(faces_place / "cache"))

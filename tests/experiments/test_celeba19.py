@@ -8,7 +8,6 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from faces import write_faces
 from mvae.building import build_model
 from mvae.cli import main
 from mvae.data.batch import Batch
@@ -19,18 +18,7 @@ from mvae.experiments.recipes import resolve
 PARTS = [0] * 30 + [1] * 4 + [2] * 12
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("faces")
-    write_faces(folder / "data", PARTS)
-    (folder / "docs").mkdir()
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def here(place, monkeypatch):
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+pytestmark = pytest.mark.usefixtures("among_faces")
 
 
 def reproduced(name, *options):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from faces import write_faces
 from mvae.cli import main
 from mvae.data.batch import Batch
 from mvae.data.vision import transformed
@@ -19,18 +18,7 @@ from mvae.experiments.figure4 import baselines, quality
 PARTS = [0] * 20 + [1] * 4 + [2] * 8
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("vision")
-    write_faces(folder / "data", PARTS)
-    (folder / "docs").mkdir()
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def here(place, monkeypatch):
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+pytestmark = pytest.mark.usefixtures("among_faces")
 
 
 def test_each_recipe_is_measured_drawn_and_kept(in_turn, capsys):
