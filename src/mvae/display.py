@@ -113,6 +113,10 @@ def _in_words(model: ModelSpec) -> str:
     return "".join(f", {part}" for part in parts if part)
 
 
+FEW_NATS = 0.1
+COLLAPSED = ": it has collapsed. Longer annealing, annealing_cycles, free_nats and the decoder's word_dropout help"
+
+
 def print_outcome(run: Run, outcome: Outcome) -> None:
     """How training ended, and what to do next."""
     if outcome.interrupted:
@@ -126,6 +130,10 @@ def print_outcome(run: Run, outcome: Outcome) -> None:
     if (right := kept.get("validation/accuracy")) is not None:
         score = f" ({run.spec.training.best_by} right in {100 * right:.1f} % of validation rows)"
     print(f"{len(outcome.history)} epochs; kept the weights of epoch {kept['epoch']}, {which}{score}")
+    for key, nats in kept.items():
+        if key.startswith("validation/kl/"):
+            name = key.removeprefix("validation/kl/")
+            print(f"z holds {nats:.2f} nats of {name}" + (COLLAPSED if nats < FEW_NATS else ""))
     if run.spec.data.table is not None:
         source = run.spec.data.source or "TABLE"
         print(f"fill holes:  mvae impute {run.folder} {source} --out filled.csv")

@@ -199,6 +199,9 @@ class ModelSpec(_Spec):
     latent_dim: PositiveInt
     subsets: NonNegativeInt | None = Field(None, description="k of Eq. 5")
     reconstruct: Literal["given", "present"] | list[str] | None = None
+    free_nats: NonNegativeFloat | None = Field(
+        None, description="mvae, mvae-q: a divergence from the prior up to this costs nothing (free bits)"
+    )
     target: str | None = Field(None, description="the modality that a vae or cvae models; null: the first")
     alpha: NonNegativeFloat | None = Field(None, description="jmvae: weight of the divergences between posteriors")
     mu: Share | None = Field(None, description="bivcca: weight of the first modality's bound")
@@ -206,8 +209,8 @@ class ModelSpec(_Spec):
 
 
 METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
-    "mvae": ("subsets", "reconstruct"),
-    "mvae-q": ("subsets", "reconstruct"),
+    "mvae": ("subsets", "reconstruct", "free_nats"),
+    "mvae-q": ("subsets", "reconstruct", "free_nats"),
     "vae": ("target",),
     "cvae": ("target",),
     "bivcca": ("mu",),
@@ -248,6 +251,9 @@ class TrainingSpec(_Spec):
         "constant", description="cosine: constant for half of the steps, then down to 1 % along half a cosine"
     )
     annealing_epochs: NonNegativeInt = Field(0, description="epochs over which beta rises from 0 to 1, step by step")
+    annealing_cycles: PositiveInt = Field(
+        1, description="how often it does so in these epochs, then from 0 in each half"
+    )
     shares: dict[str, Share] | None = Field(
         None, description="share of each batch by what rows have: complete, or names joined by +; null: as they come"
     )

@@ -29,6 +29,7 @@ from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader
 from mvae.data.shards import ShardedBatches, Shards
 from mvae.data.splits import Dataset
 from mvae.evaluation.classification import alike, guess
+from mvae.experts import kl_to_prior
 from mvae.launching import Watch, strategy_of
 from mvae.modality import Decoder
 from mvae.models import MultimodalVAE, Objective
@@ -43,6 +44,8 @@ VALIDATION_BATCH = 1000
 LONG = 16
 """From so many symbols on batches are made of strings of about the same length."""
 ELBO, ACCURACY = "validation/elbo", "validation/accuracy"
+HELD = "validation/kl"
+"""How many nats z holds of a string alone: KL[q(z | x_i) || p(z)], the mean over validation rows."""
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
@@ -54,14 +57,22 @@ class NonFiniteLossError(ArithmeticError):
         self.history: list[dict[str, float]] = []  # of the epochs before
 
 
-def annealed_beta(step: int, annealing_steps: int) -> float:
+def annealed_beta(step: int, annealing_steps: int, cycles: int = 1) -> float:
     """beta of Eq. 1 at an optimiser step: from 0, in equal steps, to 1 at `annealing_steps` and after.
+
+    In several cycles (Fu et al. 2019) it rises in the first half of each and stays at 1 in the second.
 
     Example:
         >>> [annealed_beta(step, 4) for step in (0, 1, 4, 9)], annealed_beta(0, 0)
         ([0.0, 0.25, 1.0, 1.0], 1.0)
+        >>> [annealed_beta(step, 8, cycles=2) for step in range(9)]
+        [0.0, 0.5, 1.0, 1.0, 0.0, 0.5, 1.0, 1.0, 1.0]
     """
-    return 1.0 if step >= annealing_steps else step / annealing_steps
+    if step >= annealing_steps:
+        return 1.0
+    if cycles == 1:
+        return step / annealing_steps
+    return min(1.0, 2 * (step * cycles / annealing_steps % 1))
 
 
 def cosine_decay(step: int, total: int, lowest: float = 0.01) -> float:
@@ -109,6 +120,8 @@ class Training(LightningModule):
         self._batches = 0
         self._validation: list[Tensor] = []
         self._guessed = torch.zeros(2)  # right, and all
+        strings = [name for name, part in model.modalities.items() if part.is_string and not model.conditions]
+        self._divergences = {name: torch.zeros(2) for name in strings}  # their sum, and of how many rows
         self._propagated: dict[str, Tensor] = {}  # a class for some of the training rows that lack one
         self._order: ShuffledBatches | ShardedBatches
         place = {"rank": self.rank, "world": self.world}
@@ -149,7 +162,8 @@ class Training(LightningModule):
     @property
     def beta(self) -> float:
         """The weight of the KL terms now."""
-        return annealed_beta(self.global_step, self.spec.annealing_epochs * len(self._order))
+        steps = self.spec.annealing_epochs * len(self._order)
+        return annealed_beta(self.global_step, steps, self.spec.annealing_cycles)
 
     @property
     def _stage(self) -> int:
@@ -253,6 +267,12 @@ class Training(LightningModule):
             self._seed(number)
             batch = self.model.read(batch)
             self._validation.append(self.model.elbo(batch))
+            for name, sums in list(self._divergences.items()):
+                here = batch.present[name].nonzero().flatten() if name in batch.present else ()
+                if len(here):
+                    posterior = self.model.posterior(batch.only([name])[here])
+                    divergence = kl_to_prior(posterior.mean, 2 * posterior.stddev.log())
+                    self._divergences[name] = sums + torch.tensor([float(divergence.sum()), float(len(here))])
             if self.spec.best_by is not None:
                 self._guessed += guessed_right(self.model, batch, self.spec.best_by)
 
@@ -265,6 +285,11 @@ class Training(LightningModule):
                 f" a step of this epoch spoilt the parameters. {_REMEDIES}"
             )
         self.log(ELBO, elbo)
+        for name, sums in list(self._divergences.items()):
+            total = self._sum(sums)
+            if total[1]:
+                self.log(f"{HELD}/{name}", total[0] / total[1])
+            self._divergences[name] = torch.zeros(2)
         if self.spec.best_by is not None:
             if not guessed[1]:
                 raise ValueError(f"training.best_by: no validation row has '{self.spec.best_by}' and something else")
@@ -282,7 +307,9 @@ class Training(LightningModule):
         means = {f"train/{name}": (self._sum(total) / self._batches).item() for name, total in self._sums.items()}
         self.log_dict(means)
         self.log("beta", self.beta)
-        for name in {ELBO, ACCURACY} & self.trainer.callback_metrics.keys():
+        for name in (ELBO, ACCURACY, *(f"{HELD}/{one}" for one in self._divergences)):
+            if name not in self.trainer.callback_metrics:
+                continue
             means[name] = self.trainer.callback_metrics[name].item()
         stage = {"stage": self._stage} if self.model.num_stages > 1 else {}
         self.history.append({"epoch": self.current_epoch + 1, **stage, "beta": self.beta, **means})

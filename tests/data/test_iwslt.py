@@ -1,11 +1,13 @@
 """Sentences and their translations, from small files in the originals' formats."""
 
+import json
 import os
 
 import pytest
 import torch
 
 import mvae
+from mvae.cli import main
 from mvae.data.files import DataError
 from mvae.data.iwslt import as_read, load_iwslt, vocabularies
 from mvae.data.sources import load_dataset
@@ -134,6 +136,21 @@ def test_batches_are_of_sentences_of_about_the_same_length(place):
     model = mvae.fit("iwslt-en-vi", data_dir=place, epochs=1, config=config, progress=False)
     order = Training(model, resolve("iwslt-en-vi", None, {}).training, dataset)._order
     assert order.lengths.tolist() == [4, 3, 3, 7, 4]  # the longer of both, and the end
+
+
+def test_what_z_holds_of_each_language_is_told_in_training(place, tmp_path, capsys):
+    arguments = ["fit", "iwslt-en-vi", "--data-dir", str(place), "--epochs", "1", "--latent-dim", "2"]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
+    record = json.loads((tmp_path / "run" / "metrics.json").read_text())["history"][-1]
+    model, rows = mvae.load(tmp_path / "run"), load_iwslt(place)[1]
+    for name in ("en", "vi"):
+        posterior = model.posterior(rows.only([name]))
+        prior = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
+        expected = torch.distributions.kl_divergence(posterior, prior).sum(-1).mean().item()
+        assert record[f"validation/kl/{name}"] == pytest.approx(expected, rel=1e-4)
+    said = capsys.readouterr().out
+    assert f"z holds {record['validation/kl/en']:.2f} nats of en" in said
+    assert ("it has collapsed" in said) == (min(record["validation/kl/en"], record["validation/kl/vi"]) < 0.1)
 
 
 def test_what_is_shown_is_written_as_people_do():

@@ -368,6 +368,22 @@ def test_networks_of_a_modality_that_is_nowhere_are_not_called():
     assert all(parameter.grad is None for parameter in model.modalities["pixels"].parameters())
 
 
+def test_a_divergence_below_the_free_nats_costs_nothing(no_noise):
+    batch = random_batch(build(3))
+    plain = build(3).loss(batch, beta=0.5)
+    limit = plain.kl.median().item()
+    free = build(3, free_nats=limit).loss(batch, beta=0.5)
+    assert torch.equal(free.kl, plain.kl)
+    assert torch.equal(free.elbo, plain.elbo)
+    counted = plain.terms != 0
+    torch.testing.assert_close(
+        (free.terms - plain.terms)[counted], 0.5 * (plain.kl - plain.kl.clamp_min(limit))[counted]
+    )
+    assert (free.terms < plain.terms - 1e-6).any()
+    with pytest.raises(ValueError, match="free_nats: expected a number of at least 0, got -1"):
+        build(2, free_nats=-1)
+
+
 def test_beta_weighs_the_divergence_alone(no_noise):
     model = build(3)
     batch = random_batch(model)

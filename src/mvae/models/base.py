@@ -325,6 +325,7 @@ class MultimodalVAE(Stacked, ABC):
         reconstruct: Tensor,
         counts: Tensor | None = None,
         beta: float = 1.0,
+        free_nats: float = 0.0,
     ) -> Objective:
         """The ELBO terms of Eq. 2 under given posteriors, one draw of z each.
 
@@ -334,11 +335,12 @@ class MultimodalVAE(Stacked, ABC):
             reconstruct: boolean `[S, N]`, which modalities each term reconstructs.
             counts: boolean `[S, B]`, which terms count for which row; all where None.
             beta: weight of the KL terms.
+            free_nats: up to where a KL term costs nothing; `kl` and `elbo` are without it.
         """
         mean, log_variance = posteriors
         z = mean + (0.5 * log_variance).exp() * batch.drawn(torch.randn_like, mean, dim=1)
         kl = kl_to_prior(mean, log_variance)
-        terms, elbo = -beta * kl, -kl[0]
+        terms, elbo = -beta * (kl.clamp_min(free_nats) if free_nats else kl), -kl[0]
         modalities = self.modalities
         log_likelihood: dict[str, Tensor] = {}
         for names, owner, rows, values in self._term_likelihoods(batch, z, reconstruct, counts):

@@ -35,9 +35,11 @@ class MVAE(MultimodalVAE):
         latent_dim: D.
         subsets: k, random subsets a step beside the joint and the singles.
         reconstruct: what a term reconstructs: `"given"`, `"present"`, or what it is given and these modalities.
+        free_nats: a divergence of a term's posterior from the prior up to this costs nothing in training, so that z
+            holds something of what a strong decoder could do without (free bits, Kingma et al. 2016).
 
     Raises:
-        ValueError: as `MultimodalVAE`, or on a negative k or an unknown `reconstruct`.
+        ValueError: as `MultimodalVAE`, or on a negative k or `free_nats`, or an unknown `reconstruct`.
     """
 
     def __init__(
@@ -46,8 +48,12 @@ class MVAE(MultimodalVAE):
         latent_dim: int,
         subsets: int = 0,
         reconstruct: Literal["given", "present"] | Sequence[str] = "given",
+        free_nats: float = 0.0,
     ) -> None:
         super().__init__(modalities, latent_dim)
+        if not free_nats >= 0:
+            raise ValueError(f"free_nats: expected a number of at least 0, got {free_nats}")
+        self.free_nats = free_nats
         if subsets < 0:
             raise ValueError(f"subsets: expected a number of at least 0, got {subsets}")
         if isinstance(reconstruct, str) and reconstruct not in ("given", "present"):
@@ -61,4 +67,4 @@ class MVAE(MultimodalVAE):
         given = draw_subsets(len(self.names), self.subsets)
         complete = batch.whole(self.names)
         counts = None if complete else distinct_terms(given, batch.presence(self.names))
-        return self.evidence(batch, self.posteriors(batch, given), given | self._always, counts, beta)
+        return self.evidence(batch, self.posteriors(batch, given), given | self._always, counts, beta, self.free_nats)

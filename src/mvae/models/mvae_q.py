@@ -34,6 +34,7 @@ class MVAEQ(MVAE):
         latent_dim: as `MVAE`.
         subsets: as `MVAE`.
         reconstruct: as `MVAE`.
+        free_nats: as `MVAE`.
     """
 
     def encode(self, batch: Batch, names: str | Iterable[str] | None = None) -> Experts:
