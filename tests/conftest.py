@@ -72,7 +72,7 @@ def start(environment):
     found = str(script) if script.exists() else shutil.which("mvae")
     command = [found] if found else [sys.executable, "-c", "import sys; from mvae.cli import main; sys.exit(main())"]
 
-    def start(*arguments, cwd, **variables):
+    def start(*arguments, cwd, stdin=subprocess.DEVNULL, **variables):
         # A shell that runs the tests in its background has SIGINT ignored, and children would inherit that.
         handler = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
@@ -80,7 +80,7 @@ def start(environment):
                 [*command, *map(str, arguments)],
                 cwd=cwd,
                 env=environment | variables,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -1,18 +1,26 @@
 """From pictures to pictures: what is certain, what is averaged, what is written."""
 
+import os
+from pathlib import Path
+from subprocess import PIPE
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import mvae
 from faces import write_faces
+from mvae.building import build_model
 from mvae.cli import main
 from mvae.data.batch import Batch
+from mvae.data.iwslt import as_read, as_words
 from mvae.data.vision import LUMA, with_left_half, with_luma
 from mvae.likelihoods import Normal
 from mvae.modality import Decoder, Modality
 from mvae.models import MVAE
-from mvae.translating import Translated, translate, with_certain
+from mvae.specs import parse
+from mvae.translating import Translated, translate, translate_texts, with_certain
 
 W = torch.tensor(LUMA)[:, None, None]
 
@@ -189,3 +197,99 @@ def test_a_file_that_is_no_picture_is_named(run, tmp_path, capsys):
     arguments = ["translate", str(run / "run"), str(tmp_path / "me.jpg"), "--from", "gray", "--to", "image"]
     assert main([*arguments, "--out", str(tmp_path / "made")]) == 2
     assert "me.jpg: not readable as a picture" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def sentences(tmp_path_factory):
+    """A run on a few sentences."""
+    folder = tmp_path_factory.mktemp("sentences")
+    place = folder / "data" / "iwslt15-en-vi"
+    place.mkdir(parents=True)
+    for part in ("train", "tst2012", "tst2013"):
+        (place / f"{part}.en").write_text("it &apos;s a cat .\nit &apos;s a dog .\n" * 8, encoding="utf-8")
+        (place / f"{part}.vi").write_text("đó là một con mèo .\nđó là một con chó .\n" * 8, encoding="utf-8")
+    networks = {"encoder": {"embedding": 8, "hidden": 8}, "decoder": {"embedding": 8, "hidden": 8}}
+    config = {"model": {"latent_dim": 4, "modalities": {"en": networks, "vi": networks}}}
+    (folder / "small.yaml").write_text(str(config))
+    options = [
+        "--data-dir",
+        str(folder / "data"),
+        "--config",
+        str(folder / "small.yaml"),
+        "--data-options",
+        "longest=8",
+    ]
+    assert main(["fit", "iwslt-en-vi", *options, "--epochs", "5", "--out", str(folder / "run")]) == 0
+    return folder
+
+
+def test_a_text_is_translated_by_beam_from_the_mean_of_its_posterior(sentences, capsys):
+    model = mvae.load(sentences / "run")
+    english, vietnamese = (model.modalities[name] for name in ("en", "vi"))
+    for width in (1, 3):
+        (found,) = translate_texts(model, ["it &apos;s a dog ."], "en", "vi", width)
+        z = model.posterior({"en": english.alphabet.symbols("it &apos;s a dog .", 8).unsqueeze(0)}).mean
+        distribution = vietnamese.decoder(z)
+        expected = distribution.beam(width) if width > 1 else distribution.mode
+        assert found.translation == vietnamese.alphabet.text(expected[0])
+        assert (found.unknown, found.cut) == ((), 0)
+
+
+def test_lines_of_a_file_come_one_by_one_and_what_is_not_read_is_told(sentences, tmp_path, capsys):
+    lines = ["It's a cat.", "", "it's a dog. it's a cat. it's"]
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    arguments = ["translate", str(sentences / "run"), "--from", "en", "--to", "vi"]
+    assert main([*arguments, str(tmp_path / "lines.txt"), "it's a tiger."]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 4
+    assert said.err.splitlines() == [
+        "mvae: line 1: unknown words: It",
+        "mvae: line 3: too long, its last 4 words were not read",
+        "mvae: line 4: unknown words: tiger",
+    ]
+    model = mvae.load(sentences / "run")
+    (expected,) = translate_texts(model, ["it &apos;s a tiger ."], "en", "vi")
+    assert said.out.splitlines()[3] == as_read(expected.translation)
+
+
+def test_what_comes_in_is_translated_as_it_comes(sentences, start, tmp_path):
+    arguments = ["translate", sentences / "run", "-", "--from", "vi", "--to", "en"]
+    with start(*arguments, cwd=tmp_path, stdin=PIPE) as process:
+        for _ in range(2):
+            process.stdin.write("đó là một con mèo .\n")
+            process.stdin.flush()
+            assert process.stdout.readline().endswith("\n")  # before the next line is there
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--from", "en", "--to", "fr"), "unknown modality 'fr'; this model has en, vi"),
+        (("--from", "en", "--to", "vi,en"), "expected one name each, where texts are translated"),
+    ],
+)
+def test_texts_that_cannot_be_translated(sentences, capsys, options, message):
+    assert main(["translate", str(sentences / "run"), "a cat", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_texts_of_characters_too(tmp_path):
+    string = {"shape": [4], "likelihood": {"kind": "string", "num_symbols": 3, "end": 2, "characters": "ab"}}
+    string |= {"encoder": {"kind": "gru", "hidden": 4}, "decoder": {"kind": "gru", "hidden": 4}}
+    config = {"model": {"latent_dim": 2, "modalities": {"one": string, "other": string}}, "training": {"epochs": 1}}
+    model = build_model(parse(config, "tiny").model).eval()
+    (found,) = translate_texts(model, ["ab"], "one", "other")
+    assert set(found.translation) <= {"a", "b"}
+    with pytest.raises(ValueError, match="expected up to 4 characters of 'ab', got 'abc'"):
+        list(translate_texts(model, ["abc"], "one", "other"))
+
+
+@pytest.mark.skipif("MVAE_DATA" not in os.environ, reason="needs the real files")
+@pytest.mark.parametrize("language", ["en", "vi"])
+def test_what_people_write_becomes_the_words_of_the_files(language):
+    path = Path(os.environ["MVAE_DATA"]) / "iwslt15-en-vi" / f"tst2012.{language}"
+    lines = [" ".join(line.split()) for line in path.read_text(encoding="utf-8").splitlines()]
+    same = [as_words(as_read(line)) == line for line in lines]
+    assert sum(same) > 0.95 * len(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,18 +260,23 @@ def _sample_arguments(parser: ArgumentParser) -> None:
 
 def _translate_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("run", help="folder of a run whose modalities are pictures, such as one of the data set vision")
-    add("pictures", nargs="+", help="picture files, of any size")
+    add("run", help="folder of a run whose modalities are pictures (vision) or texts (iwslt-en-vi)")
+    add(
+        "inputs",
+        nargs="+",
+        help="picture files, of any size; or texts, or files with a text a line ('-': what comes in)",
+    )
     add("--from", metavar="NAME,...", dest="source", type=str, required=True, help="what the model is given, e.g. gray")
     add("--to", metavar="NAME,...", dest="target", type=str, required=True, help="what it shall make, e.g. image,edge")
-    add("--out", metavar="DIR", type=str, required=True, help="folder of PICTURE-NAME.png")
-    add("--draws", metavar="N", type=NonNegativeInt, default=0, help="single draws, in a picture of their own (0)")
-    add("--as-it-is", action="store_true", help="the files are grey, obscured, edges, ... already: transform nothing")
+    add("--out", metavar="DIR", type=str, help="of pictures: folder of PICTURE-NAME.png")
+    add("--draws", metavar="N", type=NonNegativeInt, default=0, help="of pictures: single draws, beside each other (0)")
+    add("--as-it-is", action="store_true", help="of pictures: they are grey, obscured, edges, ... already")
     add(
         "--plain",
         action="store_true",
-        help="what the model says alone, though grey or half a picture says some for certain",
+        help="of pictures: what the model says alone, though grey or half a picture says some for certain",
     )
+    add("--beam", metavar="N", type=PositiveInt, default=5, help="of texts: how many are grown side by side (5)")
     add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
     add("--data-dir", metavar="DIR", type=str, help="where to look first for dlib's landmarks")
 
@@ -331,8 +336,9 @@ _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
     ),
     "translate": (
         _translate_arguments,
-        "Make pictures of pictures: colours of a grey one, the hidden half, edges. Each is transformed as --from says"
-        " and resized first. Example: mvae translate runs/vision me.jpg --from gray --to image,edge --out pictures",
+        "Make pictures of pictures, or texts of texts. A picture is transformed as --from says and resized first."
+        " Examples: mvae translate runs/vision me.jpg --from gray --to image,edge --out pictures;"
+        ' mvae translate runs/iwslt-en-vi "Thank you." --from en --to vi',
     ),
     "reproduce": (
         add_reproduce_arguments,
@@ -536,12 +542,50 @@ def _sample(options: Namespace) -> int:
 
 def _translate(options: Namespace) -> int:
     from mvae.storage import load, read_spec
+
+    model, known = load(options.run), read_spec(options.run).data.source
+    sources, targets = ([name.strip() for name in text.split(",")] for text in (options.source, options.target))
+    if sources[0] in model.names and model.variables[sources[0]].is_string:
+        if len(sources) + len(targets) != 2:
+            raise ValueError("--from, --to: expected one name each, where texts are translated")
+        return _translate_texts(options, model, sources[0], targets[0], known == "iwslt-en-vi")
+    return _translate_pictures(options, model, sources, targets, known == "vision")
+
+
+def _translate_texts(options: Namespace, model: Any, source: str, target: str, words: bool) -> int:
+    """Translate texts line by line, as they come."""
+    from mvae.data.iwslt import as_read, as_words
+    from mvae.translating import translate_texts
+
+    lines = (as_words(line) if words else line for text in options.inputs for line in _lines(text))
+    for number, one in enumerate(translate_texts(model, lines, source, target, options.beam), 1):
+        print(as_read(one.translation) if words else one.translation, flush=True)
+        if one.unknown:
+            print(f"mvae: line {number}: unknown words: {', '.join(map(as_read, one.unknown))}", file=sys.stderr)
+        if one.cut:
+            print(f"mvae: line {number}: too long, its last {one.cut} words were not read", file=sys.stderr)
+    return 0
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a file, or of what comes in; or the text itself."""
+    if text == "-":
+        yield from (line.rstrip("\n") for line in sys.stdin)
+    elif Path(text).is_file():
+        with Path(text).open(encoding="utf-8") as file:
+            yield from (line.rstrip("\n") for line in file)
+    else:
+        yield text
+
+
+def _translate_pictures(options: Namespace, model: Any, sources: list[str], targets: list[str], own: bool) -> int:
+    """Make pictures of pictures, once it is sure that all can be read and written."""
     from mvae.translating import check_pictures, paths_of, read_picture, translate, with_certain, write_pictures
 
-    model, own = load(options.run), read_spec(options.run).data.source == "vision"
-    sources, targets = ([name.strip() for name in text.split(",")] for text in (options.source, options.target))
+    if not options.out:
+        raise ValueError("--out: name a folder for the pictures")
     check_pictures(model, targets)
-    places = {picture: paths_of(picture, targets, options.draws, Path(options.out)) for picture in options.pictures}
+    places = {picture: paths_of(picture, targets, options.draws, Path(options.out)) for picture in options.inputs}
     files = [path for paths in places.values() for path in paths.values()]
     taken = next((path for path in files if path.exists() or files.count(path) > 1), None)
     if taken is not None:
@@ -549,9 +593,7 @@ def _translate(options: Namespace) -> int:
             f"{taken} " + ("is already there; choose another folder" if taken.exists() else "would be written twice")
         )
     transform = own and not options.as_it_is
-    everything = {
-        picture: read_picture(model, picture, sources, transform, options.data_dir) for picture in options.pictures
-    }
+    everything = {picture: read_picture(model, picture, sources, transform, options.data_dir) for picture in places}
     for picture, given in everything.items():
         found = translate(model, given, targets, options.draws, seed=options.seed)
         write_pictures(with_certain(found, given) if own and not options.plain else found, places[picture])

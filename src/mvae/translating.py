@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,17 @@ from mvae.figures import image_grid, open_picture
 from mvae.modality import is_image_shape
 from mvae.models import MultimodalVAE, as_names
 from mvae.sampling import read_given
+from mvae.sequences import Alphabet, Vocabulary
 from mvae.storage import atomic
 
 __all__ = [
+    "Sentence",
     "Translated",
     "check_pictures",
     "paths_of",
     "read_picture",
     "translate",
+    "translate_texts",
     "with_certain",
     "write_pictures",
 ]
@@ -127,6 +130,59 @@ def read_picture(
             raise ValueError(f"{path}: nothing found for '{name}', such as a face that is seen from the front")
         given[name] = found
     return {name: value.unsqueeze(0) for name, value in given.items()}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A text and what it was translated to."""
+
+    text: str
+    translation: str
+    unknown: tuple[str, ...]
+    """Words that the model does not know, and reads as one and the same."""
+    cut: int
+    """How many words were too many for it, and were not read."""
+
+
+@torch.no_grad()
+def translate_texts(
+    model: MultimodalVAE, texts: Iterable[str], source: str, target: str, width: int = 5
+) -> Iterator[Sentence]:
+    """Texts from one modality of texts to another, one after the other, as they come.
+
+    Each is read as the mean of q(z | text), and written as the best of `width` texts that are grown side by side.
+
+    Args:
+        model: any model.
+        texts: of words parted by spaces, or of characters, as the modality has them.
+        source: the modality that they are of.
+        target: the modality that they shall be of.
+        width: of the beam; 1 writes the likeliest next symbol each time.
+
+    Raises:
+        ValueError: on a modality that is unknown or has no texts, or a text with other characters than it has.
+    """
+    reads, writes = (_alphabet(model, name) for name in (source, target))
+    (length,) = model.modalities[source].shape
+    for text in texts:
+        unknown: tuple[str, ...] = ()
+        cut, kept = 0, text
+        if isinstance(reads, Vocabulary):
+            words = text.split()
+            cut, kept = max(0, len(words) - length), " ".join(words[:length])
+            unknown = tuple(dict.fromkeys(reads.strange(kept)))
+        z = model.posterior({source: reads.symbols(kept, length).unsqueeze(0)}).mean
+        written = model.modalities[target].decoder(z).beam(width)[0]
+        yield Sentence(text, writes.text(written), unknown, cut)
+
+
+def _alphabet(model: MultimodalVAE, name: str) -> Alphabet | Vocabulary:
+    if name not in model.modalities:
+        raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.modalities)}")
+    alphabet = model.modalities[name].alphabet
+    if alphabet is None:
+        raise ValueError(f"'{name}' has no texts")
+    return alphabet
 
 
 def check_pictures(model: MultimodalVAE, names: Sequence[str]) -> Sequence[str]:

@@ -23,6 +23,7 @@ __all__ = [
     "ALL_PAIRS",
     "LANGUAGES",
     "as_read",
+    "as_words",
     "load_iwslt",
     "part_of_iwslt",
     "read_pairs",
@@ -149,7 +150,7 @@ def read_vocabulary(path: Path) -> list[str]:
     return list(words)
 
 
-TIGHT = re.compile(r" (?=[.,!?;:%)\]}…]|n't\b|'(?:s|re|ve|ll|d|m)\b)|(?<=[(\[{]) ")
+TIGHT = re.compile(r" (?=[.,!?;:%)\]}…]|n't\b|'(?:s|t|re|ve|ll|d|m)\b)|(?<=[(\[{]) ")
 QUOTED = re.compile(r'" ([^"]*?) "')
 
 
@@ -157,10 +158,26 @@ def as_read(text: str) -> str:
     """A text of words parted by spaces as people write it.
 
     Example:
-        >>> print(as_read("it &apos;s &quot; fine &quot; , is n&apos;t it ( today ) ?"))
+        >>> print(as_read("it &apos;s &quot; fine &quot; , isn &apos;t it ( today ) ?"))
         it's "fine", isn't it (today)?
     """
     return TIGHT.sub("", QUOTED.sub(r'"\1"', html.unescape(text)))
+
+
+APART = re.compile(r"((?<=\w)'(?:s|t|re|ve|ll|d|m)\b|(?<!\d)[.,]|[.,](?!\d)|[^\w\s'.,-]|(?<!\w)'|'(?!\w)|--+)")
+
+
+def as_words(text: str) -> str:
+    """A text as people write it, as words parted by spaces like those of the files: the inverse of `as_read`.
+
+    Example:
+        >>> as_words("It's fine, isn't it (today)?")
+        'It &apos;s fine , isn &apos;t it ( today ) ?'
+    """
+    parted = " ".join(APART.sub(r" \1 ", text).split())
+    for character, written in (("&", "&amp;"), ("'", "&apos;"), ('"', "&quot;"), ("[", "&#91;"), ("]", "&#93;")):
+        parted = parted.replace(character, written)
+    return parted
 
 
 def _pairs(folder: Path, part: str) -> list[list[str]]:
