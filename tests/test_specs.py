@@ -227,7 +227,7 @@ def test_an_unknown_method_lists_the_known(tiny_config):
 @pytest.mark.parametrize(
     ("method", "option", "value", "takes"),
     [
-        ("mvae", "alpha", 0.0, "subsets, reconstruct"),
+        ("mvae", "alpha", 0.0, "subsets, reconstruct, free_nats"),
         ("vae", "reconstruct", ["class"], "target"),
         ("jmvae", "target", "class", "alpha"),
         ("bivcca", "subsets", 0, "mu"),

@@ -16,6 +16,7 @@ from mvae.networks.conv import ConvDecoder, ConvEncoder, conv_features, feature_
 from mvae.networks.joint import JointEncoder
 from mvae.networks.mlp import EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder, dense_layers
 from mvae.networks.recurrent import RecurrentDecoder, RecurrentEncoder, RecurrentFeatures
+from mvae.networks.transformer import TransformerDecoder, TransformerEncoder, TransformerFeatures
 from mvae.records import Element, RecordEncoder, Records
 from mvae.sequences import Alphabet, SequenceDecoder, Vocabulary
 from mvae.specs import (
@@ -36,6 +37,8 @@ from mvae.specs import (
     RecurrentEncoderSpec,
     SpecError,
     StringSpec,
+    TransformerDecoderSpec,
+    TransformerEncoderSpec,
 )
 
 __all__ = ["build_model"]
@@ -129,6 +132,8 @@ def _build_encoder(spec: ModalitySpec, latent_dim: int, condition_width: int) ->
     if isinstance(spec.encoder, RecurrentEncoderSpec):
         options["end"] = None if options.pop("padding") else _end(spec)
         return RecurrentEncoder(_num_classes(spec), latent_dim, cell=spec.encoder.kind, **options)
+    if isinstance(spec.encoder, TransformerEncoderSpec):
+        return TransformerEncoder(_num_classes(spec), latent_dim, _length(spec), **options, end=_end(spec))
     num_classes = _num_classes(spec)
     if spec.shape:
         raise ValueError(f"an embedding encoder reads one category, shape (); a string, {tuple(spec.shape)}, takes gru")
@@ -157,6 +162,9 @@ def _build_features(spec: ModalitySpec) -> tuple[nn.Module, int]:
         case RecurrentEncoderSpec(kind=cell, embedding=embedding, hidden=hidden, padding=padding):
             end = None if padding else _end(spec)
             return RecurrentFeatures(_num_classes(spec), embedding, hidden, end, cell), hidden
+        case TransformerEncoderSpec(width=width):
+            options = spec.encoder.model_dump(exclude={"kind"})
+            return TransformerFeatures(_num_classes(spec), _length(spec), **options, end=_end(spec)), width
         case EmbeddingEncoderSpec(hidden=[first, *more]):
             table = nn.Embedding(_num_classes(spec), first)
             return nn.Sequential(table, nn.SiLU(), *dense_layers(first, more[:-1])), [first, *more[:-1]][-1]
@@ -166,7 +174,7 @@ def _build_features(spec: ModalitySpec) -> tuple[nn.Module, int]:
 
 
 def _last_width(spec: ModalitySpec) -> int:
-    hidden = spec.encoder.hidden
+    hidden = spec.encoder.width if isinstance(spec.encoder, TransformerEncoderSpec) else spec.encoder.hidden
     return hidden if isinstance(hidden, int) else hidden[-1]
 
 
@@ -198,16 +206,27 @@ def _end(spec: ModalitySpec) -> int | None:
     return spec.likelihood.end if isinstance(spec.likelihood, StringSpec) else None
 
 
+def _length(spec: ModalitySpec) -> int:
+    """T of a string."""
+    if len(spec.shape) != 1:
+        raise ValueError(f"a string has the shape [longest length], got {spec.shape}")
+    return spec.shape[0]
+
+
 def _build_decoder(spec: ModalitySpec, inputs: int) -> nn.Module:
     options = spec.decoder.model_dump(exclude={"kind"})
-    if isinstance(spec.likelihood, StringSpec) != isinstance(spec.decoder, RecurrentDecoderSpec):
-        raise ValueError("a likelihood of kind 'string' and a decoder of kind 'gru' or 'lstm' go together")
-    if isinstance(spec.likelihood, StringSpec) and isinstance(spec.decoder, RecurrentDecoderSpec):
-        if len(spec.shape) != 1:
-            raise ValueError(f"a string has the shape [longest length], got {spec.shape}")
+    of_strings = isinstance(spec.decoder, RecurrentDecoderSpec | TransformerDecoderSpec)
+    if isinstance(spec.likelihood, StringSpec) != of_strings:
+        raise ValueError(
+            "a likelihood of kind 'string' and a decoder of kind 'gru', 'lstm' or 'transformer' go together"
+        )
+    if isinstance(spec.likelihood, StringSpec):
         string, hidden = spec.likelihood, options.pop("word_dropout")
-        network = RecurrentDecoder(inputs, string.num_symbols, cell=spec.decoder.kind, **options)
-        return SequenceDecoder(network, spec.shape[0], string.num_symbols, string.end, hidden, _alphabet(string))
+        if isinstance(spec.decoder, RecurrentDecoderSpec):
+            network: nn.Module = RecurrentDecoder(inputs, string.num_symbols, cell=spec.decoder.kind, **options)
+        else:
+            network = TransformerDecoder(inputs, string.num_symbols, _length(spec), **options)
+        return SequenceDecoder(network, _length(spec), string.num_symbols, string.end, hidden, _alphabet(string))
     likelihood = _build_likelihood(spec)
     if isinstance(spec.decoder, MLPDecoderSpec):
         return Decoder(MLPDecoder(inputs, likelihood.num_parameters, **options), likelihood)

@@ -132,6 +132,22 @@ class RecurrentEncoderSpec(_Spec):
     padding: bool = Field(False, description="read what stands after the end symbol too")
 
 
+class _TransformerSpec(_Spec):
+    kind: Literal["transformer"]
+    width: PositiveInt = 256
+    heads: PositiveInt = 4
+    layers: PositiveInt = 2
+    dropout: Dropout = 0.1
+
+
+class TransformerEncoderSpec(_TransformerSpec):
+    pass
+
+
+class TransformerDecoderSpec(_TransformerSpec):
+    word_dropout: Dropout = 0.0
+
+
 ConvLayers = Annotated[
     list[tuple[PositiveInt, PositiveInt, PositiveInt, NonNegativeInt]],
     Field(min_length=1, description="channels, kernel, stride, padding of each"),
@@ -177,10 +193,17 @@ class ModalitySpec(_Spec):
         Field(discriminator="kind"),
     ]
     encoder: Annotated[
-        MLPEncoderSpec | EmbeddingEncoderSpec | ConvEncoderSpec | RecurrentEncoderSpec | RecordEncoderSpec,
+        MLPEncoderSpec
+        | EmbeddingEncoderSpec
+        | ConvEncoderSpec
+        | RecurrentEncoderSpec
+        | TransformerEncoderSpec
+        | RecordEncoderSpec,
         Field(discriminator="kind"),
     ]
-    decoder: Annotated[MLPDecoderSpec | ConvDecoderSpec | RecurrentDecoderSpec, Field(discriminator="kind")]
+    decoder: Annotated[
+        MLPDecoderSpec | ConvDecoderSpec | RecurrentDecoderSpec | TransformerDecoderSpec, Field(discriminator="kind")
+    ]
     weight: NonNegativeFloat = 1.0
     elements: list[str] | None = Field(None, description="what the elements of a vector are called, to people")
 
