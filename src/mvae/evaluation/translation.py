@@ -1,0 +1,85 @@
+"""How good translations are: BLEU and chrF, retrieval in the latent space, and the nearest pair to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from mvae.data.batch import Batch
+from mvae.models import MultimodalVAE
+
+__all__ = ["NearestPair", "quality_of_texts", "retrieval"]
+
+ROWS_AT_ONCE = 200
+
+
+@torch.no_grad()
+def retrieval(model: MultimodalVAE, rows: Batch, source: str, target: str) -> float:
+    """How often z from one modality lies nearest to z from the other modality of the same row, among all rows.
+
+    Nearness is the cosine between the means of q(z | source) and q(z | target). Chance is one over the number of rows.
+
+    Args:
+        model: any model.
+        rows: B rows that have both.
+        source: what is looked for with.
+        target: what is found.
+
+    Returns:
+        The share of rows that find themselves.
+
+    Raises:
+        ValueError: if a row lacks one of them.
+    """
+    if not rows.presence([source, target]).all():
+        raise ValueError(f"retrieval needs rows that have both '{source}' and '{target}'")
+    first, second = (_means(model, rows, name) for name in (source, target))
+    return float(((first @ second.T).argmax(1) == torch.arange(len(rows))).double().mean())
+
+
+def _means(model: MultimodalVAE, rows: Batch, name: str) -> Tensor:
+    parts = (rows[start : start + ROWS_AT_ONCE].only([name]) for start in range(0, len(rows), ROWS_AT_ONCE))
+    return normalize(torch.cat([model.posterior(part).mean.double().cpu() for part in parts]), dim=1)
+
+
+class NearestPair:
+    """Translates a text as the training text most like it was: the cosine of words weighted by how rare they are.
+
+    What anyone can do without a model, and the one to beat.
+    """
+
+    def fit(self, texts: Sequence[str], translations: Sequence[str]) -> NearestPair:
+        """Remember pairs of texts, words parted by spaces."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self._words = TfidfVectorizer(tokenizer=str.split, token_pattern=None, lowercase=True)
+        self._known, self._translations = self._words.fit_transform(texts), list(translations)
+        return self
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The translation of the nearest training text, of several the first."""
+        nearness = self._words.transform(texts) @ self._known.T
+        return [self._translations[int(best)] for best in nearness.toarray().argmax(1)]
+
+
+def quality_of_texts(found: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
+    """BLEU (Papineni et al. 2002) and chrF (Popović 2015) of a corpus, from 0 to 100, by sacrebleu's usual settings.
+
+    Args:
+        found: translations, as people write them.
+        truth: one reference each.
+
+    Raises:
+        ImportError: without sacrebleu, saying how to get it.
+    """
+    try:
+        import sacrebleu
+    except ImportError as error:
+        raise ImportError("BLEU and chrF need sacrebleu: pip install 'mvae[translation]'") from error
+    return {
+        "bleu": float(sacrebleu.corpus_bleu(list(found), [list(truth)]).score),
+        "chrf": float(sacrebleu.corpus_chrf(list(found), [list(truth)]).score),
+    }
