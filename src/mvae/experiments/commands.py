@@ -33,6 +33,8 @@ EXPERIMENTS = {
     "dropping": "MVAE19 on CelebA when modalities are dropped at random in training.",
     "attributes": "18 attributes of CelebA's faces predicted from the image, beside simpler ways.",
     "figure4": "Figure 4: image transformations as modalities, each made from others.",
+    "table4": "Table 4: translation from few aligned sentences, beside simpler ways.",
+    "table5": "Table 5: sentences translated both ways.",
     "imputation": "Holes filled in real tables, beside scikit-learn's imputers.",
     "digits": "Labels of digits from few pairs, beside logistic regression on the same pairs.",
     "reconstruct": "What each ELBO term reconstructs, compared on validation rows.",
@@ -71,6 +73,9 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
         elif name == "figure4":
             add("--recipe", metavar="NAME", type=str, nargs="+", help="paper, normal, laplace, learned (default: all)")
             _add_preset_arguments(part, "2 hours")
+        elif name in ("table4", "table5"):
+            _add_preset_arguments(part, "3 hours")
+            _add_runs_argument(part)
         elif name == "imputation":
             add("--table", metavar="NAME", type=str, nargs="+", help="iris, wine, ..., digits (default: all)")
             add("--method", metavar="NAME", type=str, nargs="+", help="mean, ..., forest, mvae (default: all)")
@@ -245,6 +250,16 @@ def _figure4(name: str, options: Namespace) -> Plan:
     return lines, folder / name / f"{options.preset}.json", figure4.page, name
 
 
+def _translation(name: str, options: Namespace) -> Plan:
+    from mvae.experiments import side_by_side, translation
+
+    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
+    lines = translation.reproduce(
+        name, folder, options.preset, Path(options.runs), options.data_dir, jobs, options.resume
+    )
+    return lines, folder / name / f"{options.preset}.json", lambda content: translation.page(name, content), name
+
+
 def _imputation(name: str, options: Namespace) -> Plan:
     from mvae.experiments import imputation, side_by_side
 
@@ -282,6 +297,8 @@ _RUNNERS: dict[str, Callable[[str, Namespace], Plan]] = {
     "dropping": _celeba19,
     "attributes": _attributes,
     "figure4": _figure4,
+    "table4": _translation,
+    "table5": _translation,
     "imputation": _imputation,
     "digits": _digits,
     "reconstruct": _reconstruct,

@@ -1,0 +1,450 @@
+"""`mvae reproduce table4` and `table5`: translation from few aligned sentences (paper, section 7).
+
+English and Vietnamese sentences are two modalities; a share of the training pairs stays aligned, and of the others each
+keeps one language. Models are trained once and shared by both tables.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mvae.data.batch import Batch
+from mvae.data.iwslt import LANGUAGES, as_read
+from mvae.data.loading import COMPLETE
+from mvae.data.sources import load_dataset
+from mvae.data.splits import unpair
+from mvae.evaluation.likelihood import log_likelihood
+from mvae.evaluation.translation import NearestPair, quality_of_texts, retrieval
+from mvae.experiments.comparison import placed
+from mvae.experiments.recipes import resolve
+from mvae.experiments.results import Results, made_by, markdown_table, provenance
+from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.models import MultimodalVAE
+from mvae.runs import learned, prepare
+from mvae.storage import WEIGHTS, load, read_json, write_json
+
+__all__ = ["MODELS", "PRESETS", "SHARES", "Task", "page", "reproduce", "work"]
+
+SOURCE = "iwslt-en-vi"
+SHARES = (0.001, 0.005, 0.01, 0.05, 0.1, 1.0)
+"""Of the training pairs that stay aligned, as in Table 4."""
+PAPER = dict(
+    zip(
+        SHARES,
+        ("-558.88 ± 3.56", "-494.76 ± 4.18", "-483.23 ± 5.81", "-478.75 ± 3.00", "-478.04 ± 4.95", "-478.12 ± 3.02"),
+        strict=True,
+    )
+)
+MODELS = {
+    "mvae": "MVAE, aligned and other sentences",
+    "pairs": "the same networks, on the aligned sentences alone",
+    "nearest": "the translation of the nearest aligned sentence",
+}
+QUANTITIES = {
+    "joint": (("en", "vi"), ()),
+    "en": (("en",), ()),
+    "vi": (("vi",), ()),
+    "vi given en": (("vi",), ("en",)),
+    "en given vi": (("en",), ("vi",)),
+}
+"""What log p is of, each summed over the words of its languages and their ends."""
+DIRECTIONS = (("en", "vi"), ("vi", "en"))
+PAIRED_SHARE = 0.1
+"""Of each batch are aligned sentences at least."""
+SHOWN, SHORTEST, LONGEST = 8, 5, 15
+"""How many sentences Table 5 shows, and how many words they have."""
+TRAINED = "trained.json"
+CONVERTED = 50
+"""Sentences that are written at a time."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is spent."""
+
+    shares: Sequence[float]
+    seeds: int
+    epochs: int | None
+    """The recipe's, which are the paper's, where None."""
+    width: int | None
+    """Of embeddings and recurrent networks; the recipe's where None."""
+    longest: int
+    """Words of a sentence that are read."""
+    fewest: int
+    """How often a word must stand in the training sentences to be one."""
+    rows: int | None
+    """How many test rows are scored, from the first; all where None."""
+    samples: int
+    """Importance samples a row."""
+    found_among: int
+    """Sentences among which one has to be found again."""
+    train_rows: int | None = None
+    precision: str | None = None
+
+
+PRESETS = {
+    "smoke": Preset((0.1, 1.0), 1, 1, 8, 10, 1, 10, 3, 20, train_rows=200),
+    "cpu": Preset(SHARES, 3, 10, 128, 40, 3, 200, 50, 1000, precision="bfloat16"),
+    "paper": Preset(SHARES, 3, None, None, 70, 1, None, 100, 1000),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model, from some of the pairs."""
+
+    model: str
+    share: float
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.model}, {100 * self.share:g} % aligned, seed {self.seed}"
+
+
+def reproduce(
+    table: str,
+    folder: Path,
+    preset: str,
+    runs: Path,
+    data_dir: str | None = None,
+    jobs: int = 1,
+    resume: bool = False,
+) -> Iterator[str]:
+    """Train and score for each share of aligned pairs; keep each cell when it is done.
+
+    Args:
+        table: `"table4"`, or `"table5"`, which shows sentences of the model with all pairs and of one with few.
+        folder: gets `TABLE/PRESET.json`.
+        preset: a name in `PRESETS`.
+        runs: folder of the trained models, which the tables share.
+        data_dir: where to look first for data files.
+        jobs: how many at a time.
+        resume: keep finished cells.
+
+    Yields:
+        A line for each finished cell.
+    """
+    settings = PRESETS[preset]
+    results = Results(folder / table / f"{preset}.json", {"preset": preset, **_plain(settings)}, resume)
+    tasks = [task for task in tasks_of(table, settings) if not results.has(**asdict(task))]
+    load_dataset(SOURCE, data_dir=data_dir, options=_data_options(settings))  # says what is missing
+    for task, record in run_side_by_side(work, tasks, jobs, (table, preset, runs, data_dir)):
+        results.add(record)
+        scores = record["scores"]
+        yield f"{task}: " + ", ".join(f"{name} {value:.2f}" for name, value in list(scores.items())[:4])
+
+
+def tasks_of(table: str, settings: Preset) -> list[Task]:
+    """All there is to do, the first seeds first."""
+    if table == "table5":
+        return [Task("mvae", share, 0) for share in sorted({settings.shares[0], max(settings.shares)})]
+    return [
+        Task(model, share, seed)
+        for seed in range(settings.seeds)
+        for share in settings.shares
+        for model in MODELS
+        if share < 1 or model != "pairs"  # which is then the MVAE itself
+    ]
+
+
+def _plain(settings: Preset) -> dict[str, Any]:
+    return {**asdict(settings), "shares": list(settings.shares)}
+
+
+def _data_options(settings: Preset) -> dict[str, bool | int]:
+    return {"longest": settings.longest, "fewest": settings.fewest}
+
+
+def work(task: Task, table: str, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
+    """One task's record."""
+    settings, started = PRESETS[preset], time.perf_counter()
+    whole = load_dataset(SOURCE, data_dir=data_dir, options=_data_options(settings))
+    train, validation, test = (_complete(part) for part in (whole.train, whole.validation, whole.test))
+    train = unpair(train[: settings.train_rows], task.share, task.seed)
+    aligned = _complete(train)
+    record: dict[str, Any] = {
+        **asdict(task),
+        "train_rows": len(train),
+        "aligned": len(aligned),
+        "rows": len(test[: settings.rows]),
+        "data": whole.description,
+    }
+    spec = learned(resolve(SOURCE, None, _options(task, settings)), data_dir)
+    if task.model == "nearest":
+        texts = _texts_of(spec.model_dump(), (aligned, test))
+        scores = _by_nearest(*texts) if len(aligned) else {}
+        return record | {"scores": scores, "seconds": time.perf_counter() - started, "made": provenance()}
+    folder = runs / preset / SOURCE / f"{task.model}-{task.share:g}" / f"seed-{task.seed}"
+    rows = aligned if task.model == "pairs" else train
+    dataset = replace(whole, train=rows, validation=validation, test=test)
+    if not ((folder / TRAINED).exists() and (folder / WEIGHTS).exists()):
+        run = prepare(dataset, config=spec.model_dump(mode="json") | {"data": {}}, options={}, out=folder)
+        outcome = run.train_to_the_end(lambda done, total: report("training", done, total))
+        write_json(folder / TRAINED, provenance() | {"kept": outcome.kept})
+    model, made = placed(load(folder)).eval(), read_json(folder / TRAINED)
+    report("scoring", 0, 1)
+    found = _sentences(model, test) if table == "table5" else {}
+    scores = _scores(model, validation, test, settings) if table == "table4" else {}
+    held = {name: made["kept"][f"validation/kl/{name}"] for name in LANGUAGES}
+    record |= {"scores": scores, "held": held, "epoch": made["kept"]["epoch"], **found}
+    return record | {"seconds": time.perf_counter() - started, "made": provenance()}
+
+
+def _complete(rows: Batch) -> Batch:
+    return rows[rows.presence(LANGUAGES).all(1).nonzero().flatten()]
+
+
+def _options(task: Task, settings: Preset) -> dict[tuple[str, ...], Any]:
+    options: dict[tuple[str, ...], Any] = {
+        ("data", "options"): _data_options(settings),
+        ("training", "epochs"): settings.epochs,
+        ("training", "precision"): settings.precision,
+        ("training", "seed"): task.seed,
+        ("training", "shares"): {COMPLETE: PAIRED_SHARE}
+        if task.model == "mvae" and task.share < PAIRED_SHARE
+        else None,
+    }
+    for language in LANGUAGES if settings.width is not None else ():
+        for network in ("encoder", "decoder"):
+            for what in ("embedding", "hidden"):
+                options["model", "modalities", language, network, what] = settings.width
+    return options
+
+
+def _texts_of(spec: Mapping[str, Any], parts: Sequence[Batch]) -> list[dict[str, list[str]]]:
+    """The sentences of each language, as the models read them."""
+    from mvae.sequences import Vocabulary
+
+    words = {name: Vocabulary(tuple(spec["model"]["modalities"][name]["likelihood"]["words"])) for name in LANGUAGES}
+    return [{name: [words[name].text(row) for row in part.values[name]] for name in LANGUAGES} for part in parts]
+
+
+def _by_nearest(aligned: Mapping[str, list[str]], test: Mapping[str, list[str]]) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for source, target in DIRECTIONS:
+        found = NearestPair().fit(aligned[source], aligned[target]).predict(test[source])
+        scores |= _named(quality_of_texts([*map(as_read, found)], [*map(as_read, test[target])]), source, target)
+    return scores
+
+
+def _named(scores: Mapping[str, float], source: str, target: str) -> dict[str, float]:
+    return {f"{name} {source} to {target}": value for name, value in scores.items()}
+
+
+def _scores(model: MultimodalVAE, validation: Batch, test: Batch, settings: Preset) -> dict[str, float]:
+    """Log-likelihoods of test rows in nats, their standard error over rows, perplexities, BLEU, chrF, retrieval."""
+    scores: dict[str, float] = {}
+    rows = test[: settings.rows]
+    for name, (targets, given) in QUANTITIES.items():
+        value = log_likelihood(model, rows, targets, given, num_samples=settings.samples).value
+        words = sum(int(_lengths(model, rows, target).sum()) for target in targets)
+        scores[f"log p({name})"] = value.mean().item()
+        scores[f"error({name})"] = value.std().item() / math.sqrt(len(value))
+        scores[f"perplexity({name})"] = math.exp(-value.sum().item() / words)
+    for source, target in DIRECTIONS:
+        found = [as_read(text) for text in _translated(model, test, source, target)]
+        truth = [as_read(text) for text in _written(model, test, target)]
+        scores |= _named(quality_of_texts(found, truth), source, target)
+        scores[f"retrieval {source} to {target}"] = retrieval(model, validation[: settings.found_among], source, target)
+    return scores
+
+
+def _lengths(model: MultimodalVAE, rows: Batch, name: str) -> torch.Tensor:
+    lengths = model.modalities[name].lengths(rows.values[name])
+    assert lengths is not None
+    return lengths
+
+
+def _written(model: MultimodalVAE, rows: Batch, name: str) -> list[str]:
+    alphabet = model.modalities[name].alphabet
+    assert alphabet is not None
+    return [alphabet.text(symbols) for symbols in rows.values[name]]
+
+
+@torch.no_grad()
+def _translated(model: MultimodalVAE, rows: Batch, source: str, target: str) -> list[str]:
+    """Sentences written word by word, each the likeliest next, from the mean of q(z | source)."""
+    alphabet, found = model.modalities[target].alphabet, []
+    assert alphabet is not None
+    for start in range(0, len(rows), CONVERTED):
+        z = model.posterior(rows[start : start + CONVERTED].only([source])).mean
+        found += [alphabet.text(symbols) for symbols in model.decode(z, target)[target].mode.cpu()]  # type: ignore[attr-defined]
+    return found
+
+
+def _sentences(model: MultimodalVAE, test: Batch) -> dict[str, list[dict[str, str]]]:
+    """Translations both ways of sentences that are chosen by a rule: evenly spaced among those of middling length."""
+    lengths = _lengths(model, test, "en")
+    fit = ((lengths > SHORTEST) & (lengths <= LONGEST + 1)).nonzero().flatten()
+    rows = test[fit[:: max(1, len(fit) // SHOWN)][:SHOWN]]
+    texts = {name: _written(model, rows, name) for name in LANGUAGES}
+    made = {target: _translated(model, rows, source, target) for source, target in DIRECTIONS}
+    return {
+        "sentences": [
+            {
+                "en": as_read(texts["en"][row]),
+                "vi": as_read(texts["vi"][row]),
+                "vi from en": as_read(made["vi"][row]),
+                "en from vi": as_read(made["en"][row]),
+            }
+            for row in range(len(rows))
+        ]
+    }
+
+
+def page(table: str, content: dict[str, Any]) -> str:
+    """The docs page of these results, in Markdown."""
+    settings, cells = content["settings"], content["cells"]
+    some = next(cell for cell in cells if cell["model"] == "mvae")
+    common = {
+        "data": some["data"],
+        "train_rows": f"{some['train_rows']:,}",
+        "longest": settings["longest"],
+        "fewest": settings["fewest"],
+        "epochs": settings["epochs"] or "100",
+        "preset": settings["preset"],
+        **made_by(content),
+    }
+    if table == "table5":
+        return TABLE5.format(sentences="\n\n".join(_shown(cell) for cell in cells), **common)
+    return TABLE4.format(
+        likelihoods=_by_share(cells, "mvae", [f"log p({name})" for name in QUANTITIES], 2, paper=True),
+        perplexities=_by_share(cells, "mvae", [f"perplexity({name})" for name in QUANTITIES], 1),
+        pairs=_by_share(cells, "pairs", [f"log p({name})" for name in QUANTITIES], 2),
+        translations="\n\n".join(
+            f"### {MODELS[model].capitalize()}\n\n"
+            + _by_share(cells, model, [f"{m} {s} to {t}" for m in ("bleu", "chrf") for s, t in DIRECTIONS], 2)
+            for model in MODELS
+        ),
+        retrieval="\n\n".join(
+            f"### {MODELS[model].capitalize()}\n\n"
+            + _by_share(cells, model, [f"retrieval {s} to {t}" for s, t in DIRECTIONS], 2, scale=100)
+            for model in ("mvae", "pairs")
+        ),
+        held=_held(cells),
+        rows=some["rows"],
+        samples=settings["samples"],
+        among=f"{settings['found_among']:,}",
+        chance=f"{100 / settings['found_among']:g}",
+        seeds=settings["seeds"],
+        **common,
+    )
+
+
+def _over_seeds(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _by_share(
+    cells: Sequence[dict[str, Any]],
+    model: str,
+    names: Sequence[str],
+    digits: int,
+    scale: float = 1,
+    paper: bool = False,
+) -> str:
+    rows = []
+    for share in SHARES:
+        found = [cell for cell in cells if cell["model"] == model and cell["share"] == share]
+        if found:
+            values = [[scale * cell["scores"][name] for cell in found if name in cell["scores"]] for name in names]
+            shown = [_over_seeds(value, digits) for value in values]
+            rows.append([f"{100 * share:g} % ({found[0]['aligned']:,})", *([PAPER[share]] if paper else []), *shown])
+    return markdown_table(["aligned", *(["paper"] if paper else []), *names], rows)
+
+
+def _held(cells: Sequence[dict[str, Any]]) -> str:
+    rows = []
+    for share in SHARES:
+        found = [cell["held"] for cell in cells if cell["model"] == "mvae" and cell["share"] == share]
+        if found:
+            rows.append([f"{100 * share:g} %", *(_over_seeds([one[name] for one in found], 2) for name in LANGUAGES)])
+    return markdown_table(["aligned", "English", "Vietnamese"], rows)
+
+
+def _shown(cell: dict[str, Any]) -> str:
+    lines = [
+        f"- **en** {one['en']}\n  **→ vi** {one['vi from en']}\n- **vi** {one['vi']}\n  **→ en** {one['en from vi']}"
+        for one in cell["sentences"]
+    ]
+    return f"## {100 * cell['share']:g} % of the pairs aligned ({cell['aligned']:,})\n\n" + "\n".join(lines)
+
+
+SPENT = """Data: {data}. {train_rows} training pairs, cut after {longest} words; a word is one if it stands {fewest}
+times in them, else unknown; {epochs} epochs."""
+
+TABLE4 = (
+    """# Table 4: translation from few aligned sentences
+
+A share of the training pairs stays aligned; of the others each keeps one language, so that the number of rows is always
+the same. """
+    + SPENT
+    + """ The model with the best validation ELBO is kept. Mean over {seeds} runs, each with other pairs, ± their
+standard deviation.
+
+## Log-likelihood of test sentences, in nats
+
+Of the first {rows} test pairs (tst2013), by {samples} draws from the posterior given what is scored. A sentence's is
+the sum over its words and its end. The paper does not say whether its log p(x) is of both languages, of one, or of one
+given the other: here all are given.
+
+{likelihoods}
+
+The same networks trained on the aligned sentences alone:
+
+{pairs}
+
+Perplexity, the exponential of minus the mean over words:
+
+{perplexities}
+
+## Translations
+
+All test sentences, written word by word from the mean of q(z | the other language): BLEU and chrF by sacrebleu, against
+one reference as the model reads it, with what it does not know as an unknown word.
+
+{translations}
+
+## Retrieval
+
+Of {among} validation pairs (tst2012), how often the mean of q(z | one language) lies nearest to that of its own
+translation (cosine), in percent; chance is {chance}.
+
+{retrieval}
+
+## What z holds of a sentence
+
+KL[q(z | x) || p(z)] in nats, the mean over validation sentences: 0 would be a posterior that has collapsed.
+
+{held}
+
+Made by `{command}` (preset `{preset}`) at commit {commits} on {machine}; the numbers are in
+`results/table4/{preset}.json`.
+"""
+)
+
+TABLE5 = (
+    """# Table 5: sentences translated both ways
+
+Test sentences of 5 to 15 English words, evenly spaced among all of them and not chosen by hand, as the models read
+them; each is written word by word from the mean of q(z | the other language). """
+    + SPENT
+    + """
+
+{sentences}
+
+Made by `{command}` (preset `{preset}`) at commit {commits} on {machine}; the sentences are in
+`results/table5/{preset}.json`.
+"""
+)

@@ -1,0 +1,98 @@
+"""Tables 4 and 5 on small files; what they say, against answers that are known."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvae.cli import main
+from mvae.data.iwslt import load_iwslt
+from mvae.evaluation.translation import quality_of_texts
+from mvae.experiments import translation
+from mvae.storage import load
+
+SUBJECTS = {"the cat": "con mèo", "the dog": "con chó", "a child": "một đứa trẻ", "the big house": "ngôi nhà to"}
+VERBS = {
+    "sat on the mat .": "ngồi trên chiếu .",
+    "ran very far .": "chạy rất xa .",
+    "is here &quot; now &quot; .": "ở đây .",
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("translation")
+    data = folder / "data" / "iwslt15-en-vi"
+    data.mkdir(parents=True)
+    pairs = [(f"{s} {v}", f"{a} {b}") for s, a in SUBJECTS.items() for v, b in VERBS.items()]
+    for part, count in (("train", 60), ("tst2012", 24), ("tst2013", 24)):
+        for number, language in enumerate(("en", "vi")):
+            lines = [pairs[row % len(pairs)][number] for row in range(count)]
+            (data / f"{part}.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "docs").mkdir()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(place, monkeypatch, nowhere):
+    monkeypatch.chdir(place)
+
+
+def reproduced(name, *options):
+    return main(["reproduce", name, "--preset", "smoke", "--data-dir", "data", "--out", "out", *options])
+
+
+def test_table4_scores_each_model_by_share(in_turn, capsys):
+    assert reproduced("table4", "--docs", "docs") == 0
+    content = json.loads(Path("out/table4/smoke.json").read_text())
+    cells = {(cell["model"], cell["share"]): cell for cell in content["cells"]}
+    assert list(cells) == [("mvae", 0.1), ("pairs", 0.1), ("nearest", 0.1), ("mvae", 1.0), ("nearest", 1.0)]
+    assert [cell["aligned"] for cell in cells.values()] == [6, 6, 6, 60, 60]
+    # All test sentences are among the aligned ones: the nearest is the right one.
+    assert cells["nearest", 1.0]["scores"]["bleu en to vi"] == pytest.approx(100)
+    assert cells["nearest", 0.1]["scores"]["bleu en to vi"] < 100
+    model = load("runs/reproduce/smoke/iwslt-en-vi/mvae-1/seed-0")
+    test = load_iwslt("data", longest=10, fewest=1)[2]
+    scores = cells["mvae", 1.0]["scores"]
+    lengths = {name: model.modalities[name].lengths(test.values[name][:10]) for name in ("en", "vi")}
+    for name in ("en", "vi"):
+        perplexity = math.exp(-10 * scores[f"log p({name})"] / int(lengths[name].sum()))
+        assert scores[f"perplexity({name})"] == pytest.approx(perplexity, rel=1e-6)
+    z = model.posterior(test.only(["en"])).mean
+    written = [model.modalities["vi"].alphabet.text(row) for row in model.modalities["vi"].decoder(z).mode]
+    truth = [model.modalities["vi"].alphabet.text(row) for row in test.values["vi"]]
+    assert scores["chrf en to vi"] == pytest.approx(quality_of_texts(written, truth)["chrf"])
+    assert scores["log p(vi given en)"] == pytest.approx(scores["log p(joint)"] - scores["log p(en)"], abs=3)
+    text = Path("docs/table4.md").read_text()
+    assert text == translation.page("table4", content)
+    assert f"| 100 % (60) | -478.12 ± 3.02 | {scores['log p(joint)']:.2f} |" in text
+    assert "mvae, 10 % aligned, seed 0: log p(joint)" in capsys.readouterr().out
+    begun = len(in_turn)
+    assert reproduced("table4", "--resume") == 0
+    assert len(in_turn) == begun
+
+
+def test_table5_shows_sentences_chosen_by_a_rule_and_trains_nothing_twice(in_turn):
+    assert reproduced("table4", "--resume") == 0
+    trained = Path("runs/reproduce/smoke/iwslt-en-vi/mvae-1/seed-0/model.safetensors").stat().st_mtime_ns
+    assert reproduced("table5", "--docs", "docs") == 0
+    assert Path("runs/reproduce/smoke/iwslt-en-vi/mvae-1/seed-0/model.safetensors").stat().st_mtime_ns == trained
+    content = json.loads(Path("out/table5/smoke.json").read_text())
+    assert [cell["share"] for cell in content["cells"]] == [0.1, 1.0]
+    sentences = content["cells"][1]["sentences"]
+    assert len(sentences) == translation.SHOWN
+    assert {"en": 'a child is here "now".', "vi": "một đứa trẻ ở đây."}.items() <= sentences[-1].items() or all(
+        one["en"].endswith(".") for one in sentences
+    )
+    assert [one["en"] for one in sentences] == [one["en"] for one in content["cells"][0]["sentences"]]
+    text = Path("docs/table5.md").read_text()
+    assert text == translation.page("table5", content)
+    assert f"- **en** {sentences[0]['en']}\n  **→ vi** {sentences[0]['vi from en']}" in text
+
+
+def test_means_are_over_seeds():
+    cells = [{"model": "mvae", "share": 0.1, "aligned": 6, "scores": {"log p(en)": value}} for value in (-10.0, -12.0)]
+    assert "| 10 % (6) | -11.00 ± 1.41 |" in translation._by_share(cells, "mvae", ["log p(en)"], 2)
+    assert torch.tensor([-10.0, -12.0]).std().item() == pytest.approx(1.41, abs=0.01)
