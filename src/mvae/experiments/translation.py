@@ -29,6 +29,7 @@ from mvae.experiments.results import Results, made_by, markdown_table, provenanc
 from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
 from mvae.runs import learned, prepare
+from mvae.sequences import Vocabulary
 from mvae.storage import WEIGHTS, load, read_json, write_json
 
 __all__ = ["MODELS", "PRESETS", "SHARES", "Task", "page", "reproduce", "work"]
@@ -221,8 +222,6 @@ def _options(task: Task, settings: Preset) -> dict[tuple[str, ...], Any]:
 
 def _texts_of(spec: Mapping[str, Any], parts: Sequence[Batch]) -> list[dict[str, list[str]]]:
     """The sentences of each language, as the models read them."""
-    from mvae.sequences import Vocabulary
-
     words = {name: Vocabulary(tuple(spec["model"]["modalities"][name]["likelihood"]["words"])) for name in LANGUAGES}
     return [{name: [words[name].text(row) for row in part.values[name]] for name in LANGUAGES} for part in parts]
 
