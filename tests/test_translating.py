@@ -14,11 +14,12 @@ from faces import write_faces
 from mvae.building import build_model
 from mvae.cli import main
 from mvae.data.batch import Batch
-from mvae.data.iwslt import as_read, as_words
+from mvae.data.texts import as_read, as_words
 from mvae.data.vision import LUMA, with_left_half, with_luma
 from mvae.likelihoods import Normal
 from mvae.modality import Decoder, Modality
 from mvae.models import MVAE
+from mvae.sampling import draw, read_given
 from mvae.specs import parse
 from mvae.translating import Translated, translate, translate_texts, with_certain
 
@@ -227,11 +228,11 @@ def test_a_text_is_translated_by_beam_from_the_mean_of_its_posterior(sentences, 
     model = mvae.load(sentences / "run")
     english, vietnamese = (model.modalities[name] for name in ("en", "vi"))
     for width in (1, 3):
-        (found,) = translate_texts(model, ["it &apos;s a dog ."], "en", "vi", width)
+        (found,) = translate_texts(model, ["it's a dog."], "en", "vi", width)
         z = model.posterior({"en": english.alphabet.symbols("it &apos;s a dog .", 8).unsqueeze(0)}).mean
         distribution = vietnamese.decoder(z)
         expected = distribution.beam(width) if width > 1 else distribution.mode
-        assert found.translation == vietnamese.alphabet.text(expected[0])
+        assert found.translation == as_read(vietnamese.alphabet.text(expected[0]))
         assert (found.unknown, found.cut) == ((), 0)
 
 
@@ -248,8 +249,9 @@ def test_lines_of_a_file_come_one_by_one_and_what_is_not_read_is_told(sentences,
         "mvae: line 4: unknown words: tiger",
     ]
     model = mvae.load(sentences / "run")
-    (expected,) = translate_texts(model, ["it &apos;s a tiger ."], "en", "vi")
-    assert said.out.splitlines()[3] == as_read(expected.translation)
+    (expected,) = translate_texts(model, ["it's a tiger."], "en", "vi")
+    assert said.out.splitlines()[3] == expected.translation
+    assert said.out.splitlines()[1] == ""
 
 
 def test_what_comes_in_is_translated_as_it_comes(sentences, start, tmp_path):
@@ -268,11 +270,31 @@ def test_what_comes_in_is_translated_as_it_comes(sentences, start, tmp_path):
     [
         (("--from", "en", "--to", "fr"), "unknown modality 'fr'; this model has en, vi"),
         (("--from", "en", "--to", "vi,en"), "expected one name each, where texts are translated"),
+        (("--from", "en", "--to", "en"), "'en' to 'en': expected another modality"),
+        (("--from", "en", "--to", "vi", "--out", "made"), "--out: only of pictures; texts are printed"),
     ],
 )
 def test_texts_that_cannot_be_translated(sentences, capsys, options, message):
     assert main(["translate", str(sentences / "run"), "a cat", *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_text_may_be_longer_than_a_name_of_a_file_and_a_file_may_be_damaged(sentences, tmp_path, capsys):
+    arguments = ["translate", str(sentences / "run"), "--from", "en", "--to", "vi"]
+    assert main([*arguments, "a cat " * 200]) == 0
+    assert "too long, its last 392 words were not read" in capsys.readouterr().err
+    (tmp_path / "lines.txt").write_bytes(b"a cat\n\xff\n")
+    assert main([*arguments, str(tmp_path / "lines.txt")]) == 2
+    assert "lines.txt, line 2: not UTF-8: invalid start byte at byte 0" in capsys.readouterr().err
+
+
+def test_sentences_are_given_and_drawn_as_people_write_them(sentences, tmp_path):
+    model = mvae.load(sentences / "run")
+    given = read_given(model, {"en": "it's a cat."})
+    assert model.modalities["en"].alphabet.text(given["en"]) == "it &apos;s a cat ."
+    texts = draw(model, {}, 20)["en"]
+    assert any(text.endswith("a.") or "'s" in text or "." in text for text in texts)
+    assert not any("&apos;" in text or " ." in text for text in texts)
 
 
 def test_texts_of_characters_too(tmp_path):

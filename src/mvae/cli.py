@@ -548,20 +548,22 @@ def _translate(options: Namespace) -> int:
     if sources[0] in model.names and model.variables[sources[0]].is_string:
         if len(sources) + len(targets) != 2:
             raise ValueError("--from, --to: expected one name each, where texts are translated")
-        return _translate_texts(options, model, sources[0], targets[0], known == "iwslt-en-vi")
+        for name in ("out", "draws", "as_it_is", "plain"):
+            if options[name]:
+                raise ValueError(f"--{name.replace('_', '-')}: only of pictures; texts are printed")
+        return _translate_texts(options, model, sources[0], targets[0])
     return _translate_pictures(options, model, sources, targets, known == "vision")
 
 
-def _translate_texts(options: Namespace, model: Any, source: str, target: str, words: bool) -> int:
+def _translate_texts(options: Namespace, model: Any, source: str, target: str) -> int:
     """Translate texts line by line, as they come."""
-    from mvae.data.iwslt import as_read, as_words
     from mvae.translating import translate_texts
 
-    lines = (as_words(line) if words else line for text in options.inputs for line in _lines(text))
+    lines = (line for text in options.inputs for line in _lines(text))
     for number, one in enumerate(translate_texts(model, lines, source, target, options.beam), 1):
-        print(as_read(one.translation) if words else one.translation, flush=True)
+        print(one.translation, flush=True)
         if one.unknown:
-            print(f"mvae: line {number}: unknown words: {', '.join(map(as_read, one.unknown))}", file=sys.stderr)
+            print(f"mvae: line {number}: unknown words: {', '.join(one.unknown)}", file=sys.stderr)
         if one.cut:
             print(f"mvae: line {number}: too long, its last {one.cut} words were not read", file=sys.stderr)
     return 0
@@ -571,11 +573,24 @@ def _lines(text: str) -> Iterator[str]:
     """The lines of a file, or of what comes in; or the text itself."""
     if text == "-":
         yield from (line.rstrip("\n") for line in sys.stdin)
-    elif Path(text).is_file():
-        with Path(text).open(encoding="utf-8") as file:
-            yield from (line.rstrip("\n") for line in file)
+    elif _is_file(text):
+        with Path(text).open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield line.decode("utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    raise ValueError(
+                        f"{text}, line {number}: not UTF-8: {error.reason} at byte {error.start}"
+                    ) from None
     else:
         yield text
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than a name may be, or with characters that none has
+        return False
 
 
 def _translate_pictures(options: Namespace, model: Any, sources: list[str], targets: list[str], own: bool) -> int:

@@ -114,7 +114,9 @@ def _in_words(model: ModelSpec) -> str:
 
 
 FEW_NATS = 0.1
-COLLAPSED = ": it has collapsed. Longer annealing, annealing_cycles, free_nats and the decoder's word_dropout help"
+COLLAPSED = (
+    ": it has collapsed. Longer annealing, annealing_cycles, free_nats (MVAE) and the decoder's word_dropout help"
+)
 
 
 def print_outcome(run: Run, outcome: Outcome) -> None:

@@ -361,7 +361,7 @@ def prepare(
         spec, dataset = _of_table(source, name, folder if resume else None, config, options)
     elif resume:
         given = {place: value for place, value in options.items() if value is not None}
-        spec = _resumed(name, folder, config, given)
+        spec = learned(_resumed(name, folder, config, given), data_dir)
     elif shards:
         if config is None:
             raise SpecError(f"{source}: a config must say what each column is; give one (--config FILE.yaml)")
@@ -474,6 +474,7 @@ def held_rows(
         table = read_table(source, spec.data.table.join, spec.data.table.on)
         return modelling.dataset(spec.data.table, table, spec.data.validation_rows).split(split)[:limit]
     if source in SOURCES:
+        learned(spec, data_dir)  # refuses what the run was not trained on
         named = load_dataset(**spec.data.named, data_dir=data_dir, seed=spec.training.seed)
         rows = named.split(split)[:limit]
         return named.transform(model.read(rows)) if split == "train" and named.transform is not None else rows

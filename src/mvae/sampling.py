@@ -10,9 +10,11 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
+from mvae.data.texts import as_read, as_words
 from mvae.figures import image_grid, read_image
 from mvae.modality import Variable, is_image_shape
 from mvae.models import MultimodalVAE
+from mvae.sequences import Alphabet, Vocabulary
 from mvae.storage import atomic, write_json
 
 __all__ = ["Drawn", "are_images", "draw", "read_given", "write_samples"]
@@ -67,8 +69,14 @@ def draw(model: MultimodalVAE, given: Mapping[str, Tensor], count: int) -> dict[
         modality = model.modalities[name]
         values = distribution.mean if is_image_shape(modality.shape) else distribution.sample()
         alphabet = modality.alphabet
-        samples[name] = values if alphabet is None else [alphabet.text(symbols) for symbols in values]
+        samples[name] = values if alphabet is None else [shown(alphabet, symbols) for symbols in values]
     return samples
+
+
+def shown(alphabet: Alphabet | Vocabulary, symbols: Tensor) -> str:
+    """The text of symbols `[T]`, as people write it."""
+    text = alphabet.text(symbols)
+    return as_read(text) if isinstance(alphabet, Vocabulary) else text
 
 
 def write_samples(
@@ -130,7 +138,8 @@ def _read_value(name: str, modality: Variable, text: str) -> Tensor:
         return (image > 0.5).float() if modality.binary else image
     if modality.alphabet is not None:
         try:
-            return modality.alphabet.symbols(text, modality.shape[0])
+            words = as_words(text) if isinstance(modality.alphabet, Vocabulary) else text
+            return modality.alphabet.symbols(words, modality.shape[0])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     if modality.elements and modality.binary:

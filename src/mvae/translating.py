@@ -11,11 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from mvae.data.batch import Batch
+from mvae.data.texts import as_read, as_words
 from mvae.data.vision import CERTAIN, transformed
 from mvae.figures import image_grid, open_picture
 from mvae.modality import is_image_shape
 from mvae.models import MultimodalVAE, as_names
-from mvae.sampling import read_given
+from mvae.sampling import read_given, shown
 from mvae.sequences import Alphabet, Vocabulary
 from mvae.storage import atomic
 
@@ -154,7 +155,7 @@ def translate_texts(
 
     Args:
         model: any model.
-        texts: of words parted by spaces, or of characters, as the modality has them.
+        texts: as people write them; one that is blank stays so.
         source: the modality that they are of.
         target: the modality that they shall be of.
         width: of the beam; 1 writes the likeliest next symbol each time.
@@ -162,18 +163,22 @@ def translate_texts(
     Raises:
         ValueError: on a modality that is unknown or has no texts, or a text with other characters than it has.
     """
+    if source == target:
+        raise ValueError(f"'{source}' to '{target}': expected another modality")
     reads, writes = (_alphabet(model, name) for name in (source, target))
     (length,) = model.modalities[source].shape
     for text in texts:
+        if not text.strip():
+            yield Sentence(text, "", (), 0)
+            continue
         unknown: tuple[str, ...] = ()
         cut, kept = 0, text
         if isinstance(reads, Vocabulary):
-            words = text.split()
+            words = as_words(text).split()
             cut, kept = max(0, len(words) - length), " ".join(words[:length])
-            unknown = tuple(dict.fromkeys(reads.strange(kept)))
+            unknown = tuple(dict.fromkeys(map(as_read, reads.strange(kept))))
         z = model.posterior({source: reads.symbols(kept, length).unsqueeze(0)}).mean
-        written = model.modalities[target].decoder(z).beam(width)[0]
-        yield Sentence(text, writes.text(written), unknown, cut)
+        yield Sentence(text, shown(writes, model.modalities[target].decoder(z).beam(width)[0]), unknown, cut)
 
 
 def _alphabet(model: MultimodalVAE, name: str) -> Alphabet | Vocabulary:

@@ -9,7 +9,7 @@ import torch
 import mvae
 from mvae.cli import main
 from mvae.data.files import DataError
-from mvae.data.iwslt import as_read, load_iwslt, vocabularies
+from mvae.data.iwslt import load_iwslt, vocabularies
 from mvae.data.sources import load_dataset
 from mvae.experiments.recipes import resolve
 from mvae.storage import read_spec
@@ -153,10 +153,24 @@ def test_what_z_holds_of_each_language_is_told_in_training(place, tmp_path, caps
     assert ("it has collapsed" in said) == (min(record["validation/kl/en"], record["validation/kl/vi"]) < 0.1)
 
 
-def test_what_is_shown_is_written_as_people_do():
-    assert as_read("&quot; Yes , &quot; she said . I don n&apos;t ; you &apos;re &amp; I &apos;ll [ go ]") == (
-        "\"Yes,\" she said. I donn't; you're & I'll [go]"
+def test_few_pairs_are_asked_for_of_the_complete_rows(place):
+    train = load_dataset("iwslt-en-vi", data_dir=place, paired_fraction=0.34).train
+    whole = train.presence(["en", "vi"])
+    assert whole.sum(1).tolist().count(2) == 1  # of three
+    assert whole[2].tolist() == [False, True]
+    assert whole[4].tolist() == [True, False]
+
+
+def test_other_words_than_the_run_learned_are_refused(place, tmp_path, capsys):
+    arguments = ["fit", "iwslt-en-vi", "--data-dir", str(place), "--epochs", "1", "--latent-dim", "2"]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
+    assert main(["evaluate", str(tmp_path / "run"), "--data-dir", str(place), "--samples", "3"]) == 0
+    write(place, "vocab.en", ["<unk>", "the", "cat", "sat"])
+    assert main(["evaluate", str(tmp_path / "run"), "--data-dir", str(place), "--samples", "3"]) == 2
+    assert "en: the words of the training sentences (3) are not those that the model has learned (3)" in (
+        capsys.readouterr().err
     )
+    assert main([*arguments, "--out", str(tmp_path / "run"), "--resume"]) == 2
 
 
 @pytest.mark.skipif("MVAE_DATA" not in os.environ, reason="needs the real files")

@@ -107,9 +107,13 @@ def test_each_row_gets_each_modality_equally_often():
     assert (counts - 500).abs().max() < 92
 
 
-def test_a_batch_that_is_unpaired_already_is_refused():
-    with pytest.raises(ValueError, match="only complete rows can be unpaired"):
-        unpair(unpair(complete(10), 0.5, 0), 0.5, 0)
+def test_rows_that_lack_something_already_stay_as_they_are():
+    once = unpair(complete(40), 0.5, 0)
+    twice = unpair(once, 0.25, 1)
+    whole, left = presence(once).all(1), presence(twice).all(1)
+    assert (int(whole.sum()), int(left.sum())) == (20, 5)
+    assert torch.equal(presence(twice)[~whole], presence(once)[~whole])
+    assert not (left & ~whole).any()
 
 
 @pytest.mark.parametrize("fraction", [-0.01, 1.01, math.nan])

@@ -70,5 +70,5 @@ def test_texts_are_measured_by_bleu_and_chrf():
 
 def test_without_sacrebleu_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
-    with pytest.raises(ImportError, match=r"pip install 'mvae\[translation\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'mvae\[translation\]'"):
         quality_of_texts(["a"], ["a"])

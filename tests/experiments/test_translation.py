@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 
 import pytest
-import torch
 
 from mvae.cli import main
-from mvae.data.iwslt import as_read, load_iwslt
+from mvae.data.iwslt import load_iwslt
+from mvae.data.texts import as_read
 from mvae.evaluation.translation import quality_of_texts
 from mvae.experiments import translation
 from mvae.storage import load
@@ -60,10 +60,12 @@ def test_table4_scores_each_model_by_share(in_turn, capsys):
     for name in ("en", "vi"):
         perplexity = math.exp(-10 * scores[f"log p({name})"] / int(lengths[name].sum()))
         assert scores[f"perplexity({name})"] == pytest.approx(perplexity, rel=1e-6)
-    z = model.posterior(test.only(["en"])).mean
-    written = [model.modalities["vi"].alphabet.text(row) for row in model.modalities["vi"].decoder(z).mode]
-    truth = [model.modalities["vi"].alphabet.text(row) for row in test.values["vi"]]
-    assert scores["chrf en to vi"] == pytest.approx(quality_of_texts(written, truth)["chrf"])
+    z = model.posterior(test.only(["vi"])).mean
+    written = [model.modalities["en"].alphabet.text(row) for row in model.modalities["en"].decoder(z).mode]
+    truth = [as_read(line) for line in Path("data/iwslt15-en-vi/tst2013.en").read_text(encoding="utf-8").splitlines()]
+    quality = quality_of_texts([as_read(text.replace("<unk>", "")) for text in written], truth)
+    assert scores["bleu vi to en"] == pytest.approx(quality["bleu"])
+    assert scores["chrf vi to en"] == pytest.approx(quality["chrf"])
     assert scores["log p(vi given en)"] == pytest.approx(scores["log p(joint)"] - scores["log p(en)"], abs=3)
     text = Path("docs/table4.md").read_text()
     assert text == translation.page("table4", content)
@@ -89,10 +91,31 @@ def test_table5_shows_sentences_chosen_by_a_rule_and_trains_nothing_twice(in_tur
     assert [one["en"] for one in sentences] == [one["en"] for one in content["cells"][0]["sentences"]]
     text = Path("docs/table5.md").read_text()
     assert text == translation.page("table5", content)
-    assert f"- **en** {sentences[0]['en']}\n  **→ vi** {sentences[0]['vi from en']}" in text
+    assert f"- **en** {sentences[0]['en']}\\\n  **→ vi** {sentences[0]['vi from en']}" in text
+
+
+def test_a_cell_that_was_cut_short_goes_on_and_one_of_other_settings_is_refused(in_turn, capsys):
+    arguments = ["reproduce", "table4", "--preset", "smoke", "--data-dir", "data", "--out", "again", "--runs", "again"]
+    assert main(arguments) == 0
+    folder = Path("again/smoke/iwslt-en-vi/mvae-1/seed-0")
+    weights = (folder / "model.safetensors").read_bytes()
+    for name in ("trained.json", "model.safetensors"):
+        (folder / name).unlink()
+    Path("again/table4/smoke.json").unlink()
+    assert main(arguments) == 0
+    assert (folder / "model.safetensors").read_bytes() == weights
+    config = json.loads((folder / "config.json").read_text())
+    config["training"]["learning_rate"] = 0.5
+    (folder / "config.json").write_text(json.dumps(config))
+    Path("again/table4/smoke.json").unlink()
+    assert main(arguments) == 2
+    assert "mvae-1/seed-0 holds a run with other settings" in capsys.readouterr().err
+
+
+def test_texts_are_shown_as_they_are():
+    assert translation._plain_text("a <b> *c* [d]_") == r"a \<b\> \*c\* \[d\]\_"
 
 
 def test_means_are_over_seeds():
     cells = [{"model": "mvae", "share": 0.1, "aligned": 6, "scores": {"log p(en)": value}} for value in (-10.0, -12.0)]
     assert "| 10 % (6) | -11.00 ± 1.41 |" in translation._by_share(cells, "mvae", ["log p(en)"], 2)
-    assert torch.tensor([-10.0, -12.0]).std().item() == pytest.approx(1.41, abs=0.01)

@@ -6,8 +6,6 @@ on the full 133,317 pairs as on the first of them. tst2012 validates, tst2013 te
 
 from __future__ import annotations
 
-import html
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +20,11 @@ from mvae.sequences import Vocabulary
 __all__ = [
     "ALL_PAIRS",
     "LANGUAGES",
-    "as_read",
-    "as_words",
     "load_iwslt",
     "part_of_iwslt",
     "read_pairs",
     "read_vocabulary",
+    "sentences",
     "vocabularies",
     "with_vocabularies",
 ]
@@ -71,6 +68,20 @@ def load_iwslt(
     return batches[0], batches[1], batches[2]
 
 
+def sentences(data_dir: str | Path | None, part: str) -> dict[str, list[str]]:
+    """The lines of a part, as they are, of the rows that have both languages.
+
+    Args:
+        data_dir: as for `load_iwslt`.
+        part: `"train"`, `"tst2012"` or `"tst2013"`.
+
+    Raises:
+        DataError: as `load_iwslt`.
+    """
+    rows = [pair for pair in zip(*_pairs(_find(data_dir), part), strict=True) if all(pair)]
+    return {language: [pair[number] for pair in rows] for number, language in enumerate(LANGUAGES)}
+
+
 def vocabularies(
     data_dir: str | Path | None = None, longest: int = LONGEST, fewest: int = FEWEST
 ) -> dict[str, Vocabulary]:
@@ -97,11 +108,21 @@ def vocabularies(
 
 
 def with_vocabularies(content: dict[str, Any], data_dir: str | Path | None = None, **options: int) -> dict[str, Any]:
-    """A spec, as plain data, in which each language without words has those of the data set."""
+    """A spec, as plain data, in which each language without words has those of the data set.
+
+    Raises:
+        DataError: as `load_iwslt`; if a language has other words already, as that of a run on other files has.
+    """
     modalities = dict(content["model"]["modalities"])
     for language, vocabulary in vocabularies(data_dir, **options).items():
         part = modalities.get(language)
-        if part is not None and part["likelihood"].get("words") == []:
+        words = None if part is None else part["likelihood"].get("words")
+        if words and tuple(words) != vocabulary.words:
+            raise DataError(
+                f"{language}: the words of the training sentences ({len(vocabulary.words):,}) are not those that the"
+                f" model has learned ({len(words):,}); it was trained on other files"
+            )
+        if part is not None and words == []:
             learned = {"num_symbols": vocabulary.num_symbols, "end": vocabulary.end, "words": list(vocabulary.words)}
             shape = [options.get("longest", LONGEST)]
             modalities[language] = part | {"shape": shape, "likelihood": part["likelihood"] | learned}
@@ -148,36 +169,6 @@ def read_vocabulary(path: Path) -> list[str]:
             raise DataError(f"{path}, line {number}: '{line.strip()}' stands in line {words[line.strip()]} already")
         words[line.strip()] = number
     return list(words)
-
-
-TIGHT = re.compile(r" (?=[.,!?;:%)\]}…]|n't\b|'(?:s|t|re|ve|ll|d|m)\b)|(?<=[(\[{]) ")
-QUOTED = re.compile(r'" ([^"]*?) "')
-
-
-def as_read(text: str) -> str:
-    """A text of words parted by spaces as people write it.
-
-    Example:
-        >>> print(as_read("it &apos;s &quot; fine &quot; , isn &apos;t it ( today ) ?"))
-        it's "fine", isn't it (today)?
-    """
-    return TIGHT.sub("", QUOTED.sub(r'"\1"', html.unescape(text)))
-
-
-APART = re.compile(r"((?<=\w)'(?:s|t|re|ve|ll|d|m)\b|(?<!\d)[.,]|[.,](?!\d)|[^\w\s'.,-]|(?<!\w)'|'(?!\w)|--+)")
-
-
-def as_words(text: str) -> str:
-    """A text as people write it, as words parted by spaces like those of the files: the inverse of `as_read`.
-
-    Example:
-        >>> as_words("It's fine, isn't it (today)?")
-        'It &apos;s fine , isn &apos;t it ( today ) ?'
-    """
-    parted = " ".join(APART.sub(r" \1 ", text).split())
-    for character, written in (("&", "&amp;"), ("'", "&apos;"), ('"', "&quot;"), ("[", "&#91;"), ("]", "&#93;")):
-        parted = parted.replace(character, written)
-    return parted
 
 
 def _pairs(folder: Path, part: str) -> list[list[str]]:

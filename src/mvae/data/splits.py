@@ -75,25 +75,25 @@ def unpair(batch: Batch, fraction: float, seed: int, balance: str | None = None)
     among those of a larger one.
 
     Args:
-        batch: complete rows.
-        fraction: share of the rows that stay paired, in [0, 1].
+        batch: rows; those that lack something already stay as they are.
+        fraction: share of the complete rows that stay paired, in [0, 1].
         seed: chooses the rows.
         balance: a modality of whole numbers of which each value shall be paired equally often, as far as its rows go.
 
     Raises:
-        ValueError: if the fraction is outside [0, 1], a row lacks something already, or there is nothing to balance.
+        ValueError: if the fraction is outside [0, 1], or there is nothing to balance.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"paired fraction: expected a number from 0 to 1, got {fraction}")
-    if not batch.complete:
-        raise ValueError("only complete rows can be unpaired; this batch has absent values already")
+    whole = batch.presence(list(batch.values)).all(1)
     paired = torch.zeros(len(batch), dtype=torch.bool)
-    paired[pairing_order(batch, seed, balance)[: round(fraction * len(batch))]] = True
+    order = pairing_order(batch, seed, balance)
+    paired[order[whole[order]][: round(fraction * int(whole.sum()))]] = True
     shuffled = pairing_order(batch, seed)  # an order that is balanced would give each modality other classes
-    unpaired = shuffled[~paired[shuffled]]
+    unpaired = shuffled[(whole & ~paired)[shuffled]]
     present = {}
     for index, name in enumerate(batch.values):
-        kept = torch.ones(len(batch), dtype=torch.bool)
+        kept = batch.present[name].clone()
         kept[unpaired] = False
         kept[unpaired[index :: len(batch.values)]] = True
         present[name] = kept

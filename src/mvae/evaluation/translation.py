@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.nn.functional import normalize
 from mvae.data.batch import Batch
 from mvae.models import MultimodalVAE
 
-__all__ = ["NearestPair", "quality_of_texts", "retrieval"]
+__all__ = ["NearestPair", "import_sacrebleu", "quality_of_texts", "retrieval"]
 
 ROWS_AT_ONCE = 200
 
@@ -73,13 +74,23 @@ def quality_of_texts(found: Sequence[str], truth: Sequence[str]) -> dict[str, fl
         truth: one reference each.
 
     Raises:
-        ImportError: without sacrebleu, saying how to get it.
+        ValueError: without sacrebleu, saying how to get it.
     """
-    try:
-        import sacrebleu
-    except ImportError as error:
-        raise ImportError("BLEU and chrF need sacrebleu: pip install 'mvae[translation]'") from error
+    sacrebleu = import_sacrebleu()
     return {
         "bleu": float(sacrebleu.corpus_bleu(list(found), [list(truth)]).score),
         "chrf": float(sacrebleu.corpus_chrf(list(found), [list(truth)]).score),
     }
+
+
+def import_sacrebleu() -> Any:
+    """The package.
+
+    Raises:
+        ValueError: if it is not there, saying how to get it.
+    """
+    try:
+        import sacrebleu
+    except ImportError:
+        raise ValueError("BLEU and chrF need sacrebleu: pip install 'mvae[translation]'") from None
+    return sacrebleu

@@ -7,6 +7,7 @@ keeps one language. Models are trained once and shared by both tables.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,20 +18,23 @@ from typing import Any
 import torch
 
 from mvae.data.batch import Batch
-from mvae.data.iwslt import LANGUAGES, as_read
+from mvae.data.iwslt import LANGUAGES, sentences
 from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
-from mvae.data.splits import unpair
+from mvae.data.splits import Dataset, unpair
+from mvae.data.texts import as_read
 from mvae.evaluation.likelihood import log_likelihood
-from mvae.evaluation.translation import NearestPair, quality_of_texts, retrieval
+from mvae.evaluation.translation import NearestPair, import_sacrebleu, quality_of_texts, retrieval
 from mvae.experiments.comparison import placed
 from mvae.experiments.recipes import resolve
 from mvae.experiments.results import Results, made_by, markdown_table, provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
 from mvae.runs import learned, prepare
-from mvae.sequences import Vocabulary
-from mvae.storage import WEIGHTS, load, read_json, write_json
+from mvae.sampling import shown
+from mvae.sequences import UNKNOWN
+from mvae.specs import RunSpec
+from mvae.storage import CONFIG, WEIGHTS, RunError, load, read_json, read_spec, write_json
 
 __all__ = ["MODELS", "PRESETS", "SHARES", "Task", "page", "reproduce", "work"]
 
@@ -46,8 +50,8 @@ PAPER = dict(
 )
 MODELS = {
     "mvae": "MVAE, aligned and other sentences",
-    "pairs": "the same networks, on the aligned sentences alone",
-    "nearest": "the translation of the nearest aligned sentence",
+    "pairs": "The same networks, on the aligned sentences alone",
+    "nearest": "The translation of the nearest aligned sentence",
 }
 QUANTITIES = {
     "joint": (("en", "vi"), ()),
@@ -133,6 +137,7 @@ def reproduce(
     Yields:
         A line for each finished cell.
     """
+    import_sacrebleu()
     settings = PRESETS[preset]
     results = Results(folder / table / f"{preset}.json", {"preset": preset, **_plain(settings)}, resume)
     tasks = [task for task in tasks_of(table, settings) if not results.has(**asdict(task))]
@@ -178,37 +183,54 @@ def work(task: Task, table: str, preset: str, runs: Path, data_dir: str | None, 
         "rows": len(test[: settings.rows]),
         "data": whole.description,
     }
-    spec = learned(resolve(SOURCE, None, _options(task, settings)), data_dir)
+    references = sentences(data_dir, "tst2013")
     if task.model == "nearest":
-        texts = _texts_of(spec.model_dump(), (aligned, test))
-        scores = _by_nearest(*texts) if len(aligned) else {}
+        both = train.presence(LANGUAGES).all(1).nonzero().flatten().tolist()
+        known = {name: [texts[row] for row in both] for name, texts in sentences(data_dir, "train").items()}
+        scores = _by_nearest(known, references) if both else {}
         return record | {"scores": scores, "seconds": time.perf_counter() - started, "made": provenance()}
+    spec = learned(resolve(SOURCE, None, _options(task, settings, len(train), len(aligned))), data_dir)
     folder = runs / preset / SOURCE / f"{task.model}-{task.share:g}" / f"seed-{task.seed}"
-    rows = aligned if task.model == "pairs" else train
-    dataset = replace(whole, train=rows, validation=validation, test=test)
-    if not ((folder / TRAINED).exists() and (folder / WEIGHTS).exists()):
-        run = prepare(dataset, config=spec.model_dump(mode="json") | {"data": {}}, options={}, out=folder)
-        outcome = run.train_to_the_end(lambda done, total: report("training", done, total))
-        write_json(folder / TRAINED, provenance() | {"kept": outcome.kept})
+    dataset = replace(whole, train=aligned if task.model == "pairs" else train, validation=validation, test=test)
+    _train(folder, spec, dataset, report)
     model, made = placed(load(folder)).eval(), read_json(folder / TRAINED)
     report("scoring", 0, 1)
-    found = _sentences(model, test) if table == "table5" else {}
-    scores = _scores(model, validation, test, settings) if table == "table4" else {}
+    found = _sentences(model, test, references) if table == "table5" else {}
+    scores = _scores(model, validation, test, references, settings) if table == "table4" else {}
     held = {name: made["kept"][f"validation/kl/{name}"] for name in LANGUAGES}
     record |= {"scores": scores, "held": held, "epoch": made["kept"]["epoch"], **found}
     return record | {"seconds": time.perf_counter() - started, "made": provenance()}
+
+
+def _train(folder: Path, spec: RunSpec, dataset: Dataset, report: Report) -> None:
+    """Train a model, from its last whole epoch if it was begun, unless it is trained already.
+
+    Raises:
+        RunError: if the folder holds a run with other settings.
+    """
+    begun = (folder / CONFIG).exists()
+    content = spec.model_dump(mode="json") | {"data": {}}
+    if begun and read_spec(folder).model_dump(mode="json") | {"data": {}} != content | {"data": {}}:
+        raise RunError(f"{folder} holds a run with other settings; move it away, or choose another folder with --runs")
+    if (folder / TRAINED).exists() and (folder / WEIGHTS).exists():
+        return
+    run = prepare(dataset, config=None if begun else content, options={}, out=folder, resume=begun)
+    outcome = run.train_to_the_end(lambda done, total: report("training", done, total))
+    write_json(folder / TRAINED, provenance() | {"kept": outcome.kept})
 
 
 def _complete(rows: Batch) -> Batch:
     return rows[rows.presence(LANGUAGES).all(1).nonzero().flatten()]
 
 
-def _options(task: Task, settings: Preset) -> dict[tuple[str, ...], Any]:
+def _options(task: Task, settings: Preset, rows: int, aligned: int) -> dict[tuple[str, ...], Any]:
+    """What differs from the recipe. What learns from aligned sentences alone goes through them so much oftener."""
     options: dict[tuple[str, ...], Any] = {
         ("data", "options"): _data_options(settings),
         ("training", "epochs"): settings.epochs,
         ("training", "precision"): settings.precision,
         ("training", "seed"): task.seed,
+        ("training", "passes"): round(rows / max(1, aligned)) if task.model == "pairs" else None,
         ("training", "shares"): {COMPLETE: PAIRED_SHARE}
         if task.model == "mvae" and task.share < PAIRED_SHARE
         else None,
@@ -218,12 +240,6 @@ def _options(task: Task, settings: Preset) -> dict[tuple[str, ...], Any]:
             for what in ("embedding", "hidden"):
                 options["model", "modalities", language, network, what] = settings.width
     return options
-
-
-def _texts_of(spec: Mapping[str, Any], parts: Sequence[Batch]) -> list[dict[str, list[str]]]:
-    """The sentences of each language, as the models read them."""
-    words = {name: Vocabulary(tuple(spec["model"]["modalities"][name]["likelihood"]["words"])) for name in LANGUAGES}
-    return [{name: [words[name].text(row) for row in part.values[name]] for name in LANGUAGES} for part in parts]
 
 
 def _by_nearest(aligned: Mapping[str, list[str]], test: Mapping[str, list[str]]) -> dict[str, float]:
@@ -238,7 +254,9 @@ def _named(scores: Mapping[str, float], source: str, target: str) -> dict[str, f
     return {f"{name} {source} to {target}": value for name, value in scores.items()}
 
 
-def _scores(model: MultimodalVAE, validation: Batch, test: Batch, settings: Preset) -> dict[str, float]:
+def _scores(
+    model: MultimodalVAE, validation: Batch, test: Batch, references: Mapping[str, list[str]], settings: Preset
+) -> dict[str, float]:
     """Log-likelihoods of test rows in nats, their standard error over rows, perplexities, BLEU, chrF, retrieval."""
     scores: dict[str, float] = {}
     rows = test[: settings.rows]
@@ -249,9 +267,8 @@ def _scores(model: MultimodalVAE, validation: Batch, test: Batch, settings: Pres
         scores[f"error({name})"] = value.std().item() / math.sqrt(len(value))
         scores[f"perplexity({name})"] = math.exp(-value.sum().item() / words)
     for source, target in DIRECTIONS:
-        found = [as_read(text) for text in _translated(model, test, source, target)]
-        truth = [as_read(text) for text in _written(model, test, target)]
-        scores |= _named(quality_of_texts(found, truth), source, target)
+        truth = [as_read(text) for text in references[target]]
+        scores |= _named(quality_of_texts(_translated(model, test, source, target), truth), source, target)
         scores[f"retrieval {source} to {target}"] = retrieval(model, validation[: settings.found_among], source, target)
     return scores
 
@@ -262,39 +279,33 @@ def _lengths(model: MultimodalVAE, rows: Batch, name: str) -> torch.Tensor:
     return lengths
 
 
-def _written(model: MultimodalVAE, rows: Batch, name: str) -> list[str]:
-    alphabet = model.modalities[name].alphabet
-    assert alphabet is not None
-    return [alphabet.text(symbols) for symbols in rows.values[name]]
-
-
 @torch.no_grad()
 def _translated(model: MultimodalVAE, rows: Batch, source: str, target: str) -> list[str]:
-    """Sentences written word by word, each the likeliest next, from the mean of q(z | source)."""
+    """Sentences written word by word, each the likeliest next, from the mean of q(z | source); none is unknown."""
     alphabet, found = model.modalities[target].alphabet, []
     assert alphabet is not None
     for start in range(0, len(rows), CONVERTED):
         z = model.posterior(rows[start : start + CONVERTED].only([source])).mean
-        found += [alphabet.text(symbols) for symbols in model.decode(z, target)[target].mode.cpu()]  # type: ignore[attr-defined]
-    return found
+        found += [shown(alphabet, symbols) for symbols in model.decode(z, target)[target].mode.cpu()]  # type: ignore[attr-defined]
+    return [" ".join(text.replace(UNKNOWN, "").split()) for text in found]
 
 
-def _sentences(model: MultimodalVAE, test: Batch) -> dict[str, list[dict[str, str]]]:
+def _sentences(
+    model: MultimodalVAE, test: Batch, references: Mapping[str, list[str]]
+) -> dict[str, list[dict[str, str]]]:
     """Translations both ways of sentences that are chosen by a rule: evenly spaced among those of middling length."""
     lengths = _lengths(model, test, "en")
     fit = ((lengths > SHORTEST) & (lengths <= LONGEST + 1)).nonzero().flatten()
-    rows = test[fit[:: max(1, len(fit) // SHOWN)][:SHOWN]]
-    texts = {name: _written(model, rows, name) for name in LANGUAGES}
-    made = {target: _translated(model, rows, source, target) for source, target in DIRECTIONS}
+    chosen = fit[:: max(1, len(fit) // SHOWN)][:SHOWN]
+    made = {target: _translated(model, test[chosen], source, target) for source, target in DIRECTIONS}
     return {
         "sentences": [
             {
-                "en": as_read(texts["en"][row]),
-                "vi": as_read(texts["vi"][row]),
-                "vi from en": as_read(made["vi"][row]),
-                "en from vi": as_read(made["en"][row]),
+                **{name: as_read(references[name][row]) for name in LANGUAGES},
+                "vi from en": made["vi"][place],
+                "en from vi": made["en"][place],
             }
-            for row in range(len(rows))
+            for place, row in enumerate(chosen.tolist())
         ]
     }
 
@@ -319,12 +330,12 @@ def page(table: str, content: dict[str, Any]) -> str:
         perplexities=_by_share(cells, "mvae", [f"perplexity({name})" for name in QUANTITIES], 1),
         pairs=_by_share(cells, "pairs", [f"log p({name})" for name in QUANTITIES], 2),
         translations="\n\n".join(
-            f"### {MODELS[model].capitalize()}\n\n"
+            f"### {MODELS[model]}\n\n"
             + _by_share(cells, model, [f"{m} {s} to {t}" for m in ("bleu", "chrf") for s, t in DIRECTIONS], 2)
             for model in MODELS
         ),
         retrieval="\n\n".join(
-            f"### {MODELS[model].capitalize()}\n\n"
+            f"### {MODELS[model]}\n\n"
             + _by_share(cells, model, [f"retrieval {s} to {t}" for s, t in DIRECTIONS], 2, scale=100)
             for model in ("mvae", "pairs")
         ),
@@ -373,11 +384,16 @@ def _held(cells: Sequence[dict[str, Any]]) -> str:
 
 
 def _shown(cell: dict[str, Any]) -> str:
-    lines = [
-        f"- **en** {one['en']}\n  **→ vi** {one['vi from en']}\n- **vi** {one['vi']}\n  **→ en** {one['en from vi']}"
-        for one in cell["sentences"]
-    ]
+    lines = []
+    for one in cell["sentences"]:
+        en, vi, to_vi, to_en = (_plain_text(one[what]) for what in ("en", "vi", "vi from en", "en from vi"))
+        lines.append(f"- **en** {en}\\\n  **→ vi** {to_vi}\n- **vi** {vi}\\\n  **→ en** {to_en}")
     return f"## {100 * cell['share']:g} % of the pairs aligned ({cell['aligned']:,})\n\n" + "\n".join(lines)
+
+
+def _plain_text(text: str) -> str:
+    """A text in Markdown, in which no character of it is a sign."""
+    return re.sub(r"([\\`*_<>\[\]#])", r"\\\1", text)
 
 
 SPENT = """Data: {data}. {train_rows} training pairs, cut after {longest} words; a word is one if it stands {fewest}
@@ -387,10 +403,11 @@ TABLE4 = (
     """# Table 4: translation from few aligned sentences
 
 A share of the training pairs stays aligned; of the others each keeps one language, so that the number of rows is always
-the same. """
+the same. At least 10 % of each batch are aligned pairs, however few there are. """
     + SPENT
-    + """ The model with the best validation ELBO is kept. Mean over {seeds} runs, each with other pairs, ± their
-standard deviation.
+    + """ What is trained on aligned pairs alone goes through them so much oftener that it takes as many
+steps. The model with the best validation ELBO is kept. Mean over {seeds} runs, each with other pairs, ± their standard
+deviation.
 
 ## Log-likelihood of test sentences, in nats
 
@@ -410,8 +427,8 @@ Perplexity, the exponential of minus the mean over words:
 
 ## Translations
 
-All test sentences, written word by word from the mean of q(z | the other language): BLEU and chrF by sacrebleu, against
-one reference as the model reads it, with what it does not know as an unknown word.
+All test sentences, written word by word from the mean of q(z | the other language), unknown words left out: BLEU and
+chrF by sacrebleu, against the one reference that there is, whole and with all its words.
 
 {translations}
 
@@ -436,8 +453,8 @@ Made by `{command}` (preset `{preset}`) at commit {commits} on {machine}; the nu
 TABLE5 = (
     """# Table 5: sentences translated both ways
 
-Test sentences of 5 to 15 English words, evenly spaced among all of them and not chosen by hand, as the models read
-them; each is written word by word from the mean of q(z | the other language). """
+Test sentences of 5 to 15 English words, evenly spaced among all of them and not chosen by hand; each is written word
+by word from the mean of q(z | the other language). """
     + SPENT
     + """
 
