@@ -93,6 +93,10 @@ def test_after_the_end_nothing_is_read():
     torch.testing.assert_close(network(x[:1, :3]), found[:1], atol=1e-12, rtol=1e-12)
 
 
+def test_no_rows_have_no_features():
+    assert RecurrentFeatures(SYMBOLS, embedding=3, hidden=6, end=4)(torch.zeros(0, 4, dtype=torch.long)).shape == (0, 6)
+
+
 def test_an_lstm_gives_its_last_output_in_both_directions():
     torch.manual_seed(0)
     network = RecurrentFeatures(SYMBOLS, embedding=3, hidden=6, end=4, cell="lstm").double()

@@ -43,7 +43,7 @@ class RecurrentFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         embedded: Any = self.embedding(x)
-        if self.end is not None:
+        if self.end is not None and len(x):  # no rows cannot be packed
             embedded = pack_padded_sequence(
                 embedded, lengths(x, self.end).cpu(), batch_first=True, enforce_sorted=False
             )
