@@ -337,7 +337,7 @@ _PARSERS: dict[str, tuple[Callable[[ArgumentParser], None], str]] = {
     "translate": (
         _translate_arguments,
         "Make pictures of pictures, or texts of texts. A picture is transformed as --from says and resized first."
-        " Examples: mvae translate runs/vision me.jpg --from gray --to image,edge --out pictures;"
+        " Example: mvae translate runs/vision me.jpg --from gray --to image,edge --out pictures; or of texts:"
         ' mvae translate runs/iwslt-en-vi "Thank you." --from en --to vi',
     ),
     "reproduce": (
