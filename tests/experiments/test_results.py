@@ -14,6 +14,7 @@ from mvae.experiments import (
     few_pairs,
     figure2,
     figure3_page,
+    figure4,
     imputation,
     reconstruct,
     table1,
@@ -109,6 +110,7 @@ def test_a_results_file_that_is_damaged_is_named_and_left(tmp_path):
         ("dropping/cpu", lambda content: celeba19.page("dropping", content)),
         ("attributes/cpu", attributes.page),
         ("imputation/cpu", imputation.page),
+        ("figure4/cpu", figure4.page),
     ],
 )
 def test_pages_in_the_docs_are_those_of_the_committed_results(name, page):

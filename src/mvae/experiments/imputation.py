@@ -298,7 +298,7 @@ def _learners(settings: Preset, seed: int) -> dict[str, tuple[Any, Any]]:
 
 def page(content: dict[str, Any]) -> str:
     """The docs page of these results, in Markdown."""
-    cells = content["cells"]
+    cells = _shared(content["cells"])
     return PAGE.format(
         rmse=_table(cells, "rmse", 1.0, 3),
         accuracy=_table(cells, "accuracy", 100.0, 1),
@@ -313,6 +313,16 @@ def page(content: dict[str, Any]) -> str:
         preset=content["settings"]["preset"],
         **made_by(content),
     )
+
+
+def _shared(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cells of those choices of hidden cells that all methods have, which were tried on a table at all."""
+    seeds: dict[tuple[str, str], dict[str, set[int]]] = {}
+    for cell in cells:
+        tried = seeds.setdefault((cell["table"], cell["pattern"]), {})
+        tried.setdefault(cell["method"], set()).add(cell["seed"])
+    common = {key: set.intersection(*tried.values()) for key, tried in seeds.items()}
+    return [cell for cell in cells if cell["seed"] in common[cell["table"], cell["pattern"]]]
 
 
 def _means(cells: Sequence[dict[str, Any]], measure: str) -> dict[tuple[str, str, str], float]:
@@ -342,7 +352,8 @@ def _choices(cells: Sequence[dict[str, Any]]) -> str:
     least, most = min(counts), max(counts)
     if most == 1:
         return "One choice of cells: how much another one would differ is not known."
-    return f"Mean over {most if least == most else f'{least} to {most}'} choices of cells."
+    several = f"{most} choices of cells" if least == most else f"the {least} to {most} choices that all methods have"
+    return f"Mean over {several}."
 
 
 def _winners(cells: Sequence[dict[str, Any]]) -> str:
