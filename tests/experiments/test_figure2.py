@@ -18,6 +18,7 @@ from mvae.experiments import figure2
 from mvae.experiments.comparison import PRESETS, Cell
 from mvae.experiments.reader import Reader
 from mvae.experiments.recipes import resolve
+from mvae.experiments.results import provenance
 from mvae.storage import RunError, load, save_weights, write_json
 
 MODELS = ("mvae", "mvae-label")
@@ -40,7 +41,7 @@ def drawn(place, tmp_path_factory):
                 layer.weight.data *= 10
         write_json(run / "config.json", spec.model_dump(mode="json"))
         save_weights(model, run)
-        write_json(run / "trained.json", {"seconds": 1.0, "epoch": 1})
+        write_json(run / "trained.json", provenance() | {"seconds": 1.0, "epoch": 1})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figure2, "JUDGE_ROWS", 100)
         patch.setitem(figure2.LABELS, "mnist", (LABEL, "zero"))
