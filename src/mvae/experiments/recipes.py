@@ -33,7 +33,7 @@ def recipe(source: str) -> dict[str, Any]:
 
 
 def _named() -> dict[str, Traversable]:
-    """The files of the recipes: those of the sources, and changes of them, named SOURCE-WHAT."""
+    """The files of the recipes, by name."""
     folder = resources.files(__package__) / "recipes"
     files = sorted(folder.iterdir(), key=lambda file: file.name)
     return {file.name.removesuffix(".yaml"): file for file in files if file.name.endswith(".yaml")}
@@ -140,7 +140,7 @@ def _annealing(content: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The contents of a config file, YAML or JSON; or a recipe by its name, such as `vision-laplace`.
+    """The contents of a config file, YAML or JSON; or a recipe by its name.
 
     Raises:
         SpecError: if it cannot be read or holds no mapping.
