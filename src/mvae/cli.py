@@ -571,17 +571,12 @@ def _translate_texts(options: Namespace, model: Any, source: str, target: str) -
 
 def _lines(text: str) -> Iterator[str]:
     """The lines of a file, or of what comes in; or the text itself."""
+    from mvae.data.files import text_lines
+
     if text == "-":
         yield from (line.rstrip("\n") for line in sys.stdin)
     elif _is_file(text):
-        with Path(text).open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield line.decode("utf-8").rstrip("\r\n")
-                except UnicodeDecodeError as error:
-                    raise ValueError(
-                        f"{text}, line {number}: not UTF-8: {error.reason} at byte {error.start}"
-                    ) from None
+        yield from text_lines(Path(text))
     else:
         yield text
 
@@ -600,13 +595,7 @@ def _translate_pictures(options: Namespace, model: Any, sources: list[str], targ
     if not options.out:
         raise ValueError("--out: name a folder for the pictures")
     check_pictures(model, targets)
-    places = {picture: paths_of(picture, targets, options.draws, Path(options.out)) for picture in options.inputs}
-    files = [path for paths in places.values() for path in paths.values()]
-    taken = next((path for path in files if path.exists() or files.count(path) > 1), None)
-    if taken is not None:
-        raise ValueError(
-            f"{taken} " + ("is already there; choose another folder" if taken.exists() else "would be written twice")
-        )
+    places = paths_of(options.inputs, targets, options.draws, Path(options.out))
     transform = own and not options.as_it_is
     everything = {picture: read_picture(model, picture, sources, transform, options.data_dir) for picture in places}
     for picture, given in everything.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
@@ -17,7 +17,7 @@ from mvae.models import MultimodalVAE
 from mvae.sequences import Alphabet, Vocabulary
 from mvae.storage import atomic, write_json
 
-__all__ = ["Drawn", "are_images", "draw", "read_given", "write_samples"]
+__all__ = ["Drawn", "are_images", "draw", "read_given", "refuse_existing", "shown", "write_samples"]
 
 Drawn = Tensor | list[str]
 """Observations of one modality: numbers, or texts."""
@@ -103,14 +103,14 @@ def write_samples(
     }
     if out.suffix == ".png" and images:
         paths = {name: out if index == 0 else out.with_stem(f"{out.stem}-{name}") for index, name in enumerate(images)}
-        _refuse_existing(paths.values())
+        refuse_existing(paths.values())
         for name, path in paths.items():
             columns = math.ceil(math.sqrt(len(images[name])))
             with atomic(path) as temporary:
                 image_grid(_in_rows(images[name], columns)).save(temporary)
         return list(paths.values())
     if out.suffix in (".csv", ".json") and others:
-        _refuse_existing([out])
+        refuse_existing([out])
         if out.suffix == ".json":
             write_json(out, others)
         else:
@@ -180,7 +180,12 @@ def _flat_columns(
     return columns
 
 
-def _refuse_existing(paths: object) -> None:
-    for path in paths:  # type: ignore[attr-defined]
+def refuse_existing(paths: Iterable[Path]) -> None:
+    """Refuse to write over files.
+
+    Raises:
+        ValueError: naming the first that is there.
+    """
+    for path in paths:
         if path.exists():
             raise ValueError(f"{path} is already there; choose another name")

@@ -16,7 +16,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Categorical, Distribution, constraints
 
-__all__ = ["Alphabet", "SequenceDecoder", "Strings", "SymbolNetwork", "Vocabulary", "ended", "lengths"]
+__all__ = ["Alphabet", "SequenceDecoder", "Strings", "SymbolNetwork", "Vocabulary", "counted", "ended", "lengths"]
 
 UNKNOWN = "<unk>"
 
@@ -132,14 +132,28 @@ def ended(symbols: Tensor, end: int | None) -> Tensor:
     return symbols if end is None else torch.where((symbols == end).cumsum(-1) > 0, end, symbols)
 
 
-def lengths(symbols: Tensor, end: int) -> Tensor:
-    """How many symbols of each string `[..., T]` count: those up to its first end symbol, which counts too.
+def counted(symbols: Tensor, end: int | None) -> Tensor:
+    """Which symbols of strings `[..., T]` count, boolean: those up to the first end symbol, which counts too.
+
+    Example:
+        >>> counted(torch.tensor([[1, 2, 9, 9], [1, 2, 3, 4]]), end=9)
+        tensor([[ True,  True,  True, False],
+                [ True,  True,  True,  True]])
+    """
+    if end is None:
+        return torch.ones_like(symbols, dtype=torch.bool)
+    ends = symbols == end
+    return ends.cumsum(-1) - ends.long() == 0
+
+
+def lengths(symbols: Tensor, end: int | None) -> Tensor:
+    """How many symbols of each string `[..., T]` count.
 
     Example:
         >>> lengths(torch.tensor([[1, 2, 9, 9], [1, 2, 3, 4]]), end=9)
         tensor([3, 4])
     """
-    return ((symbols == end).cumsum(-1) == 0).sum(-1).add(1).clamp_max(symbols.shape[-1])
+    return counted(symbols, end).sum(-1)
 
 
 class SymbolNetwork(Protocol):
@@ -196,9 +210,8 @@ class Strings(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-probability of strings `[..., T']`, in nats; T' is T, or less where all of them end before it."""
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
-        counts = self._counts(value.reshape(-1, value.shape[-1]))
-        if self.end is not None and len(counts):  # no step is taken where every string is over
-            value = value[..., : int(counts.sum(1).max())]
+        if value.numel():  # no step is taken where every string is over
+            value = value[..., : int(lengths(value, self.end).max())]
         symbols = value.expand(*shape, -1).reshape(-1, value.shape[-1])
         z = self.z.expand(*shape, -1).reshape(-1, self.z.shape[-1])
         previous = torch.cat([symbols.new_full((len(symbols), 1), self.num_symbols), symbols[:, :-1]], 1)
@@ -206,7 +219,7 @@ class Strings(Distribution):
             hidden = torch.rand(previous.shape, device=previous.device) < self.word_dropout
             previous = torch.where(hidden, self.num_symbols, previous)
         each = self.network(previous, z).float().log_softmax(-1).gather(-1, symbols.unsqueeze(-1)).squeeze(-1)
-        return torch.where(self._counts(symbols), each, 0.0).sum(1).reshape(shape)
+        return torch.where(counted(symbols, self.end), each, 0.0).sum(1).reshape(shape)
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
@@ -290,13 +303,6 @@ class Strings(Distribution):
             previous = symbol.repeat(count)
             symbols.append(symbol)
         return torch.stack(symbols, 1)
-
-    def _counts(self, symbols: Tensor) -> Tensor:
-        """Which symbols are read: those up to the first end symbol, which is read too."""
-        if self.end is None:
-            return torch.ones_like(symbols, dtype=torch.bool)
-        ends = symbols == self.end
-        return ends.cumsum(1) - ends.long() == 0
 
 
 def _likeliest(log_probabilities: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from mvae.runs import placed, prepare, with_table
 from mvae.tables.columns import LeftOutColumn, NumberColumn
 from mvae.tables.filling import category_shares, impute_table
 from mvae.tables.inferring import infer
-from mvae.tables.modelling import held_rows_of, plan
+from mvae.tables.modelling import STEPS, held_rows_of, plan
 from mvae.tables.reading import Table, read_table
 from mvae.tables.specs import TableSpec
 
@@ -41,7 +41,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         kinds: Mapping[str, Any] | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
         latent_dim: int | None = None,
-        steps: int = 10_000,
+        steps: int = STEPS,
         learning_rate: float = 2e-3,
         num_samples: int = 100,
         random_state: Any = None,
@@ -220,7 +220,7 @@ class MVAEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         kinds: Mapping[str, Any] | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
         latent_dim: int | None = None,
-        steps: int = 10_000,
+        steps: int = STEPS,
         learning_rate: float = 2e-3,
         num_samples: int = 100,
         random_state: Any = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from mvae.data.vision import CERTAIN, transformed
 from mvae.figures import image_grid, open_picture
 from mvae.modality import is_image_shape
 from mvae.models import MultimodalVAE, as_names
-from mvae.sampling import read_given, shown
+from mvae.sampling import read_given, refuse_existing, shown
 from mvae.sequences import Alphabet, Vocabulary
 from mvae.storage import atomic
 
@@ -204,10 +205,23 @@ def check_pictures(model: MultimodalVAE, names: Sequence[str]) -> Sequence[str]:
     return names
 
 
-def paths_of(picture: str | Path, names: Sequence[str], draws: int, folder: Path) -> dict[str, Path]:
-    """Where `write_pictures` writes, by modality, and for draws by modality and `-draws`."""
+def paths_of(pictures: Sequence[str], names: Sequence[str], draws: int, folder: Path) -> dict[str, dict[str, Path]]:
+    """Where `write_pictures` writes: by picture, then by modality, and for draws by modality and `-draws`.
+
+    Raises:
+        ValueError: if a file is there already, or two pictures would be written to one.
+    """
     kinds = [*names, *(f"{name}-draws" for name in names if draws)]
-    return {kind: folder / f"{Path(picture).stem}-{kind}.png" for kind in kinds}
+    places = {
+        picture: {kind: folder / f"{Path(picture).stem}-{kind}.png" for kind in kinds}
+        for picture in dict.fromkeys(pictures)
+    }
+    counts = Counter(path for paths in places.values() for path in paths.values())
+    refuse_existing(counts)
+    twice = next((path for path, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} would be written twice")
+    return places
 
 
 def write_pictures(found: Mapping[str, Translated], paths: Mapping[str, Path]) -> None:
@@ -215,7 +229,7 @@ def write_pictures(found: Mapping[str, Translated], paths: Mapping[str, Path]) -
 
     Args:
         found: one row each.
-        paths: as `paths_of` gives them; folders are made.
+        paths: by kind, as `paths_of` gives them for a picture; folders are made.
     """
     for name, one in found.items():
         pixels = (one.mean[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0)

@@ -65,6 +65,8 @@ LIST, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
 PARTS = ("train", "validation", "test")
 VERSION = 1
 """Of how rows are made of the files; another one makes them anew."""
+DAMAGED, SEEN, NOTHING = 0, 1, 2
+"""What became of an image: it could not be decoded, it could, or nothing was found in it."""
 ON_REQUEST = "such images are left out with the option skip_damaged=true only"
 
 
@@ -99,10 +101,6 @@ def undamaged(rows: Batch, state: np.ndarray) -> Batch:
     """The rows whose image could be decoded."""
     good = state != DAMAGED
     return rows if good.all() else rows[torch.from_numpy(np.flatnonzero(good))]
-
-
-DAMAGED, SEEN, NOTHING = 0, 1, 2
-"""What became of an image: it could not be decoded, it could, or nothing was found in it."""
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Collection", "DataError", "cache_folder", "content_md5", "data_places", "read_bytes"]
+__all__ = ["Collection", "DataError", "cache_folder", "content_md5", "data_places", "read_bytes", "text_lines"]
 
 
 class DataError(ValueError):
@@ -118,6 +118,24 @@ def read_bytes(path: Path) -> bytes:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
         raise DataError(f"{path}: cannot be read as {'gzip' if path.suffix == '.gz' else 'a file'}: {error}") from error
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, one by one, without what ends them.
+
+    Raises:
+        DataError: if it cannot be read, or naming a line that is not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield line.decode("utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    fault = f"not UTF-8: {error.reason} at byte {error.start}"
+                    raise DataError(f"{path}, line {number}: {fault}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
 
 
 def content_md5(path: Path) -> str:

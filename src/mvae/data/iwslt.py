@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mvae.data.batch import Batch
-from mvae.data.files import DataError, data_places
+from mvae.data.files import DataError, data_places, text_lines
 from mvae.sequences import Vocabulary
 
 __all__ = [
@@ -54,11 +54,13 @@ def load_iwslt(
         DataError: naming the file, and line, that is missing or damaged.
         ValueError: on an option below 1.
     """
-    folder, words = _find(data_dir), vocabularies(data_dir, longest, fewest)
-    batches = []
+    _check(longest, fewest)
+    folder, batches = _find(data_dir), []
+    pairs = {part: _pairs(folder, part) for part in PARTS}
+    words = _vocabularies(folder, pairs[PARTS[0]], fewest)
     for part in PARTS:
         values, present = {}, {}
-        for language, lines in zip(LANGUAGES, _pairs(folder, part), strict=True):
+        for language, lines in zip(LANGUAGES, pairs[part], strict=True):
             cut = [" ".join(line.split()[:longest]) for line in lines]
             values[language] = torch.stack([words[language].symbols(line, longest) for line in cut])
             present[language] = torch.tensor([bool(line) for line in cut])
@@ -82,39 +84,54 @@ def sentences(data_dir: str | Path | None, part: str) -> dict[str, list[str]]:
     return {language: [pair[number] for pair in rows] for number, language in enumerate(LANGUAGES)}
 
 
-def vocabularies(
-    data_dir: str | Path | None = None, longest: int = LONGEST, fewest: int = FEWEST
-) -> dict[str, Vocabulary]:
+def vocabularies(data_dir: str | Path | None = None, fewest: int = FEWEST) -> dict[str, Vocabulary]:
     """The words of each language: those of `vocab.en` and `vocab.vi` that stand often enough in the training sentences.
 
     Where such a file is missing, all words of the training sentences may be.
 
     Args:
         data_dir: as for `load_iwslt`.
-        longest: has no influence; it is an option of the data set.
         fewest: as for `load_iwslt`.
 
     Raises:
         DataError: as `load_iwslt`.
     """
-    if min(longest, fewest) < 1:
-        raise ValueError(f"longest, fewest: expected at least 1, got {longest} and {fewest}")
-    folder, found = _find(data_dir), {}
-    for language, lines in zip(LANGUAGES, _pairs(folder, PARTS[0]), strict=True):
+    folder = _find(data_dir)
+    return _vocabularies(folder, _pairs(folder, PARTS[0]), fewest)
+
+
+def _vocabularies(folder: Path, train: list[list[str]], fewest: int) -> dict[str, Vocabulary]:
+    found = {}
+    for language, lines in zip(LANGUAGES, train, strict=True):
         counts, path = Counter(word for line in lines for word in line.split()), folder / f"vocab.{language}"
         known = read_vocabulary(path) if path.is_file() else [word for word, _ in counts.most_common()]
         found[language] = Vocabulary(tuple(word for word in known if counts[word] >= fewest and word not in SPECIAL))
     return found
 
 
-def with_vocabularies(content: dict[str, Any], data_dir: str | Path | None = None, **options: int) -> dict[str, Any]:
+def _check(longest: int, fewest: int) -> None:
+    if min(longest, fewest) < 1:
+        raise ValueError(f"longest, fewest: expected at least 1, got {longest} and {fewest}")
+
+
+def with_vocabularies(
+    content: dict[str, Any], data_dir: str | Path | None = None, longest: int = LONGEST, fewest: int = FEWEST
+) -> dict[str, Any]:
     """A spec, as plain data, in which each language without words has those of the data set.
+
+    Args:
+        content: the spec.
+        data_dir: as for `load_iwslt`, and so are the others.
+        longest: words of a sentence.
+        fewest: how often a word must stand in the training sentences.
 
     Raises:
         DataError: as `load_iwslt`; if a language has other words already, as that of a run on other files has.
+        ValueError: on an option below 1.
     """
+    _check(longest, fewest)
     modalities = dict(content["model"]["modalities"])
-    for language, vocabulary in vocabularies(data_dir, **options).items():
+    for language, vocabulary in vocabularies(data_dir, fewest).items():
         part = modalities.get(language)
         words = None if part is None else part["likelihood"].get("words")
         if words and tuple(words) != vocabulary.words:
@@ -124,8 +141,7 @@ def with_vocabularies(content: dict[str, Any], data_dir: str | Path | None = Non
             )
         if part is not None and words == []:
             learned = {"num_symbols": vocabulary.num_symbols, "end": vocabulary.end, "words": list(vocabulary.words)}
-            shape = [options.get("longest", LONGEST)]
-            modalities[language] = part | {"shape": shape, "likelihood": part["likelihood"] | learned}
+            modalities[language] = part | {"shape": [longest], "likelihood": part["likelihood"] | learned}
     return content | {"model": content["model"] | {"modalities": modalities}}
 
 
@@ -176,17 +192,7 @@ def _pairs(folder: Path, part: str) -> list[list[str]]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    lines = []
-    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n") if content else [], 1):
-        try:
-            lines.append(line.decode("utf-8").strip())
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}, line {number}: not UTF-8: {error.reason} at byte {error.start}") from None
-    return lines
+    return [line.strip() for line in text_lines(path)]
 
 
 def _find(data_dir: str | Path | None) -> Path:

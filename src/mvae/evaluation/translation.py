@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mvae.baselines.latents import posterior_means
 from mvae.data.batch import Batch
 from mvae.models import MultimodalVAE
 
 __all__ = ["NearestPair", "import_sacrebleu", "quality_of_texts", "retrieval"]
-
-ROWS_AT_ONCE = 200
 
 
 @torch.no_grad()
@@ -42,8 +41,7 @@ def retrieval(model: MultimodalVAE, rows: Batch, source: str, target: str) -> fl
 
 
 def _means(model: MultimodalVAE, rows: Batch, name: str) -> Tensor:
-    parts = (rows[start : start + ROWS_AT_ONCE].only([name]) for start in range(0, len(rows), ROWS_AT_ONCE))
-    return normalize(torch.cat([model.posterior(part).mean.double().cpu() for part in parts]), dim=1)
+    return normalize(torch.cat(posterior_means(model, rows.only([name]))).double().cpu(), dim=1)
 
 
 class NearestPair:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from mvae.experiments.recipes import resolve
 from mvae.experiments.results import provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
-from mvae.runs import prepare
+from mvae.runs import Run, prepare
 from mvae.specs import RunSpec
 from mvae.storage import CONFIG, WEIGHTS, RunError, load, read_json, read_spec, write_json
 
@@ -47,6 +47,7 @@ __all__ = [
     "placed",
     "scores",
     "train_model",
+    "train_once",
     "trained_model",
 ]
 
@@ -190,7 +191,7 @@ def check(cells: Sequence[Cell], preset: str, runs: Path, data_dir: str | None) 
         ValueError: naming the file or the folder.
     """
     for cell in cells:
-        _check(cell, preset, runs)
+        refuse_other(cell.folder(runs, preset), _expected(cell, preset))
     for source in {cell.source for cell in cells}:
         load_dataset(source, data_dir=data_dir)
 
@@ -234,13 +235,34 @@ def train_model(cell: Cell, preset: str, runs: Path, data_dir: str | None, repor
         What made it, the seconds it took and the epoch kept.
     """
     folder, settings = cell.folder(runs, preset), PRESETS[preset]
-    _check(cell, preset, runs)
-    if not ((folder / TRAINED).exists() and (folder / WEIGHTS).exists()):
-        resume = (folder / CONFIG).exists()
+
+    def begin(resume: bool) -> Run:
         run = prepare(cell.source, options=cell.options(settings), out=folder, data_dir=data_dir, resume=resume)
-        if settings.train_rows is not None:
-            run = replace(run, dataset=replace(run.dataset, train=run.dataset.train[: settings.train_rows]))
-        started = time.perf_counter()
+        if settings.train_rows is None:
+            return run
+        return replace(run, dataset=replace(run.dataset, train=run.dataset.train[: settings.train_rows]))
+
+    return train_once(folder, _expected(cell, preset), begin, report)
+
+
+def train_once(folder: Path, spec: RunSpec, begin: Callable[[bool], Run], report: Report) -> dict[str, Any]:
+    """Train a model into a folder, from its last whole epoch if it was begun, unless it is trained already.
+
+    Args:
+        folder: of the run.
+        spec: what its config holds.
+        begin: from whether the folder holds what can be resumed to the run.
+        report: of the task.
+
+    Returns:
+        What made it, the seconds it took and the epoch kept.
+
+    Raises:
+        RunError: if the folder holds a run with other settings.
+    """
+    refuse_other(folder, spec)
+    if not ((folder / TRAINED).exists() and (folder / WEIGHTS).exists()):
+        run, started = begin((folder / CONFIG).exists()), time.perf_counter()
         outcome = run.train_to_the_end(lambda done, total: report("training", done, total))
         made = provenance() | {"seconds": time.perf_counter() - started, "epoch": outcome.kept["epoch"]}
         write_json(folder / TRAINED, made)
@@ -260,10 +282,17 @@ def placed(model: MultimodalVAE) -> MultimodalVAE:
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _check(cell: Cell, preset: str, runs: Path) -> None:
-    folder = cell.folder(runs, preset)
-    expected: RunSpec = resolve(cell.source, None, cell.options(PRESETS[preset]))
-    if (folder / CONFIG).exists() and read_spec(folder) != expected:
+def _expected(cell: Cell, preset: str) -> RunSpec:
+    return resolve(cell.source, None, cell.options(PRESETS[preset]))
+
+
+def refuse_other(folder: Path, spec: RunSpec) -> None:
+    """Refuse a folder that holds a run with other settings.
+
+    Raises:
+        RunError: naming it.
+    """
+    if (folder / CONFIG).exists() and read_spec(folder) != spec:
         raise RunError(f"{folder} holds a run with other settings; move it away, or choose another folder with --runs")
 
 

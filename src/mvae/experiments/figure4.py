@@ -122,9 +122,8 @@ def reproduce(
     """
     results = Results(folder / "figure4" / f"{preset}.json", {"preset": preset, **asdict(PRESETS[preset])}, resume)
     tasks = [name for name in recipes if not results.has(recipe=name)]
-    load_dataset(
-        SOURCE, data_dir=data_dir
-    )  # says what is missing, and makes all modalities once, before anything starts
+    # Says what is missing, and makes all modalities once, before anything starts.
+    load_dataset(SOURCE, data_dir=data_dir)
     for name, record in run_side_by_side(work, tasks, jobs, (preset, data_dir, results.path.parent)):
         results.add(record)
         found = {(cell["given"], cell["wanted"]): cell for cell in record["test"] if cell["way"] == "with certain"}
@@ -278,11 +277,8 @@ def _measure(
             cell: dict[str, Any] = {"given": given, "wanted": wanted, "way": way}
             if wanted in LIT:
                 choices = THRESHOLDS if thresholds is None else [thresholds[wanted, way]]
-                tried: list[dict[str, Any]] = [
-                    {"threshold": one, **quality(wanted, found, truth, one)} for one in choices
-                ]
-                best: dict[str, Any] = max(tried, key=_score)
-                cell |= best
+                tried = [{**cell, "threshold": one, **quality(wanted, found, truth, one)} for one in choices]
+                cell = max(tried, key=_score)
             else:
                 cell |= quality(wanted, found, truth)
             if (given, wanted) == ("obscured", "image"):

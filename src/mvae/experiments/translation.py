@@ -17,24 +17,26 @@ from typing import Any
 
 import torch
 
+from mvae.baselines.latents import posterior_means
 from mvae.data.batch import Batch
 from mvae.data.iwslt import LANGUAGES, sentences
 from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
-from mvae.data.splits import Dataset, unpair
+from mvae.data.splits import unpair
 from mvae.data.texts import as_read
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.evaluation.translation import NearestPair, import_sacrebleu, quality_of_texts, retrieval
-from mvae.experiments.comparison import placed
+from mvae.experiments.comparison import placed, train_once
 from mvae.experiments.recipes import resolve
 from mvae.experiments.results import Results, made_by, markdown_table, provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
-from mvae.runs import learned, prepare
+from mvae.runs import Run, learned, prepare
 from mvae.sampling import shown
 from mvae.sequences import UNKNOWN
-from mvae.specs import RunSpec
-from mvae.storage import CONFIG, WEIGHTS, RunError, load, read_json, read_spec, write_json
+from mvae.specs import DataSpec
+from mvae.storage import METRICS, load, read_json
+from mvae.training import HELD
 
 __all__ = ["MODELS", "PRESETS", "SHARES", "Task", "page", "reproduce", "work"]
 
@@ -66,9 +68,6 @@ PAIRED_SHARE = 0.1
 """Of each batch are aligned sentences at least."""
 SHOWN, SHORTEST, LONGEST = 8, 5, 15
 """How many sentences Table 5 shows, and how many words they have."""
-TRAINED = "trained.json"
-CONVERTED = 50
-"""Sentences that are written at a time."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,8 @@ def work(task: Task, table: str, preset: str, runs: Path, data_dir: str | None, 
     whole = load_dataset(SOURCE, data_dir=data_dir, options=_data_options(settings))
     train, validation, test = (_complete(part) for part in (whole.train, whole.validation, whole.test))
     train = unpair(train[: settings.train_rows], task.share, task.seed)
-    aligned = _complete(train)
+    both = train.presence(LANGUAGES).all(1).nonzero().flatten()
+    aligned = train[both]
     record: dict[str, Any] = {
         **asdict(task),
         "train_rows": len(train),
@@ -185,38 +185,26 @@ def work(task: Task, table: str, preset: str, runs: Path, data_dir: str | None, 
     }
     references = sentences(data_dir, "tst2013")
     if task.model == "nearest":
-        both = train.presence(LANGUAGES).all(1).nonzero().flatten().tolist()
-        known = {name: [texts[row] for row in both] for name, texts in sentences(data_dir, "train").items()}
-        scores = _by_nearest(known, references) if both else {}
+        known = {name: [texts[row] for row in both.tolist()] for name, texts in sentences(data_dir, "train").items()}
+        scores = _by_nearest(known, references) if len(aligned) else {}
         return record | {"scores": scores, "seconds": time.perf_counter() - started, "made": provenance()}
     spec = learned(resolve(SOURCE, None, _options(task, settings, len(train), len(aligned))), data_dir)
     folder = runs / preset / SOURCE / f"{task.model}-{task.share:g}" / f"seed-{task.seed}"
     dataset = replace(whole, train=aligned if task.model == "pairs" else train, validation=validation, test=test)
-    _train(folder, spec, dataset, report)
-    model, made = placed(load(folder)).eval(), read_json(folder / TRAINED)
+    spec = spec.model_copy(update={"data": DataSpec()})  # the rows are given
+
+    def begin(resume: bool) -> Run:
+        config = None if resume else spec.model_dump(mode="json")
+        return prepare(dataset, config=config, options={}, out=folder, resume=resume)
+
+    train_once(folder, spec, begin, report)
+    model, kept = placed(load(folder)).eval(), read_json(folder / METRICS)["kept"]
     report("scoring", 0, 1)
     found = _sentences(model, test, references) if table == "table5" else {}
     scores = _scores(model, validation, test, references, settings) if table == "table4" else {}
-    held = {name: made["kept"][f"validation/kl/{name}"] for name in LANGUAGES}
-    record |= {"scores": scores, "held": held, "epoch": made["kept"]["epoch"], **found}
+    held = {name: kept[f"{HELD}/{name}"] for name in LANGUAGES}
+    record |= {"scores": scores, "held": held, "epoch": kept["epoch"], **found}
     return record | {"seconds": time.perf_counter() - started, "made": provenance()}
-
-
-def _train(folder: Path, spec: RunSpec, dataset: Dataset, report: Report) -> None:
-    """Train a model, from its last whole epoch if it was begun, unless it is trained already.
-
-    Raises:
-        RunError: if the folder holds a run with other settings.
-    """
-    begun = (folder / CONFIG).exists()
-    content = spec.model_dump(mode="json") | {"data": {}}
-    if begun and read_spec(folder).model_dump(mode="json") | {"data": {}} != content | {"data": {}}:
-        raise RunError(f"{folder} holds a run with other settings; move it away, or choose another folder with --runs")
-    if (folder / TRAINED).exists() and (folder / WEIGHTS).exists():
-        return
-    run = prepare(dataset, config=None if begun else content, options={}, out=folder, resume=begun)
-    outcome = run.train_to_the_end(lambda done, total: report("training", done, total))
-    write_json(folder / TRAINED, provenance() | {"kept": outcome.kept})
 
 
 def _complete(rows: Batch) -> Batch:
@@ -284,8 +272,7 @@ def _translated(model: MultimodalVAE, rows: Batch, source: str, target: str) -> 
     """Sentences written word by word, each the likeliest next, from the mean of q(z | source); none is unknown."""
     alphabet, found = model.modalities[target].alphabet, []
     assert alphabet is not None
-    for start in range(0, len(rows), CONVERTED):
-        z = model.posterior(rows[start : start + CONVERTED].only([source])).mean
+    for z in posterior_means(model, rows.only([source])):
         found += [shown(alphabet, symbols) for symbols in model.decode(z, target)[target].mode.cpu()]  # type: ignore[attr-defined]
     return [" ".join(text.replace(UNKNOWN, "").split()) for text in found]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mvae.sequences import lengths
+from mvae.sequences import counted
 
 __all__ = ["TransformerDecoder", "TransformerEncoder", "TransformerFeatures"]
 
@@ -52,9 +52,7 @@ class TransformerFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         places = torch.arange(x.shape[1], device=x.device)
-        read = torch.ones_like(x, dtype=torch.bool)
-        if self.end is not None:
-            read = places < lengths(x, self.end).unsqueeze(1)
+        read = counted(x, self.end)
         found = self.layers(self.embedding(x) + self.position(places), src_key_padding_mask=~read)
         weights = read.unsqueeze(-1).to(found.dtype)
         return (weights * found).sum(1) / weights.sum(1)

@@ -18,7 +18,7 @@ from mvae.tables.inferring import infer
 from mvae.tables.reading import Table
 from mvae.tables.specs import TableSpec
 
-__all__ = ["as_rows", "dataset", "described", "held_rows_of", "learn", "plan", "split", "table_recipe"]
+__all__ = ["STEPS", "as_rows", "dataset", "described", "held_rows_of", "learn", "plan", "split", "table_recipe"]
 
 HELD_SHARE, MOST_HELD, FEWEST_TO_HOLD = 0.1, 5000, 10_000
 """Of the rows, to validate on; of a table with fewer none, for there each row is worth more in training: measured,
