@@ -3,14 +3,16 @@
 import copy
 import json
 import math
+import re
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import torch
 
 from mvae.building import build_model
 from mvae.experiments.recipes import merge, recipe
-from mvae.specs import FORMAT, SpecError, parse
+from mvae.specs import FORMAT, SpecError, computes_in_bfloat16, parse
 
 RECIPES = sorted(
     file.name.removesuffix(".yaml")
@@ -289,3 +291,18 @@ def test_merging_with_a_recipe_builds_another_network():
     model = build_model(parse(content, "merged").model)
     assert type(model.modalities["image"].encoder).__name__ == "ConvEncoder"
     assert model.generate({"label": 3}, ["image"])["image"].shape == (1, 1, 1, 8, 8)
+
+
+@pytest.mark.parametrize(("has", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_the_faster_precision_is_chosen_where_the_config_is_read(tiny_config, monkeypatch, has, expected):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: has)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    spec = parse(changed(tiny_config, ("training", "precision"), "auto"), "my.yaml")
+    assert spec.training.precision == expected
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or not Path("/proc/cpuinfo").exists(), reason="asks Linux's processor")
+def test_what_the_processor_computes_in_is_what_linux_says_of_it():
+    flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text()))
+    assert computes_in_bfloat16() == bool(flags & {"avx512_bf16", "amx_tile"})

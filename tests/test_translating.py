@@ -40,10 +40,10 @@ def test_the_grey_given_is_the_luma_of_the_colours():
 
 
 def test_given_the_grey_a_normal_distribution_has_this_mean():
-    # Independent answer: condition a joint normal of three colours on their luma, in float64.
+    # Independent answer: condition a joint normal of three colours, whose errors are one, on their luma, in float64.
     colours = torch.tensor([0.5, 0.4, 0.6], dtype=torch.float64)
     weights = torch.tensor(LUMA, dtype=torch.float64)
-    covariance = 0.01 * torch.eye(3, dtype=torch.float64)
+    covariance = 0.01 * torch.ones(3, 3, dtype=torch.float64)
     gain = covariance @ weights / (weights @ covariance @ weights)
     expected = colours + gain * (0.55 - weights @ colours)
     found = with_luma(colours[:, None, None], torch.tensor([[[0.55]]], dtype=torch.float64))

@@ -147,7 +147,11 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     )
     add("--best-by", metavar="NAME", type=str, help="keep the epoch that predicts this category best, not by the ELBO")
     add("--patience", metavar="N", type=PositiveInt, help="stop after N epochs without a better validation")
-    add("--precision", choices=["float32", "bfloat16"], help="of the networks' matrix products in training")
+    add(
+        "--precision",
+        choices=["float32", "bfloat16", "auto"],
+        help="of the networks' matrix products in training; auto: bfloat16 where the processor computes in it",
+    )
     add("--compile", action="store_true", default=None, help="compile the networks first (needs a C++ compiler)")
     add("--seed", metavar="N", type=NonNegativeInt, help="of initialisation, order, draws and the paired rows")
     add("--data-dir", metavar="DIR", type=str, help="where to look first for data files (then $MVAE_DATA, the cache)")

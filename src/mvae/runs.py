@@ -95,7 +95,7 @@ def fit(
     smoothness: float | None = None,
     best_by: str | None = None,
     patience: int | None = None,
-    precision: Literal["float32", "bfloat16"] | None = None,
+    precision: Literal["float32", "bfloat16", "auto"] | None = None,
     compile: bool | None = None,  # noqa: A002
     seed: int | None = None,
     data_dir: str | Path | None = None,
@@ -148,8 +148,9 @@ def fit(
         best_by: the category or string whose accuracy given the rest, on validation rows, says which epoch's weights
             are best; the ELBO where None.
         patience: stop after so many epochs without a better validation.
-        precision: of the networks' matrix products in training, `"float32"` or the faster `"bfloat16"`. Parameters,
-            products of experts and likelihoods are float32 either way.
+        precision: of the networks' matrix products in training: `"float32"`, `"bfloat16"`, which is faster where the
+            processor computes in it and far slower where not, or `"auto"`, the faster one here. Parameters, products of
+            experts and likelihoods are float32 either way.
         compile: compile the networks with `torch.compile` first, which takes a minute and needs a C++ compiler.
             Results are the same to rounding.
         seed: of initialisation, order, draws and the choice of paired rows.

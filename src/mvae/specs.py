@@ -16,6 +16,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 from pydantic import ValidationError as PydanticError
@@ -31,6 +32,7 @@ __all__ = [
     "RunSpec",
     "SpecError",
     "TrainingSpec",
+    "computes_in_bfloat16",
     "parse",
 ]
 
@@ -289,7 +291,9 @@ class TrainingSpec(_Spec):
     radius: PositiveFloat = Field(2.0, description="of the changes it looks at: Euclidean length, in the data's units")
     patience: PositiveInt | None = Field(None, description="stop after this many epochs without a better validation")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the networks' matrix products; bfloat16 is faster where the processor has it"
+        "float32",
+        description="of the networks' matrix products; bfloat16 is faster where the processor computes in it, and far"
+        " slower where not; auto: the faster one on the machine that reads this",
     )
     compile: bool = Field(False, description="networks by torch.compile, which needs a C++ compiler")
     keep: Literal["best", "last"] = Field(
@@ -299,6 +303,21 @@ class TrainingSpec(_Spec):
         None, description="what makes a validation best: accuracy of this category or string given the rest; null: ELBO"
     )
     seed: NonNegativeInt = 0
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _faster_here(cls, precision: object) -> object:
+        return ("bfloat16" if computes_in_bfloat16() else "float32") if precision == "auto" else precision
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether the GPU, or the processor where there is none, multiplies matrices of bfloat16 without emulating it."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, one, bool)() for one in has)
 
 
 class RunSpec(_Spec):

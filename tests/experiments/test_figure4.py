@@ -14,6 +14,7 @@ from mvae.data.batch import Batch
 from mvae.data.vision import transformed
 from mvae.experiments import figure4
 from mvae.experiments.figure4 import baselines, quality
+from mvae.storage import load
 
 PARTS = [0] * 20 + [1] * 4 + [2] * 8
 
@@ -37,6 +38,7 @@ def test_each_recipe_is_measured_drawn_and_kept(in_turn, capsys):
         assert found["obscured", "image", "baseline"]["psnr"] > 40
         with Image.open(f"out/figure4/{cell['file']}") as picture:
             assert min(picture.size) > 1000
+        assert load(f"runs/reproduce/smoke/vision/{cell['recipe']}").latent_dim == 250
     text = Path("docs/figure4.md").read_text()
     assert text == figure4.page(content)
     assert "32 of 202,599 images" in text

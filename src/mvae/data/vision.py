@@ -190,19 +190,19 @@ SURE_COLUMNS = SIDE // 2 - 1
 
 
 def with_luma(colours: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
-    """Colours, changed as little as can be (by squares) so that their luma is the grey given.
+    """Colours made lighter or darker, all three channels by as much, until their luma is the grey given.
 
-    It is the mean of a normal distribution around `colours`, of the same variance everywhere, given its luma; where
-    that leaves [0, 1] it is cut off, and what is then lacking goes to the other colours, as far as they can take it.
+    It is the mean of a normal distribution around `colours`, given its luma, whose errors are the same in all three
+    channels, as those of a blurred picture nearly are: hues stay. Where that leaves [0, 1] it is cut off, and what is
+    then lacking goes to the other channels, as far as they can take it.
 
     Args:
         colours: `[..., 3, H, W]` in [0, 1].
         grey: `[..., 1, H, W]` in [0, 1].
     """
-    weights = colours.new_tensor(LUMA)[:, None, None]
+    weights = colours.new_tensor(LUMA)[:, None, None]  # of sum 1
     for _ in range(ROUNDS):
-        lacking = grey - (weights * colours).sum(-3, keepdim=True)
-        colours = (colours + weights * lacking / weights.square().sum()).clamp(0, 1)
+        colours = (colours + grey - (weights * colours).sum(-3, keepdim=True)).clamp(0, 1)
     return colours
 
 

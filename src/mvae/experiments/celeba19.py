@@ -49,7 +49,7 @@ class Preset:
 PRESETS = {
     "smoke": Preset({"k-effect": [0, 3], "dropping": [0.0, 0.5]}, 1, 10, 10, 20, 200),
     "cpu": Preset(
-        {"k-effect": [0, 1, 10, 50], "dropping": [0.0, 0.25, 0.5, 0.75]}, 6, 100, 100, 1000, precision="bfloat16"
+        {"k-effect": [0, 1, 10, 50], "dropping": [0.0, 0.25, 0.5, 0.75]}, 6, 100, 100, 1000, precision="auto"
     ),
     "paper": Preset(
         {"k-effect": [0, 1, 2, 5, 10, 20, 50], "dropping": [0.0, 0.1, 0.25, 0.5, 0.75, 0.9]}, None, None, 100, 1000

@@ -73,6 +73,7 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
         elif name == "figure4":
             add("--recipe", metavar="NAME", type=str, nargs="+", help="paper, normal, laplace, learned (default: all)")
             _add_preset_arguments(part, "2 hours")
+            _add_runs_argument(part)
         elif name in ("table4", "table5"):
             _add_preset_arguments(part, "3 hours")
             _add_runs_argument(part)
@@ -246,7 +247,8 @@ def _figure4(name: str, options: Namespace) -> Plan:
 
     folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
     recipes = _among(options.recipe, figure4.RECIPES, "--recipe")
-    lines = figure4.reproduce(folder, options.preset, recipes, options.data_dir, jobs, options.resume)
+    runs = Path(options.runs)
+    lines = figure4.reproduce(folder, options.preset, recipes, runs, options.data_dir, jobs, options.resume)
     return lines, folder / name / f"{options.preset}.json", figure4.page, name
 
 

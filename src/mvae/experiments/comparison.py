@@ -122,7 +122,7 @@ PRESETS = {
         5000,
         {"celeba": 100},
         {"celeba": 1000},
-        precision_of={"multimnist": "bfloat16", "celeba": "bfloat16"},
+        precision_of={"multimnist": "auto", "celeba": "auto"},
     ),
     "paper": Preset(None, None, 1000, 5000, {"celeba": 100}, {"celeba": 1000}),
 }

@@ -97,7 +97,7 @@ PRESETS = {
         {"binary-mnist": (100, 1000), "fashion-mnist": (1000,)},
         3,
         {"decoder": 50, "importance": 10},
-        precision_of={"fashion-mnist": "bfloat16"},
+        precision_of={"fashion-mnist": "auto"},
     ),
     "paper": Preset(
         {"binary-mnist": 100, "fashion-mnist": 100},

@@ -127,7 +127,7 @@ PRESETS = {
         once=("mvae-q", "mvae-q-label"),
         seeds_of={"multimnist": {100: 1, 1000: 1, 5000: 1, ALL: 1}},
         train_rows_of={"multimnist": 20_000},
-        precision_of={"fashion-mnist": "bfloat16", "multimnist": "bfloat16"},
+        precision_of={"fashion-mnist": "auto", "multimnist": "auto"},
     ),
     "paper": Preset(None, {10: 5, 30: 5, 100: 5, 300: 5, 1000: 3, 3000: 3, 10000: 3, ALL: 3}, 100, 50),
 }

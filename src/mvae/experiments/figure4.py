@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,14 +19,16 @@ from torch import Tensor
 from mvae.data.batch import Batch
 from mvae.data.celeba import SIDE
 from mvae.data.sources import load_dataset
-from mvae.experiments.comparison import placed
-from mvae.experiments.figure3 import by_recipe
+from mvae.experiments.comparison import placed, train_once
+from mvae.experiments.recipes import resolve
 from mvae.experiments.results import Results, made_by, markdown_table, provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.figures import image_grid
 from mvae.modality import levels
 from mvae.models import MultimodalVAE
-from mvae.storage import atomic
+from mvae.runs import Run, prepare
+from mvae.specs import DataSpec
+from mvae.storage import atomic, load
 from mvae.translating import Translated, translate, with_certain
 
 __all__ = ["DIRECTIONS", "PRESETS", "RECIPES", "baselines", "page", "quality", "reproduce", "work"]
@@ -99,13 +100,19 @@ class Preset:
 SMALL = [[16, 4, 2, 1], [32, 4, 2, 1], [64, 4, 2, 1], [128, 4, 1, 0]]
 PRESETS = {
     "smoke": Preset(1, [[4, 4, 4, 0], [8, 4, 4, 0]], 4, 6, 2, train_rows=50),
-    "cpu": Preset(6, SMALL, 300, None, 20, subsets=0, learning_rate=1e-3, schedule="cosine", precision="bfloat16"),
+    "cpu": Preset(6, SMALL, 300, None, 20, subsets=0, learning_rate=1e-3, schedule="cosine", precision="auto"),
     "paper": Preset(None, None, None, None, 50),
 }
 
 
 def reproduce(
-    folder: Path, preset: str, recipes: Sequence[str], data_dir: str | None = None, jobs: int = 1, resume: bool = False
+    folder: Path,
+    preset: str,
+    recipes: Sequence[str],
+    runs: Path,
+    data_dir: str | None = None,
+    jobs: int = 1,
+    resume: bool = False,
 ) -> Iterator[str]:
     """Train by each recipe, measure each direction on held-out faces and draw the panels.
 
@@ -113,6 +120,7 @@ def reproduce(
         folder: gets `figure4/PRESET.json` and a PNG a recipe.
         preset: a name in `PRESETS`.
         recipes: names in `RECIPES`.
+        runs: folder of the trained models; one that is there is used.
         data_dir: where to look first for data files.
         jobs: how many at a time.
         resume: keep finished cells.
@@ -124,23 +132,27 @@ def reproduce(
     tasks = [name for name in recipes if not results.has(recipe=name)]
     # Says what is missing, and makes all modalities once, before anything starts.
     load_dataset(SOURCE, data_dir=data_dir)
-    for name, record in run_side_by_side(work, tasks, jobs, (preset, data_dir, results.path.parent)):
+    for name, record in run_side_by_side(work, tasks, jobs, (preset, runs, data_dir, results.path.parent)):
         results.add(record)
         found = {(cell["given"], cell["wanted"]): cell for cell in record["test"] if cell["way"] == "with certain"}
         colours, whole = found["gray", "image"], found["obscured", "image"]
         yield f"{name}: grey to colours {colours['psnr']:.1f} dB, half to whole {whole['psnr']:.1f} dB"
 
 
-def work(name: str, preset: str, data_dir: str | None, folder: Path, report: Report) -> dict[str, Any]:
+def work(name: str, preset: str, runs: Path, data_dir: str | None, folder: Path, report: Report) -> dict[str, Any]:
     """One recipe's record."""
     settings = PRESETS[preset]
     whole = load_dataset(SOURCE, data_dir=data_dir)
     rows = whole.train[: settings.train_rows]
-    run = by_recipe(SOURCE, replace(whole, train=rows), _options(name, settings))
-    started = time.perf_counter()
-    run.train_to_the_end(lambda done, total: report("training", done, total))
-    trained = time.perf_counter() - started
-    model = placed(run.model).eval()
+    spec = resolve(SOURCE, None, _options(name, settings)).model_copy(update={"data": DataSpec()})  # rows are given
+    run_folder = runs / preset / SOURCE / name
+
+    def begin(resume: bool) -> Run:
+        config = None if resume else spec.model_dump(mode="json")
+        return prepare(replace(whole, train=rows), config=config, options={}, out=run_folder, resume=resume)
+
+    trained = train_once(run_folder, spec, begin, report)
+    model = placed(load(run_folder)).eval()
     known = baselines(rows)
     parts = {"validation": whole.validation[: settings.validation_rows], "test": whole.test[: settings.test_rows]}
     report("measuring", 0, 2)
@@ -152,15 +164,15 @@ def work(name: str, preset: str, data_dir: str | None, folder: Path, report: Rep
     _draw(model, whole.test, picture, settings.samples)
     return {
         "recipe": name,
-        "epochs": run.spec.training.epochs,
-        "precision": run.spec.training.precision,
+        "epochs": spec.training.epochs,
+        "precision": spec.training.precision,
         "train_rows": len(rows),
         "rows": {part: len(held) for part, held in parts.items()},
         "with_mask": {part: int(held.present["mask"].sum()) for part, held in parts.items()},
         "data": whole.description,
         **measured,
         "file": picture.name,
-        "training_seconds": trained,
+        "trained": trained,
         "made": provenance(),
     }
 
@@ -331,7 +343,7 @@ def _draw(model: MultimodalVAE, test: Batch, path: Path, samples: int) -> None:
             spine.set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+        figure.savefig(temporary, dpi=90)
 
 
 def _beside(found: Translated, plain: Translated) -> list[Tensor]:
@@ -468,9 +480,9 @@ on all {rows} test faces, of people who are in no other part ({masks} of them ha
 the means of p(x | z) over {samples} draws from q(z | given).
 
 A grey picture says more of the colours than z keeps: their luma. And half of a picture says what that half is. Put into
-the answer (the mean of a normal distribution around it, given its luma; the half itself) that is the second of the two
-ways below; `mvae translate` does so unless told `--plain`. From what is watermarked nothing is put in, though anyone
-who knows the mark could take it off again.
+the answer (all three channels made lighter or darker by as much, until the luma is right; the half itself) that is the
+second of the two ways below; `mvae translate` does so unless told `--plain`. From what is watermarked nothing is put in,
+though anyone who knows the mark could take it off again.
 
 {verdicts}
 
