@@ -481,7 +481,7 @@ the means of p(x | z) over {samples} draws from q(z | given).
 
 A grey picture says more of the colours than z keeps: their luma. And half of a picture says what that half is. Put into
 the answer (all three channels made lighter or darker by as much, until the luma is right; the half itself) that is the
-second of the two ways below; `mvae translate` does so unless told `--plain`. From what is watermarked nothing is put in,
+second of the two ways below; `mvae translate` does so unless told `--plain`. From a watermark nothing is put in,
 though anyone who knows the mark could take it off again.
 
 {verdicts}
