@@ -99,6 +99,36 @@ def test_symbols_are_hidden_while_training_only():
     torch.testing.assert_close(decoder(z).log_prob(x).sum(), nothing, check_dtype=False)
 
 
+def test_in_training_the_symbols_are_said_from_z_alone_too():
+    bag = torch.nn.Linear(D, V).double()
+    decoder = SequenceDecoder(network(), T, V, end=2, bag=bag, bag_weight=0.7)
+    z = torch.randn(1, D, dtype=torch.float64)
+    string = torch.tensor([[0, 1, 2, 2]])
+    plain = decoder.eval()(z).log_prob(string)
+    assert torch.equal(plain, Strings(network(), z, T, V, end=2).log_prob(string))
+    decoder.train()
+    decoder.network.eval()  # its dropout aside
+    each = torch.log(torch.softmax(bag.weight @ z[0] + bag.bias, 0))
+    expected = plain + 0.7 * (each[0] + each[1] + each[2])  # the end once, and nothing after it
+    torch.testing.assert_close(decoder(z).log_prob(string), expected)
+
+
+def test_a_config_with_a_bag_of_words_learns_it():
+    language = {
+        "shape": [T],
+        "likelihood": {"kind": "string", "num_symbols": V, "end": 2},
+        "encoder": {"kind": "gru", "embedding": 3, "hidden": 3},
+        "decoder": {"kind": "gru", "embedding": 3, "hidden": 3, "bag_of_words": 0.5},
+    }
+    model = {"method": "mvae", "latent_dim": D, "modalities": {"en": language}}
+    model = build_model(parse({"model": model, "training": {"epochs": 1}}, "test").model)
+    decoder = model.modalities["en"].decoder
+    assert decoder.bag_weight == 0.5
+    assert decoder.bag.weight.shape == (V, D)
+    model.train().loss(Batch({"en": torch.tensor([[0, 1, 2, 2]])})).loss.backward()
+    assert decoder.bag.weight.grad.abs().sum() > 0
+
+
 @pytest.mark.parametrize(("options", "message"), [({"end": 3}, "from 0 to 2, got 3"), ({"word_dropout": 1}, "below 1")])
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -221,12 +221,16 @@ def _build_decoder(spec: ModalitySpec, inputs: int) -> nn.Module:
             "a likelihood of kind 'string' and a decoder of kind 'gru', 'lstm' or 'transformer' go together"
         )
     if isinstance(spec.likelihood, StringSpec):
-        string, hidden = spec.likelihood, options.pop("word_dropout")
+        string, hidden, bag_weight = spec.likelihood, options.pop("word_dropout"), options.pop("bag_of_words")
         if isinstance(spec.decoder, RecurrentDecoderSpec):
             network: nn.Module = RecurrentDecoder(inputs, string.num_symbols, cell=spec.decoder.kind, **options)
         else:
             network = TransformerDecoder(inputs, string.num_symbols, _length(spec), **options)
-        return SequenceDecoder(network, _length(spec), string.num_symbols, string.end, hidden, _alphabet(string))
+        bag = nn.Linear(inputs, string.num_symbols) if bag_weight else None
+        alphabet = _alphabet(string)
+        return SequenceDecoder(
+            network, _length(spec), string.num_symbols, string.end, hidden, alphabet, bag, bag_weight
+        )
     likelihood = _build_likelihood(spec)
     if isinstance(spec.decoder, MLPDecoderSpec):
         return Decoder(MLPDecoder(inputs, likelihood.num_parameters, **options), likelihood)

@@ -169,6 +169,22 @@ class SymbolNetwork(Protocol):
         """Logits `[R, V]` of the next symbol given the last one `[R]`, and the state after it."""
 
 
+@dataclass(frozen=True)
+class Bag:
+    """The symbols of a string said from z alone, in any order: a term of training that keeps z in use.
+
+    Source: the bag-of-words loss of Zhao et al. (2017), "Learning discourse-level diversity for neural dialog models".
+    """
+
+    network: Callable[[Tensor], Tensor]
+    """From z `[R, D]` to logits `[R, V]`."""
+    weight: float
+
+    def log_prob(self, z: Tensor, symbols: Tensor) -> Tensor:
+        """The weighted log-probability of each symbol `[R, T]` by itself."""
+        return self.weight * self.network(z).float().log_softmax(-1).gather(-1, symbols)
+
+
 class Strings(Distribution):
     """Strings of up to T symbols, each row's given its z.
 
@@ -180,6 +196,7 @@ class Strings(Distribution):
         end: the symbol that ends a string; None where all have T symbols.
         word_dropout: how often `log_prob` hides a symbol from those after it (Bowman et al. 2016); it is then no longer
             the log-probability. Symbols are drawn anew at each call from torch's global generator.
+        bag: what else `log_prob` adds up, for training; None for nothing.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
@@ -193,10 +210,11 @@ class Strings(Distribution):
         num_symbols: int,
         end: int | None = None,
         word_dropout: float = 0.0,
+        bag: Bag | None = None,
     ) -> None:
         super().__init__(z.shape[:-1], Size([length]), validate_args=False)
         self.network, self.z, self.length, self.num_symbols = network, z, length, num_symbols
-        self.end, self.word_dropout = end, word_dropout
+        self.end, self.word_dropout, self.bag = end, word_dropout, bag
 
     @property
     def support(self) -> constraints.Constraint:
@@ -205,7 +223,7 @@ class Strings(Distribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Strings:
         z = self.z.expand(*batch_shape, self.z.shape[-1])
-        return Strings(self.network, z, self.length, self.num_symbols, self.end, self.word_dropout)
+        return Strings(self.network, z, self.length, self.num_symbols, self.end, self.word_dropout, self.bag)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-probability of strings `[..., T']`, in nats; T' is T, or less where all of them end before it."""
@@ -219,6 +237,8 @@ class Strings(Distribution):
             hidden = torch.rand(previous.shape, device=previous.device) < self.word_dropout
             previous = torch.where(hidden, self.num_symbols, previous)
         each = self.network(previous, z).float().log_softmax(-1).gather(-1, symbols.unsqueeze(-1)).squeeze(-1)
+        if self.bag is not None:
+            each = each + self.bag.log_prob(z, symbols)
         return torch.where(counted(symbols, self.end), each, 0.0).sum(1).reshape(shape)
 
     @torch.no_grad()
@@ -319,6 +339,8 @@ class SequenceDecoder(nn.Module):
         end: the symbol that ends a string; None where all have T symbols.
         word_dropout: while training, how often a symbol is hidden from those after it, which leaves more to z.
         alphabet: what symbols stand for, if they do.
+        bag: a network from z to logits of the V symbols, for the term of `Bag` while training; None for no such term.
+        bag_weight: of that term.
 
     Raises:
         ValueError: if the end symbol is none of the V, the alphabet does not fit, or the dropout is not in [0, 1).
@@ -332,6 +354,8 @@ class SequenceDecoder(nn.Module):
         end: int | None = None,
         word_dropout: float = 0.0,
         alphabet: Alphabet | Vocabulary | None = None,
+        bag: nn.Module | None = None,
+        bag_weight: float = 1.0,
     ) -> None:
         super().__init__()
         if end is not None and not 0 <= end < num_symbols:
@@ -356,7 +380,9 @@ class SequenceDecoder(nn.Module):
                 )
         self.network, self.length, self.num_symbols = network, length, num_symbols
         self.end, self.word_dropout, self.alphabet = end, word_dropout, alphabet
+        self.bag, self.bag_weight = bag, bag_weight
 
     def forward(self, z: Tensor) -> Strings:
         hidden = self.word_dropout if self.training else 0.0
-        return Strings(self.network, z, self.length, self.num_symbols, self.end, hidden)  # type: ignore[arg-type]
+        bag = Bag(self.bag, self.bag_weight) if self.training and self.bag is not None else None
+        return Strings(self.network, z, self.length, self.num_symbols, self.end, hidden, bag)  # type: ignore[arg-type]

@@ -134,6 +134,9 @@ class RecurrentEncoderSpec(_Spec):
     padding: bool = Field(False, description="read what stands after the end symbol too")
 
 
+BAG = Field(0.0, description="weight of a term of training that says the symbols from z alone, in any order")
+
+
 class _TransformerSpec(_Spec):
     kind: Literal["transformer"]
     width: PositiveInt = 256
@@ -148,6 +151,7 @@ class TransformerEncoderSpec(_TransformerSpec):
 
 class TransformerDecoderSpec(_TransformerSpec):
     word_dropout: Dropout = 0.0
+    bag_of_words: NonNegativeFloat = BAG
 
 
 ConvLayers = Annotated[
@@ -177,6 +181,7 @@ class RecurrentDecoderSpec(_Spec):
     layers: PositiveInt = 2
     dropout: Dropout = 0.1
     word_dropout: Dropout = 0.0
+    bag_of_words: NonNegativeFloat = BAG
 
 
 class ConvDecoderSpec(_Spec):
