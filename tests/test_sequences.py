@@ -1,6 +1,8 @@
 """Strings given z: normalisation by enumeration, drawing, decoding."""
 
+import sys
 from itertools import product
+from subprocess import run
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from mvae.evaluation.likelihood import _bytes_per_draw
 from mvae.modality import Modality
 from mvae.models import MVAE
 from mvae.networks.recurrent import RecurrentDecoder, RecurrentEncoder
-from mvae.sequences import Alphabet, SequenceDecoder, Strings, Vocabulary, lengths
+from mvae.sequences import Alphabet, SequenceDecoder, Strings, Vocabulary, learned_pieces, lengths
 from mvae.specs import parse
 
 V, T, D = 3, 4, 2
@@ -266,3 +268,50 @@ def test_no_step_is_taken_where_all_strings_are_over():
     torch.testing.assert_close(
         found, torch.stack([Strings(network(), z[r], T, V, 2).log_prob(long[r]) for r in range(3)])
     )
+
+
+TEXTS = ["the cats sat", "the cat sits", "a cat and a dog", "dogs sit"]
+
+
+def test_words_are_made_of_the_longest_pieces():
+    english = Vocabulary(("cat", "##s", "s", "##at", "##it", "c", "##a"), pieces=True)
+    symbols = english.symbols("cats sits cat", 8)
+    assert symbols.tolist() == [0, 1, 2, 4, 1, 0, 8, 8]
+    assert english.text(symbols) == "cats sits cat"
+    assert english.symbols("dog cat", 3).tolist() == [7, 0, 8]  # a word of which a piece is lacking is unknown
+    assert english.strange("cats dog sits dot") == ["dog", "dot"]
+    with pytest.raises(ValueError, match="up to 3 pieces of words, got 4: 'cat ##s s ##at"):
+        english.symbols("cats sat", 3)
+
+
+def test_a_text_is_cut_where_no_more_pieces_fit():
+    english = Vocabulary(("cat", "##s", "s", "##at", "##it"), pieces=True)
+    assert english.cut("cats ☃ sits", 9) == ("cats ☃ sits", 0)
+    for length, (kept, more) in enumerate([("cat", 5), ("cats", 4), ("cats ☃", 3), ("cats ☃ s", 2)], 1):
+        assert english.cut("cats ☃ sits", length) == (kept, more)
+        assert english.symbols(kept, length).tolist() == english.symbols("cats ☃ sits", 6)[:length].tolist()
+    assert Vocabulary(("cats",)).cut("cats and dogs", 2) == ("cats and", 1)
+
+
+def test_pieces_learned_of_texts_spell_each_of_them():
+    few, more = (learned_pieces(TEXTS, count) for count in (1, 30))
+    characters = {character for text in TEXTS for character in text if character != " "}
+    assert set(few) == characters | {"##" + character for character in characters}  # no fewer than these
+    assert set(few) < set(more)
+    assert len(more) == 30
+    for pieces in (few, more):
+        language = Vocabulary(pieces, pieces=True)
+        for text in TEXTS:
+            assert language.text(language.symbols(text, 20)) == text
+            assert language.unknown not in language.symbols(text, 20)
+
+
+def test_pieces_are_the_same_in_another_process():
+    # The library counts in tables whose order changes from process to process.
+    program = (
+        "from mvae.sequences import learned_pieces;"
+        "print(*learned_pieces([f'{i:b} {i:x} {i * i:o}' for i in range(300)], 120))"
+    )
+    said = {run([sys.executable, "-c", program], capture_output=True, check=True).stdout for _ in range(3)}
+    assert len(said) == 1
+    assert len(said.pop().split()) == 120

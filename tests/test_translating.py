@@ -245,7 +245,7 @@ def test_lines_of_a_file_come_one_by_one_and_what_is_not_read_is_told(sentences,
     assert len(said.out.splitlines()) == 4
     assert said.err.splitlines() == [
         "mvae: line 1: unknown words: It",
-        "mvae: line 3: too long, its last 4 words were not read",
+        "mvae: line 3: too long, its last 4 words (or pieces) were not read",
         "mvae: line 4: unknown words: tiger",
     ]
     model = mvae.load(sentences / "run")
@@ -282,7 +282,7 @@ def test_texts_that_cannot_be_translated(sentences, capsys, options, message):
 def test_a_text_may_be_longer_than_a_name_of_a_file_and_a_file_may_be_damaged(sentences, tmp_path, capsys):
     arguments = ["translate", str(sentences / "run"), "--from", "en", "--to", "vi"]
     assert main([*arguments, "a cat " * 200]) == 0
-    assert "too long, its last 392 words were not read" in capsys.readouterr().err
+    assert "too long, its last 392 words (or pieces) were not read" in capsys.readouterr().err
     (tmp_path / "lines.txt").write_bytes(b"a cat\n\xff\n")
     assert main([*arguments, str(tmp_path / "lines.txt")]) == 2
     assert "lines.txt, line 2: not UTF-8: invalid start byte at byte 0" in capsys.readouterr().err

@@ -198,7 +198,7 @@ def _num_classes(spec: ModalitySpec) -> int:
 
 def _alphabet(string: StringSpec) -> Alphabet | Vocabulary | None:
     if string.words is not None:
-        return Vocabulary(tuple(string.words))
+        return Vocabulary(tuple(string.words), string.pieces)
     return None if string.characters is None else Alphabet(string.characters, string.end)
 
 

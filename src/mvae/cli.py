@@ -569,7 +569,7 @@ def _translate_texts(options: Namespace, model: Any, source: str, target: str) -
         if one.unknown:
             print(f"mvae: line {number}: unknown words: {', '.join(one.unknown)}", file=sys.stderr)
         if one.cut:
-            print(f"mvae: line {number}: too long, its last {one.cut} words were not read", file=sys.stderr)
+            print(f"mvae: line {number}: too long, its last {one.cut} words (or pieces) were not read", file=sys.stderr)
     return 0
 
 

@@ -7,7 +7,7 @@ strings sum to 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -16,9 +16,22 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Categorical, Distribution, constraints
 
-__all__ = ["Alphabet", "SequenceDecoder", "Strings", "SymbolNetwork", "Vocabulary", "counted", "ended", "lengths"]
+__all__ = [
+    "Alphabet",
+    "SequenceDecoder",
+    "Strings",
+    "SymbolNetwork",
+    "Vocabulary",
+    "counted",
+    "ended",
+    "learned_pieces",
+    "lengths",
+]
 
 UNKNOWN = "<unk>"
+GOES_ON = "##"
+LONGEST_WORD = 1000
+"""Characters; a longer word is unknown."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,7 @@ class Alphabet:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Which word each symbol of a sentence stands for: words parted by spaces.
+    """Which word, or piece of a word, each symbol of a sentence stands for: words parted by spaces.
 
     Example:
         >>> english = Vocabulary(("the", "cat"))
@@ -76,6 +89,9 @@ class Vocabulary:
 
     words: tuple[str, ...]
     """Symbol i is the word at i."""
+    pieces: bool = False
+    """Whether words are made of these, the longest first (WordPiece, by the package `tokenizers`): what begins with ##
+    goes on with a word."""
 
     @property
     def unknown(self) -> int:
@@ -99,26 +115,92 @@ class Vocabulary:
         """The symbols `[length]` of a text, int64, filled up with the end symbol.
 
         Raises:
-            ValueError: if it has more words.
+            ValueError: if it has more words, or pieces; without `tokenizers`, where there are pieces.
         """
+        parts = self._parts(text)
+        if len(parts) > length:
+            of = "pieces of words" if self.pieces else "words"
+            raise ValueError(f"expected up to {length} {of}, got {len(parts)}: '{' '.join(parts[:5])} ...'")
+        numbers = [self._numbers.get(part, self.unknown) for part in parts]
+        return torch.tensor(numbers + [self.end] * (length - len(parts)))
+
+    def cut(self, text: str, length: int) -> tuple[str, int]:
+        """The start of a text that fits into so many symbols, and how many more it has."""
+        if self.pieces:
+            places = self._tokenizer.encode(text).offsets
+            return (text if len(places) <= length else text[: places[length - 1][1]]), max(0, len(places) - length)
         words = text.split()
-        if len(words) > length:
-            raise ValueError(f"expected up to {length} words, got {len(words)}: '{' '.join(words[:5])} ...'")
-        numbers = [self._numbers.get(word, self.unknown) for word in words]
-        return torch.tensor(numbers + [self.end] * (length - len(words)))
+        return " ".join(words[:length]), max(0, len(words) - length)
 
     def strange(self, text: str) -> list[str]:
-        """The words of a text that it does not hold."""
-        return [word for word in text.split() if word not in self._numbers]
+        """The words of a text that it does not hold, nor can make of pieces."""
+        return [word for word in text.split() if any(part not in self._numbers for part in self._parts(word))]
 
     def text(self, symbols: Tensor) -> str:
         """The text of symbols `[T]` up to the end symbol, words parted by spaces."""
-        words = []
+        parts = []
         for symbol in symbols.tolist():
             if symbol == self.end:
                 break
-            words.append(self.words[symbol] if symbol < len(self.words) else UNKNOWN)
-        return " ".join(words)
+            parts.append(self.words[symbol] if symbol < len(self.words) else UNKNOWN)
+        return self._joined(parts)
+
+    def _parts(self, text: str) -> list[str]:
+        """The words of a text, or their pieces; what is not known may be in pieces as it is."""
+        if not self.pieces:
+            return text.split()
+        return [self.words[number] if number < self.unknown else UNKNOWN for number in self._tokenizer.encode(text).ids]
+
+    def _joined(self, parts: list[str]) -> str:
+        return " ".join(parts).replace(f" {GOES_ON}", "") if self.pieces else " ".join(parts)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        tokenizers = import_tokenizers()
+        known = {**self._numbers, UNKNOWN: self.unknown}
+        model = tokenizers.models.WordPiece(
+            known, unk_token=UNKNOWN, continuing_subword_prefix=GOES_ON, max_input_chars_per_word=LONGEST_WORD
+        )
+        tokenizer = tokenizers.Tokenizer(model)
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+        return tokenizer
+
+
+def learned_pieces(texts: Sequence[str], count: int) -> tuple[str, ...]:
+    """Pieces of words for a `Vocabulary`: all characters of the texts, and what of them stands together often.
+
+    Args:
+        texts: words parted by spaces.
+        count: how many pieces; more only where there are more characters.
+
+    Raises:
+        ValueError: without `tokenizers`, saying how to get it.
+    """
+    tokenizers = import_tokenizers()
+    characters = sorted(set().union(*texts) - set(" "))
+    # Named first, so that their numbers, by which the library decides between what is as frequent, are always the same.
+    first = [UNKNOWN, *characters, *(GOES_ON + character for character in characters)]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=count + 1, special_tokens=first, continuing_subword_prefix=GOES_ON, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    numbers = tokenizer.get_vocab()
+    return tuple(piece for piece in sorted(numbers, key=numbers.__getitem__) if piece != UNKNOWN)
+
+
+def import_tokenizers() -> Any:
+    """The package.
+
+    Raises:
+        ValueError: if it is not there, saying how to get it.
+    """
+    try:
+        import tokenizers
+    except ImportError:
+        raise ValueError("pieces of words need tokenizers: pip install 'mvae[translation]'") from None
+    return tokenizers
 
 
 def ended(symbols: Tensor, end: int | None) -> Tensor:

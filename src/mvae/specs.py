@@ -73,6 +73,7 @@ class StringSpec(_Spec):
     words: list[str] | None = Field(
         None, description="in place of characters: words, after which come the unknown word and the end"
     )
+    pieces: bool = Field(False, description="words are pieces of words: what begins with ## goes on with one")
 
     @model_validator(mode="after")
     def _one_alphabet(self) -> StringSpec:

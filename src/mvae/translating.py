@@ -143,7 +143,7 @@ class Sentence:
     unknown: tuple[str, ...]
     """Words that the model does not know, and reads as one and the same."""
     cut: int
-    """How many words were too many for it, and were not read."""
+    """How many words, or pieces of words, were too many for it, and were not read."""
 
 
 @torch.no_grad()
@@ -175,8 +175,7 @@ def translate_texts(
         unknown: tuple[str, ...] = ()
         cut, kept = 0, text
         if isinstance(reads, Vocabulary):
-            words = as_words(text).split()
-            cut, kept = max(0, len(words) - length), " ".join(words[:length])
+            kept, cut = reads.cut(as_words(text), length)
             unknown = tuple(dict.fromkeys(map(as_read, reads.strange(kept))))
         z = model.posterior({source: reads.symbols(kept, length).unsqueeze(0)}).mean
         yield Sentence(text, shown(writes, model.modalities[target].decoder(z).beam(width)[0]), unknown, cut)

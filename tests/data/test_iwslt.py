@@ -12,6 +12,7 @@ from mvae.data.files import DataError
 from mvae.data.iwslt import load_iwslt, vocabularies
 from mvae.data.sources import load_dataset
 from mvae.experiments.recipes import resolve
+from mvae.runs import learned
 from mvae.storage import read_spec
 from mvae.training import Training
 
@@ -186,3 +187,17 @@ def test_the_real_files():
     ).sum()
     assert 0 < unknown < 0.1
     assert torch.equal(dataset.train.values["en"].max(), torch.tensor(words["en"].end))
+
+
+def test_sentences_in_pieces_have_no_unknown_word_and_are_cut_at_the_longest(place):
+    train, _, _ = load_iwslt(place, longest=7, pieces=60)
+    words = vocabularies(place, pieces=60)
+    for name, lines in (("en", ENGLISH), ("vi", VIETNAMESE)):
+        for row, line in enumerate(lines):
+            said = words[name].text(train.values[name][row])
+            assert line.startswith(said)
+            assert said or not line
+    spec = resolve("iwslt-en-vi", None, {("data", "options"): {"longest": 7, "pieces": 60}})
+    assert learned(spec, str(place)).model.modalities["vi"].likelihood.pieces
+    with pytest.raises(ValueError, match="pieces: expected at least 0, got -1"):
+        load_iwslt(place, pieces=-1)

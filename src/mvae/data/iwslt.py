@@ -15,7 +15,7 @@ import torch
 
 from mvae.data.batch import Batch
 from mvae.data.files import DataError, data_places, text_lines
-from mvae.sequences import Vocabulary
+from mvae.sequences import Vocabulary, learned_pieces
 
 __all__ = [
     "ALL_PAIRS",
@@ -35,11 +35,11 @@ LANGUAGES = ("en", "vi")
 PARTS = ("train", "tst2012", "tst2013")
 SPECIAL = ("<unk>", "<s>", "</s>")
 LONGEST, FEWEST = 70, 2
-OPTIONS = {"longest": LONGEST, "fewest": FEWEST}
+OPTIONS = {"longest": LONGEST, "fewest": FEWEST, "pieces": 0}
 
 
 def load_iwslt(
-    data_dir: str | Path | None = None, longest: int = LONGEST, fewest: int = FEWEST
+    data_dir: str | Path | None = None, longest: int = LONGEST, fewest: int = FEWEST, pieces: int = 0
 ) -> tuple[Batch, Batch, Batch]:
     """Training, validation and test rows: `en` and `vi`, symbols `[longest]` of `vocabularies`.
 
@@ -47,23 +47,24 @@ def load_iwslt(
 
     Args:
         data_dir: where to look first for the folder `iwslt15-en-vi`.
-        longest: words of a sentence that are read.
+        longest: words, or pieces, of a sentence that are read.
         fewest: how often a word must stand in the training sentences to have a symbol of its own.
+        pieces: how many pieces of words are learned of each language's training sentences; 0 for whole words.
 
     Raises:
         DataError: naming the file, and line, that is missing or damaged.
-        ValueError: on an option below 1.
+        ValueError: on an option below 1; without `tokenizers`, where there are pieces.
     """
-    _check(longest, fewest)
+    _check(longest, fewest, pieces)
     folder, batches = _find(data_dir), []
     pairs = {part: _pairs(folder, part) for part in PARTS}
-    words = _vocabularies(folder, pairs[PARTS[0]], fewest)
+    words = _vocabularies(folder, pairs[PARTS[0]], fewest, pieces)
     for part in PARTS:
         values, present = {}, {}
         for language, lines in zip(LANGUAGES, pairs[part], strict=True):
-            cut = [" ".join(line.split()[:longest]) for line in lines]
+            cut = [words[language].cut(line, longest)[0] for line in lines]
             values[language] = torch.stack([words[language].symbols(line, longest) for line in cut])
-            present[language] = torch.tensor([bool(line) for line in cut])
+            present[language] = torch.tensor([bool(line) for line in lines])
         keep = torch.stack(list(present.values())).any(0)
         batch = Batch(values, present)
         batches.append(batch if keep.all() else batch[keep.nonzero().flatten()])
@@ -84,23 +85,29 @@ def sentences(data_dir: str | Path | None, part: str) -> dict[str, list[str]]:
     return {language: [pair[number] for pair in rows] for number, language in enumerate(LANGUAGES)}
 
 
-def vocabularies(data_dir: str | Path | None = None, fewest: int = FEWEST) -> dict[str, Vocabulary]:
+def vocabularies(data_dir: str | Path | None = None, fewest: int = FEWEST, pieces: int = 0) -> dict[str, Vocabulary]:
     """The words of each language: those of `vocab.en` and `vocab.vi` that stand often enough in the training sentences.
 
     Where such a file is missing, all words of the training sentences may be.
 
     Args:
-        data_dir: as for `load_iwslt`.
-        fewest: as for `load_iwslt`.
+        data_dir: as for `load_iwslt`, and so are the others.
+        fewest: how often a word must stand in the training sentences.
+        pieces: how many pieces of words there are in place of words.
 
     Raises:
         DataError: as `load_iwslt`.
     """
     folder = _find(data_dir)
-    return _vocabularies(folder, _pairs(folder, PARTS[0]), fewest)
+    return _vocabularies(folder, _pairs(folder, PARTS[0]), fewest, pieces)
 
 
-def _vocabularies(folder: Path, train: list[list[str]], fewest: int) -> dict[str, Vocabulary]:
+def _vocabularies(folder: Path, train: list[list[str]], fewest: int, pieces: int) -> dict[str, Vocabulary]:
+    if pieces:
+        return {
+            language: Vocabulary(learned_pieces(lines, pieces), pieces=True)
+            for language, lines in zip(LANGUAGES, train, strict=True)
+        }
     found = {}
     for language, lines in zip(LANGUAGES, train, strict=True):
         counts, path = Counter(word for line in lines for word in line.split()), folder / f"vocab.{language}"
@@ -109,29 +116,36 @@ def _vocabularies(folder: Path, train: list[list[str]], fewest: int) -> dict[str
     return found
 
 
-def _check(longest: int, fewest: int) -> None:
+def _check(longest: int, fewest: int, pieces: int) -> None:
     if min(longest, fewest) < 1:
         raise ValueError(f"longest, fewest: expected at least 1, got {longest} and {fewest}")
+    if pieces < 0:
+        raise ValueError(f"pieces: expected at least 0, got {pieces}")
 
 
 def with_vocabularies(
-    content: dict[str, Any], data_dir: str | Path | None = None, longest: int = LONGEST, fewest: int = FEWEST
+    content: dict[str, Any],
+    data_dir: str | Path | None = None,
+    longest: int = LONGEST,
+    fewest: int = FEWEST,
+    pieces: int = 0,
 ) -> dict[str, Any]:
     """A spec, as plain data, in which each language without words has those of the data set.
 
     Args:
         content: the spec.
         data_dir: as for `load_iwslt`, and so are the others.
-        longest: words of a sentence.
+        longest: words, or pieces, of a sentence.
         fewest: how often a word must stand in the training sentences.
+        pieces: how many pieces of words there are in place of words.
 
     Raises:
         DataError: as `load_iwslt`; if a language has other words already, as that of a run on other files has.
         ValueError: on an option below 1.
     """
-    _check(longest, fewest)
+    _check(longest, fewest, pieces)
     modalities = dict(content["model"]["modalities"])
-    for language, vocabulary in vocabularies(data_dir, fewest).items():
+    for language, vocabulary in vocabularies(data_dir, fewest, pieces).items():
         part = modalities.get(language)
         words = None if part is None else part["likelihood"].get("words")
         if words and tuple(words) != vocabulary.words:
@@ -141,6 +155,7 @@ def with_vocabularies(
             )
         if part is not None and words == []:
             learned = {"num_symbols": vocabulary.num_symbols, "end": vocabulary.end, "words": list(vocabulary.words)}
+            learned["pieces"] = vocabulary.pieces
             modalities[language] = part | {"shape": [longest], "likelihood": part["likelihood"] | learned}
     return content | {"model": content["model"] | {"modalities": modalities}}
 
