@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from faces import write_faces
-from mvae.experiments import attributes, celeba19, comparison, few_pairs, figure3, figure4, translation
+from mvae.experiments import attributes, celeba19, collapse, comparison, few_pairs, figure3, figure4, translation
 from mvae.experiments.comparison import Cell, train_and_score
 from mvae.storage import WEIGHTS, read_json
 
@@ -68,7 +68,7 @@ def in_turn(monkeypatch):
             begun.append(task)
             yield task, work(task, *arguments, lambda *_: None)
 
-    for module in (attributes, celeba19, comparison, few_pairs, figure3, figure4, translation):
+    for module in (attributes, celeba19, collapse, comparison, few_pairs, figure3, figure4, translation):
         monkeypatch.setattr(module, "run_side_by_side", run)
     return begun
 

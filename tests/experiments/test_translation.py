@@ -5,13 +5,16 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
+from mvae.building import build_model
 from mvae.cli import main
 from mvae.data.iwslt import load_iwslt
 from mvae.data.texts import as_read
 from mvae.evaluation.translation import quality_of_texts
-from mvae.experiments import translation
-from mvae.storage import load
+from mvae.experiments import collapse, translation
+from mvae.specs import ModelSpec
+from mvae.storage import load, read_spec
 
 SUBJECTS = {"the cat": "con mèo", "the dog": "con chó", "a child": "một đứa trẻ", "the big house": "ngôi nhà to"}
 VERBS = {
@@ -119,3 +122,40 @@ def test_texts_are_shown_as_they_are():
 def test_means_are_over_seeds():
     cells = [{"model": "mvae", "share": 0.1, "aligned": 6, "scores": {"log p(en)": value}} for value in (-10.0, -12.0)]
     assert "| 10 % (6) | -11.00 ± 1.41 |" in translation._by_share(cells, "mvae", ["log p(en)"], 2)
+
+
+def test_what_keeps_z_in_use_is_compared_on_validation_sentences(in_turn, capsys):
+    assert reproduced("collapse", "--variant", "nothing", "bag", "both", "transformer", "--docs", "docs") == 0
+    content = json.loads(Path("out/collapse/smoke.json").read_text())
+    cells = {cell["variant"]: cell for cell in content["cells"]}
+    assert list(cells) == ["nothing", "bag", "both", "transformer"]
+    specs = {name: read_spec(Path("runs/reproduce/smoke/collapse") / name) for name in cells}
+    assert specs["nothing"].training.annealing_epochs == 0
+    assert specs["both"].training.annealing_epochs == specs["both"].training.epochs
+    decoders = {name: spec.model.modalities["vi"].decoder for name, spec in specs.items()}
+    assert {name: decoder.word_dropout for name, decoder in decoders.items()} == {
+        "nothing": 0,
+        "bag": 0,
+        "both": 0.38,
+        "transformer": 0.38,
+    }
+    assert decoders["bag"].bag_of_words == 1
+    # As many parameters as the recurrent networks, as near as a multiple of four in width can be.
+    assert decoders["transformer"].kind == "transformer"
+    wanted, width = cells["both"]["parameters"], decoders["transformer"].width
+    for other in (width - 4, width + 4):
+        spec = specs["transformer"].model.model_dump(mode="json")
+        for language in ("en", "vi"):
+            for network in ("encoder", "decoder"):
+                spec["modalities"][language][network]["width"] = other
+        count = sum(p.numel() for p in build_model(ModelSpec.model_validate(spec)).parameters())
+        assert abs(count - wanted) >= abs(cells["transformer"]["parameters"] - wanted)
+    rows = load_iwslt("data", longest=10, fewest=1)[1]
+    model = load("runs/reproduce/smoke/collapse/both")
+    q = model.posterior(rows.only(["en"]))
+    kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1).mean().item()
+    assert cells["both"]["held"]["en"] == pytest.approx(kl, rel=1e-4)
+    text = Path("docs/collapse.md").read_text()
+    assert text == collapse.page(content)
+    assert "| Transformer |" in text
+    assert "transformer: KL en " in capsys.readouterr().out

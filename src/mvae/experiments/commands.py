@@ -35,6 +35,7 @@ EXPERIMENTS = {
     "figure4": "Figure 4: image transformations as modalities, each made from others.",
     "table4": "Table 4: translation from few aligned sentences, beside simpler ways.",
     "table5": "Table 5: sentences translated both ways.",
+    "collapse": "What keeps z in use in translation, and Transformers, compared on validation sentences.",
     "imputation": "Holes filled in real tables, beside scikit-learn's imputers.",
     "digits": "Labels of digits from few pairs, beside logistic regression on the same pairs.",
     "reconstruct": "What each ELBO term reconstructs, compared on validation rows.",
@@ -72,6 +73,11 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
             _add_runs_argument(part)
         elif name == "figure4":
             add("--recipe", metavar="NAME", type=str, nargs="+", help="paper, normal, laplace, learned (default: all)")
+            _add_preset_arguments(part, "2 hours")
+            _add_runs_argument(part)
+        elif name == "collapse":
+            variants = "nothing, word-dropout, annealing, cycles, free-nats, bag, both, all, transformer"
+            add("--variant", metavar="NAME", type=str, nargs="+", help=f"{variants} (default: all)")
             _add_preset_arguments(part, "2 hours")
             _add_runs_argument(part)
         elif name in ("table4", "table5"):
@@ -262,6 +268,15 @@ def _translation(name: str, options: Namespace) -> Plan:
     return lines, folder / name / f"{options.preset}.json", lambda content: translation.page(name, content), name
 
 
+def _collapse(name: str, options: Namespace) -> Plan:
+    from mvae.experiments import collapse, side_by_side
+
+    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
+    variants, runs = _among(options.variant, collapse.VARIANTS, "--variant"), Path(options.runs)
+    lines = collapse.reproduce(folder, options.preset, variants, runs, options.data_dir, jobs, options.resume)
+    return lines, folder / name / f"{options.preset}.json", collapse.page, name
+
+
 def _imputation(name: str, options: Namespace) -> Plan:
     from mvae.experiments import imputation, side_by_side
 
@@ -301,6 +316,7 @@ _RUNNERS: dict[str, Callable[[str, Namespace], Plan]] = {
     "figure4": _figure4,
     "table4": _translation,
     "table5": _translation,
+    "collapse": _collapse,
     "imputation": _imputation,
     "digits": _digits,
     "reconstruct": _reconstruct,

@@ -22,7 +22,7 @@ from mvae.data.batch import Batch
 from mvae.data.iwslt import LANGUAGES, sentences
 from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
-from mvae.data.splits import unpair
+from mvae.data.splits import Dataset, unpair
 from mvae.data.texts import as_read
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.evaluation.translation import NearestPair, import_sacrebleu, quality_of_texts, retrieval
@@ -38,7 +38,20 @@ from mvae.specs import DataSpec
 from mvae.storage import METRICS, load, read_json
 from mvae.training import HELD
 
-__all__ = ["MODELS", "PRESETS", "SHARES", "Task", "page", "reproduce", "work"]
+__all__ = [
+    "MODELS",
+    "PRESETS",
+    "SHARES",
+    "SOURCE",
+    "Task",
+    "likelihood_scores",
+    "load_pairs",
+    "page",
+    "reproduce",
+    "train_on",
+    "width_options",
+    "work",
+]
 
 SOURCE = "iwslt-en-vi"
 SHARES = (0.001, 0.005, 0.01, 0.05, 0.1, 1.0)
@@ -171,9 +184,9 @@ def _data_options(settings: Preset) -> dict[str, bool | int]:
 def work(task: Task, table: str, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
     """One task's record."""
     settings, started = PRESETS[preset], time.perf_counter()
-    whole = load_dataset(SOURCE, data_dir=data_dir, options=_data_options(settings))
-    train, validation, test = (_complete(part) for part in (whole.train, whole.validation, whole.test))
-    train = unpair(train[: settings.train_rows], task.share, task.seed)
+    whole = load_pairs(data_dir, _data_options(settings), settings.train_rows)
+    validation, test = whole.validation, whole.test
+    train = unpair(whole.train, task.share, task.seed)
     both = train.presence(LANGUAGES).all(1).nonzero().flatten()
     aligned = train[both]
     record: dict[str, Any] = {
@@ -188,17 +201,10 @@ def work(task: Task, table: str, preset: str, runs: Path, data_dir: str | None, 
         known = {name: [texts[row] for row in both.tolist()] for name, texts in sentences(data_dir, "train").items()}
         scores = _by_nearest(known, references) if len(aligned) else {}
         return record | {"scores": scores, "seconds": time.perf_counter() - started, "made": provenance()}
-    spec = learned(resolve(SOURCE, None, _options(task, settings, len(train), len(aligned))), data_dir)
     folder = runs / preset / SOURCE / f"{task.model}-{task.share:g}" / f"seed-{task.seed}"
-    dataset = replace(whole, train=aligned if task.model == "pairs" else train, validation=validation, test=test)
-    spec = spec.model_copy(update={"data": DataSpec()})  # the rows are given
-
-    def begin(resume: bool) -> Run:
-        config = None if resume else spec.model_dump(mode="json")
-        return prepare(dataset, config=config, options={}, out=folder, resume=resume)
-
-    train_once(folder, spec, begin, report)
-    model, kept = placed(load(folder)).eval(), read_json(folder / METRICS)["kept"]
+    dataset = replace(whole, train=aligned if task.model == "pairs" else train)
+    model, _ = train_on(dataset, _options(task, settings, len(train), len(aligned)), folder, data_dir, report)
+    kept = read_json(folder / METRICS)["kept"]
     report("scoring", 0, 1)
     found = _sentences(model, test, references) if table == "table5" else {}
     scores = _scores(model, validation, test, references, settings) if table == "table4" else {}
@@ -207,14 +213,36 @@ def work(task: Task, table: str, preset: str, runs: Path, data_dir: str | None, 
     return record | {"seconds": time.perf_counter() - started, "made": provenance()}
 
 
-def _complete(rows: Batch) -> Batch:
-    return rows[rows.presence(LANGUAGES).all(1).nonzero().flatten()]
+def load_pairs(data_dir: str | None, options: Mapping[str, bool | int], train_rows: int | None = None) -> Dataset:
+    """The rows of the data set that have both languages, of the training rows the first so many."""
+    whole = load_dataset(SOURCE, data_dir=data_dir, options=options)
+    train, validation, test = (
+        part[part.presence(LANGUAGES).all(1).nonzero().flatten()]
+        for part in (whole.train, whole.validation, whole.test)
+    )
+    return replace(whole, train=train[:train_rows], validation=validation, test=test)
+
+
+def train_on(
+    dataset: Dataset, options: Mapping[tuple[str, ...], Any], folder: Path, data_dir: str | None, report: Report
+) -> tuple[MultimodalVAE, dict[str, Any]]:
+    """A model of the recipe with options, trained on rows into a folder unless it is there, and what made it."""
+    spec = learned(resolve(SOURCE, None, options), data_dir)
+    spec = spec.model_copy(update={"data": DataSpec()})  # the rows are given
+
+    def begin(resume: bool) -> Run:
+        config = None if resume else spec.model_dump(mode="json")
+        return prepare(dataset, config=config, options={}, out=folder, resume=resume)
+
+    trained = train_once(folder, spec, begin, report)
+    return placed(load(folder)).eval(), trained
 
 
 def _options(task: Task, settings: Preset, rows: int, aligned: int) -> dict[tuple[str, ...], Any]:
     """What differs from the recipe. What learns from aligned sentences alone goes through them so much oftener."""
     options: dict[tuple[str, ...], Any] = {
         ("data", "options"): _data_options(settings),
+        **width_options(settings.width),
         ("training", "epochs"): settings.epochs,
         ("training", "precision"): settings.precision,
         ("training", "seed"): task.seed,
@@ -223,11 +251,18 @@ def _options(task: Task, settings: Preset, rows: int, aligned: int) -> dict[tupl
         if task.model == "mvae" and task.share < PAIRED_SHARE
         else None,
     }
-    for language in LANGUAGES if settings.width is not None else ():
-        for network in ("encoder", "decoder"):
-            for what in ("embedding", "hidden"):
-                options["model", "modalities", language, network, what] = settings.width
     return options
+
+
+def width_options(width: int | None) -> dict[tuple[str, ...], Any]:
+    """Recurrent networks of that width; the recipe's where None."""
+    places = [
+        ("model", "modalities", language, network, what)
+        for language in LANGUAGES
+        for network in ("encoder", "decoder")
+        for what in ("embedding", "hidden")
+    ]
+    return dict.fromkeys(places if width else [], width)
 
 
 def _by_nearest(aligned: Mapping[str, list[str]], test: Mapping[str, list[str]]) -> dict[str, float]:
@@ -248,17 +283,25 @@ def _scores(
     """Log-likelihoods of test rows in nats, their standard error over rows, perplexities, BLEU, chrF, retrieval."""
     scores: dict[str, float] = {}
     rows = test[: settings.rows]
-    for name, (targets, given) in QUANTITIES.items():
-        value = log_likelihood(model, rows, targets, given, num_samples=settings.samples).value
-        words = sum(int(_lengths(model, rows, target).sum()) for target in targets)
-        scores[f"log p({name})"] = value.mean().item()
-        scores[f"error({name})"] = value.std().item() / math.sqrt(len(value))
-        scores[f"perplexity({name})"] = math.exp(-value.sum().item() / words)
+    for name in QUANTITIES:
+        scores |= likelihood_scores(model, rows, name, settings.samples)
     for source, target in DIRECTIONS:
         truth = [as_read(text) for text in references[target]]
         scores |= _named(quality_of_texts(_translated(model, test, source, target), truth), source, target)
         scores[f"retrieval {source} to {target}"] = retrieval(model, validation[: settings.found_among], source, target)
     return scores
+
+
+def likelihood_scores(model: MultimodalVAE, rows: Batch, name: str, samples: int) -> dict[str, float]:
+    """The mean log-likelihood of one of `QUANTITIES` in nats a row, its standard error, the perplexity a word."""
+    targets, given = QUANTITIES[name]
+    value = log_likelihood(model, rows, targets, given, num_samples=samples).value
+    words = sum(int(_lengths(model, rows, target).sum()) for target in targets)
+    return {
+        f"log p({name})": value.mean().item(),
+        f"error({name})": value.std().item() / math.sqrt(len(value)),
+        f"perplexity({name})": math.exp(-value.sum().item() / words),
+    }
 
 
 def _lengths(model: MultimodalVAE, rows: Batch, name: str) -> torch.Tensor:

@@ -1,0 +1,276 @@
+"""`mvae reproduce collapse`: what keeps z in use where the decoders of sentences could do without it.
+
+Remedies known for it, each alone and together, and Transformers in place of recurrent networks, on validation
+sentences: the choice of the recipe for Tables 4 and 5 is made here, not on test sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mvae.building import build_model
+from mvae.data.iwslt import LANGUAGES
+from mvae.evaluation.translation import retrieval
+from mvae.experiments.recipes import resolve
+from mvae.experiments.results import Results, made_by, markdown_table, provenance
+from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.experiments.translation import SOURCE, likelihood_scores, load_pairs, train_on, width_options
+from mvae.runs import learned
+from mvae.storage import METRICS, read_json
+from mvae.training import ELBO, HELD
+
+__all__ = ["PRESETS", "VARIANTS", "page", "reproduce", "work"]
+
+Options = Mapping[tuple[str, ...], Any]
+
+
+def _decoders(**options: Any) -> dict[tuple[str, ...], Any]:
+    return {
+        ("model", "modalities", name, "decoder", key): value for name in LANGUAGES for key, value in options.items()
+    }
+
+
+WORD_DROPOUT, FREE_NATS, BAG = 0.38, 10.0, 1.0
+NOTHING = {**_decoders(word_dropout=0.0), ("training", "annealing_epochs"): 0}
+ALL_EPOCHS = "all epochs"
+"""Stands for the number of epochs, of which presets have different ones."""
+ANNEALED = {("training", "annealing_epochs"): ALL_EPOCHS}
+CYCLES = {**ANNEALED, ("training", "annealing_cycles"): 4}
+FREE = {("model", "free_nats"): FREE_NATS}
+BOTH = _decoders(word_dropout=WORD_DROPOUT) | ANNEALED
+VARIANTS: dict[str, tuple[str, Options]] = {
+    "nothing": ("nothing", NOTHING),
+    "word-dropout": (f"word dropout, {WORD_DROPOUT}", NOTHING | _decoders(word_dropout=WORD_DROPOUT)),
+    "annealing": ("annealing, over all epochs", NOTHING | ANNEALED),
+    "cycles": ("annealing in four cycles", NOTHING | CYCLES),
+    "free-nats": (f"{FREE_NATS:g} free nats a term", NOTHING | FREE),
+    "bag": ("bag of words", NOTHING | _decoders(bag_of_words=BAG)),
+    "both": ("word dropout and annealing", BOTH),
+    "all": ("word dropout, annealing, free nats and bag of words", BOTH | FREE | _decoders(bag_of_words=BAG)),
+    "transformer": ("Transformers; word dropout and annealing", BOTH),
+}
+"""Titles, and what is changed of the recipe."""
+RECURRENT, TRANSFORMER = "both", "transformer"
+"""Two that differ in their networks alone."""
+LAYERS, HEADS = 2, 4
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is spent."""
+
+    epochs: int | None
+    """The recipe's where None."""
+    width: int | None
+    """Of embeddings and recurrent networks; the recipe's where None."""
+    longest: int
+    """Words of a sentence that are read."""
+    fewest: int
+    """How often a word must stand in the training sentences to be one."""
+    rows: int
+    """How many validation rows are scored, from the first."""
+    samples: int
+    """Importance samples a row."""
+    found_among: int
+    """Validation sentences among which one has to be found again."""
+    train_rows: int | None = None
+
+
+PRESETS = {
+    "smoke": Preset(1, 8, 10, 1, 10, 3, 20, train_rows=200),
+    "cpu": Preset(10, 64, 20, 5, 200, 20, 1000),
+    "paper": Preset(None, None, 70, 2, 1000, 100, 1000),
+}
+
+
+def reproduce(
+    folder: Path,
+    preset: str,
+    variants: Sequence[str],
+    runs: Path,
+    data_dir: str | None = None,
+    jobs: int = 1,
+    resume: bool = False,
+) -> Iterator[str]:
+    """Train and score each variant on all training pairs; keep each when it is done.
+
+    Args:
+        folder: gets `collapse/PRESET.json`.
+        preset: a name in `PRESETS`.
+        variants: names in `VARIANTS`.
+        runs: folder of the trained models; one that is there is used.
+        data_dir: where to look first for data files.
+        jobs: how many at a time.
+        resume: keep finished cells.
+
+    Yields:
+        A line for each finished variant.
+    """
+    settings = PRESETS[preset]
+    results = Results(folder / "collapse" / f"{preset}.json", {"preset": preset, **asdict(settings)}, resume)
+    tasks = [name for name in variants if not results.has(variant=name)]
+    load_pairs(data_dir, _data_options(settings))  # says what is missing
+    for name, record in run_side_by_side(work, tasks, jobs, (preset, runs, data_dir)):
+        results.add(record)
+        held, found = record["held"], record["scores"]["retrieval en to vi"]
+        yield f"{name}: " + ", ".join(f"KL {key} {held[key]:.2f}" for key in held) + f", retrieval {100 * found:.1f} %"
+
+
+def work(name: str, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
+    """One variant's record, all of it on validation rows."""
+    settings = PRESETS[preset]
+    whole = load_pairs(data_dir, _data_options(settings), settings.train_rows)
+    folder = runs / preset / "collapse" / name
+    model, trained = train_on(whole, _options(name, settings, data_dir), folder, data_dir, report)
+    report("scoring", 0, 1)
+    metrics, scores = read_json(folder / METRICS), dict[str, float]()
+    rows = whole.validation[: settings.rows]
+    for quantity in ("joint", "vi given en", "en given vi"):
+        scores |= likelihood_scores(model, rows, quantity, settings.samples)
+    for source, target in (LANGUAGES, LANGUAGES[::-1]):
+        among = whole.validation[: settings.found_among]
+        scores[f"retrieval {source} to {target}"] = retrieval(model, among, source, target)
+    return {
+        "variant": name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "train_rows": len(whole.train),
+        "rows": len(rows),
+        "data": whole.description,
+        "held": {language: metrics["kept"][f"{HELD}/{language}"] for language in LANGUAGES},
+        "epoch": metrics["kept"]["epoch"],
+        "elbos": [record[ELBO] for record in metrics["history"]],
+        "scores": scores,
+        "trained": trained,
+        "made": provenance(),
+    }
+
+
+def _data_options(settings: Preset) -> dict[str, bool | int]:
+    return {"longest": settings.longest, "fewest": settings.fewest}
+
+
+def _options(name: str, settings: Preset, data_dir: str | None) -> dict[tuple[str, ...], Any]:
+    epochs = settings.epochs or resolve(SOURCE, None, {}).training.epochs
+    options: dict[tuple[str, ...], Any] = {
+        ("data", "options"): _data_options(settings),
+        ("training", "epochs"): settings.epochs,
+        ("training", "keep"): "last",  # ELBOs under different terms do not say which epoch holds most
+        **width_options(settings.width),
+        **VARIANTS[name][1],
+    }
+    options = {place: epochs if value == ALL_EPOCHS else value for place, value in options.items()}
+    return _with_transformers(options, data_dir) if name == TRANSFORMER else options
+
+
+def _with_transformers(options: Options, data_dir: str | None) -> dict[tuple[str, ...], Any]:
+    """Transformers in place of the recurrent networks, of the width that has as many parameters, as near as can be."""
+    wanted = _parameters(options, data_dir)
+    found = {width: _transformers(options, width) for width in range(HEADS, 1024, HEADS)}
+    low, high = HEADS, max(found)
+    while low < high:  # the first width with no fewer
+        middle = (low + high) // (2 * HEADS) * HEADS
+        low, high = (low, middle) if _parameters(found[middle], data_dir) >= wanted else (middle + HEADS, high)
+    near = [width for width in (low - HEADS, low) if width in found]
+    return min((found[width] for width in near), key=lambda one: abs(_parameters(one, data_dir) - wanted))
+
+
+def _transformers(options: Options, width: int) -> dict[tuple[str, ...], Any]:
+    network = {"kind": "transformer", "width": width, "heads": HEADS, "layers": LAYERS}
+    kept = {place: value for place, value in options.items() if place[-2] not in ("encoder", "decoder")}
+    for language in LANGUAGES:
+        kept["model", "modalities", language, "encoder"] = network
+        kept["model", "modalities", language, "decoder"] = network | {"word_dropout": WORD_DROPOUT}
+    return kept
+
+
+def _parameters(options: Options, data_dir: str | None) -> int:
+    spec = learned(resolve(SOURCE, None, options), data_dir)
+    return sum(parameter.numel() for parameter in build_model(spec.model).parameters())
+
+
+def page(content: dict[str, Any]) -> str:
+    """The docs page of these results, in Markdown."""
+    settings = content["settings"]
+    found = {cell["variant"]: cell for cell in content["cells"]}
+    cells = {name: found[name] for name in VARIANTS if name in found}
+    some = next(iter(cells.values()))
+    return PAGE.format(
+        data=some["data"],
+        train_rows=f"{some['train_rows']:,}",
+        rows=some["rows"],
+        samples=settings["samples"],
+        among=f"{settings['found_among']:,}",
+        chance=f"{100 / settings['found_among']:g}",
+        longest=settings["longest"],
+        fewest=settings["fewest"],
+        width=settings["width"] or "those of the recipe",
+        epochs=settings["epochs"] or 100,
+        remedies=_remedies(cells),
+        networks=_networks(cells),
+        preset=settings["preset"],
+        **made_by(content),
+    )
+
+
+def _remedies(cells: Mapping[str, dict[str, Any]]) -> str:
+    rows = []
+    for name, cell in cells.items():
+        scores = cell["scores"]
+        rows.append(
+            [
+                VARIANTS[name][0],
+                *(f"{cell['held'][language]:.2f}" for language in LANGUAGES),
+                *(f"{100 * scores[f'retrieval {one} to {other}']:.1f}" for one, other in (LANGUAGES, LANGUAGES[::-1])),
+                *(f"{scores[f'log p({what})']:.2f}" for what in ("joint", "vi given en", "en given vi")),
+            ]
+        )
+    heads = ["", "KL en", "KL vi", "found en to vi, %", "found vi to en, %"]
+    return markdown_table([*heads, "log p(joint)", "log p(vi given en)", "log p(en given vi)"], rows)
+
+
+def _networks(cells: Mapping[str, dict[str, Any]]) -> str:
+    """Recurrent networks and Transformers after as many epochs, and after as long a time."""
+    if not {RECURRENT, TRANSFORMER} <= cells.keys():
+        return "Not run yet."
+    pair = {"recurrent (LSTM)": cells[RECURRENT], "Transformer": cells[TRANSFORMER]}
+    least = min(cell["trained"]["seconds"] for cell in pair.values())
+    rows = []
+    for title, cell in pair.items():
+        epochs, seconds = len(cell["elbos"]), cell["trained"]["seconds"]
+        then = max(1, int(epochs * least / seconds))
+        shown = [f"{cell['parameters']:,}", f"{seconds / 60:.1f}", f"{cell['elbos'][-1]:.2f}"]
+        rows.append([title, *shown, f"{cell['elbos'][then - 1]:.2f} (epoch {then})"])
+    heads = ["", "parameters", "minutes", "validation ELBO at the end", f"after {least / 60:.1f} minutes"]
+    return markdown_table(heads, rows)
+
+
+PAGE = """# What keeps z in use
+
+A decoder of sentences that sees the words so far can do without z, and then q(z | x) becomes the prior: the posterior
+has collapsed. What is known against it, each alone and together, on English and Vietnamese. Data: {data};
+{train_rows} training pairs, all aligned, cut after {longest} words; a word is one if it stands {fewest} times in them;
+{epochs} epochs, embeddings and networks of width {width}, one training each. All on validation sentences (tst2012).
+
+KL is KL[q(z | one language) || p(z)] in nats, the mean over them: 0 would be a posterior that has collapsed. Found: how
+often, among {among} sentences, the mean of q(z | one language) lies nearest to that of its own translation; chance is
+{chance} %. log p is in nats a sentence pair, or sentence, the mean over the first {rows}, by {samples} draws.
+
+{remedies}
+
+Word dropout: a word is hidden from those after it that often (Bowman et al. 2016). Annealing: the weight of the KL
+rises from 0 to 1. Free nats: the KL of a term costs nothing up to there (Kingma et al. 2016). Bag of words: z alone has
+to say the words too, in any order (Zhao et al. 2017).
+
+## Transformers
+
+In place of recurrent networks, of the width that has as many parameters; both with word dropout and annealing. At equal
+time: after as many whole epochs as fit into the time of the faster of the two. They ran beside other work.
+
+{networks}
+
+Made by `{command}` (preset `{preset}`) at commit {commits} on {machine}; the numbers are in
+`results/collapse/{preset}.json`.
+"""
