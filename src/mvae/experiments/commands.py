@@ -72,7 +72,13 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
             _add_preset_arguments(part, "2 hours")
             _add_runs_argument(part)
         elif name == "figure4":
-            add("--recipe", metavar="NAME", type=str, nargs="+", help="paper, normal, laplace, learned (default: all)")
+            add(
+                "--recipe",
+                metavar="NAME",
+                type=str,
+                nargs="+",
+                help="paper, sharper, normal, laplace, learned (default: all)",
+            )
             _add_preset_arguments(part, "2 hours")
             _add_runs_argument(part)
         elif name == "collapse":

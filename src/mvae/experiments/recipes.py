@@ -32,10 +32,10 @@ def recipe(source: str) -> dict[str, Any]:
     return content if complete is None else complete(content)
 
 
-def _named() -> dict[str, Traversable]:
+def _named(folder: str = "recipes") -> dict[str, Traversable]:
     """The files of the recipes, by name."""
-    folder = resources.files(__package__) / "recipes"
-    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    place = resources.files(__package__) / folder
+    files = sorted(place.iterdir(), key=lambda file: file.name)
     return {file.name.removesuffix(".yaml"): file for file in files if file.name.endswith(".yaml")}
 
 
@@ -140,13 +140,16 @@ def _annealing(content: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The contents of a config file, YAML or JSON; or a recipe by its name.
+    """The contents of a config file, YAML or JSON; or of a recipe, or a variant of one, by its name.
 
     Raises:
         SpecError: if it cannot be read or holds no mapping.
     """
-    if str(path) in _named() and not Path(path).exists():
-        return recipe(str(path))
+    if not Path(path).exists():
+        if str(path) in _named():
+            return recipe(str(path))
+        if str(path) in (variants := _named("recipes/variants")):
+            return yaml.safe_load(variants[str(path)].read_text(encoding="utf-8"))
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
