@@ -7,7 +7,7 @@ from torch.nn.functional import one_hot
 
 from mvae.building import build_model
 from mvae.experiments.recipes import resolve
-from mvae.networks.mlp import BatchNorm, EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder
+from mvae.networks.mlp import BatchNorm, EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder, beside_each
 from mvae.stacking import architecture
 
 
@@ -125,3 +125,10 @@ def test_batch_normalisation_takes_a_single_row_by_what_it_has_learned():
     torch.testing.assert_close(one, plain.eval()(rows[:1]))
     torch.testing.assert_close(layer.eval()(rows), plain(rows))
     assert architecture(nn.Sequential(nn.Linear(4, 4), layer)) is None  # its statistics are of the batch
+
+
+def test_a_head_with_z_beside_each_output_is_a_head_on_both():
+    head = torch.nn.Linear(5 + 3, 7).double()
+    outputs, z = torch.randn(2, 4, 5, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    both = torch.cat([outputs, z.unsqueeze(1).expand(-1, 4, -1)], -1)
+    torch.testing.assert_close(beside_each(head, outputs, z), head(both))

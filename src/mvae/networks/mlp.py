@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-__all__ = ["EmbeddingEncoder", "Flat", "MLPDecoder", "MLPEncoder", "dense_layers"]
+__all__ = ["EmbeddingEncoder", "Flat", "MLPDecoder", "MLPEncoder", "beside_each", "dense_layers"]
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -114,3 +114,10 @@ class MLPDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.head(self.layers(z))
+
+
+def beside_each(head: nn.Linear, outputs: Tensor, z: Tensor) -> Tensor:
+    """A head on outputs `[R, T, H]` with z `[R, D]` beside each of the T, z's part of it computed once a row."""
+    width = outputs.shape[-1]
+    of_outputs = nn.functional.linear(outputs, head.weight[:, :width], head.bias)
+    return of_outputs + nn.functional.linear(z, head.weight[:, width:]).unsqueeze(1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from mvae.networks.mlp import beside_each
 from mvae.sequences import lengths
 
 __all__ = ["RecurrentDecoder", "RecurrentEncoder", "RecurrentFeatures"]
@@ -137,4 +138,4 @@ class RecurrentDecoder(nn.Module):
         else:
             outputs, both = self.recurrent(inputs, before.chunk(2))
             after = torch.cat(both)
-        return self.head(torch.cat([outputs, beside], -1)), after.transpose(0, 1)
+        return beside_each(self.head, outputs, z), after.transpose(0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mvae.networks.mlp import beside_each
 from mvae.sequences import counted
 
 __all__ = ["TransformerDecoder", "TransformerEncoder", "TransformerFeatures"]
@@ -133,7 +134,7 @@ class TransformerDecoder(nn.Module):
         inputs = self.embedding(previous) + self.position(places) + self.first(z).unsqueeze(1)
         later = places > places.unsqueeze(1)  # [t, s]: at t nothing after t is looked at
         outputs = self.layers(inputs, mask=later)
-        return self.head(torch.cat([outputs, z.unsqueeze(1).expand(-1, count, -1)], -1))
+        return beside_each(self.head, outputs, z)
 
     def start(self, z: Tensor) -> Tensor:
         """No symbols yet, `[R, 0]`."""
