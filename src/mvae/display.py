@@ -115,7 +115,8 @@ def _in_words(model: ModelSpec) -> str:
 
 FEW_NATS = 0.1
 COLLAPSED = (
-    ": it has collapsed. Longer annealing, annealing_cycles, free_nats (MVAE) and the decoder's word_dropout help"
+    ": it has collapsed. Longer annealing, annealing_cycles, free_nats (MVAE) and the decoder's word_dropout"
+    " and bag_of_words help"
 )
 
 

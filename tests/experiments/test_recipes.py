@@ -295,3 +295,19 @@ def test_a_method_that_is_no_name_is_named_with_its_place(method):
         assert "model.method" in str(error)  # noqa: PT017
     else:
         pytest.fail(f"{method} was taken for a method")
+
+
+def test_a_variant_of_a_recipe_is_a_config_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain, sharper = resolve("vision", None, {}), resolve("vision", "vision-sharper", {})
+    for name, modality in sharper.model.modalities.items():
+        assert (modality.weight, modality.encoder.dropout) == (1, 0)
+        before = plain.model.modalities[name]
+        same = {"weight": before.weight, "encoder": before.encoder}
+        assert modality.model_copy(update=same) == before
+        assert modality.encoder.model_copy(update={"dropout": before.encoder.dropout}) == before.encoder
+    assert sharper.training == plain.training
+    with pytest.raises(SpecError, match="no recipe for source 'vision-sharper'"):
+        recipe("vision-sharper")
+    (tmp_path / "vision-sharper").write_text("training: {epochs: 3}")  # a file of that name goes first
+    assert resolve("vision", "vision-sharper", {}).training.epochs == 3
