@@ -81,7 +81,7 @@ class Preset:
 
 PRESETS = {
     "smoke": Preset(1, 8, 10, 1, 10, 3, 20, train_rows=200),
-    "cpu": Preset(10, 64, 20, 5, 200, 20, 1000),
+    "cpu": Preset(5, 64, 20, 5, 200, 20, 1000),
     "paper": Preset(None, None, 70, 2, 1000, 100, 1000),
 }
 

@@ -109,7 +109,7 @@ class Preset:
 
 PRESETS = {
     "smoke": Preset((0.1, 1.0), 1, 1, 8, 10, 1, 10, 3, 20, train_rows=200),
-    "cpu": Preset(SHARES, 3, 10, 128, 40, 3, 200, 50, 1000, precision="auto"),
+    "cpu": Preset(SHARES, 3, 5, 64, 20, 5, 200, 20, 1000, precision="auto"),
     "paper": Preset(SHARES, 3, None, None, 70, 1, None, 100, 1000),
 }
 
