@@ -32,7 +32,7 @@ COMMANDS = [
     "data",
 ]
 EXPERIMENTS = ["table1", "table2", "table3", "figure2", "figure3", "few-pairs", "k-effect", "dropping", "attributes"]
-EXPERIMENTS += ["figure4", "table4", "table5", "imputation", "digits", "reconstruct"]
+EXPERIMENTS += ["figure4", "table4", "table5", "collapse", "imputation", "digits", "reconstruct"]
 
 
 def contents(folder):

@@ -14,7 +14,7 @@ from mvae.evaluation.likelihood import _bytes_per_draw
 from mvae.modality import Modality
 from mvae.models import MVAE
 from mvae.networks.recurrent import RecurrentDecoder, RecurrentEncoder
-from mvae.sequences import Alphabet, SequenceDecoder, Strings, Vocabulary, learned_pieces, lengths
+from mvae.sequences import GOES_ON, Alphabet, SequenceDecoder, Strings, Vocabulary, learned_pieces, lengths
 from mvae.specs import parse
 
 V, T, D = 3, 4, 2
@@ -131,7 +131,10 @@ def test_a_config_with_a_bag_of_words_learns_it():
     assert decoder.bag.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize(("options", "message"), [({"end": 3}, "from 0 to 2, got 3"), ({"word_dropout": 1}, "below 1")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"end": 3}, "from 0 to 2, got 3"), ({"word_dropout": 1}, "below 1"), ({"bag_weight": -1}, "at least 0")],
+)
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SequenceDecoder(network(), T, V, **options)
@@ -270,22 +273,28 @@ def test_no_step_is_taken_where_all_strings_are_over():
     )
 
 
-TEXTS = ["the cats sat", "the cat sits", "a cat and a dog", "dogs sit"]
+TEXTS = ["the cats sat", "the cat sits", "a cat and a ##dog", "dogs sit #"]
+
+
+def pieces(*parts):
+    """A vocabulary of pieces, of which those that begin with + go on with a word."""
+    return Vocabulary(tuple(part.replace("+", GOES_ON) for part in parts), pieces=True)
 
 
 def test_words_are_made_of_the_longest_pieces():
-    english = Vocabulary(("cat", "##s", "s", "##at", "##it", "c", "##a"), pieces=True)
+    english = pieces("cat", "+s", "s", "+at", "+it", "c", "+a")
     symbols = english.symbols("cats sits cat", 8)
     assert symbols.tolist() == [0, 1, 2, 4, 1, 0, 8, 8]
     assert english.text(symbols) == "cats sits cat"
     assert english.symbols("dog cat", 3).tolist() == [7, 0, 8]  # a word of which a piece is lacking is unknown
     assert english.strange("cats dog sits dot") == ["dog", "dot"]
-    with pytest.raises(ValueError, match="up to 3 pieces of words, got 4: 'cat ##s s ##at"):
+    assert english.text(torch.tensor([1, 0, 8])) == "s cat"  # drawn: it goes on with nothing
+    with pytest.raises(ValueError, match=r"up to 3 pieces of words, got 4: 'cat .s s .at"):
         english.symbols("cats sat", 3)
 
 
 def test_a_text_is_cut_where_no_more_pieces_fit():
-    english = Vocabulary(("cat", "##s", "s", "##at", "##it"), pieces=True)
+    english = pieces("cat", "+s", "s", "+at", "+it")
     assert english.cut("cats ☃ sits", 9) == ("cats ☃ sits", 0)
     for length, (kept, more) in enumerate([("cat", 5), ("cats", 4), ("cats ☃", 3), ("cats ☃ s", 2)], 1):
         assert english.cut("cats ☃ sits", length) == (kept, more)
@@ -296,11 +305,11 @@ def test_a_text_is_cut_where_no_more_pieces_fit():
 def test_pieces_learned_of_texts_spell_each_of_them():
     few, more = (learned_pieces(TEXTS, count) for count in (1, 30))
     characters = {character for text in TEXTS for character in text if character != " "}
-    assert set(few) == characters | {"##" + character for character in characters}  # no fewer than these
+    assert set(few) == characters | {GOES_ON + character for character in characters}  # no fewer than these
     assert set(few) < set(more)
     assert len(more) == 30
-    for pieces in (few, more):
-        language = Vocabulary(pieces, pieces=True)
+    for found in (few, more):
+        language = Vocabulary(found, pieces=True)
         for text in TEXTS:
             assert language.text(language.symbols(text, 20)) == text
             assert language.unknown not in language.symbols(text, 20)
@@ -310,8 +319,14 @@ def test_pieces_are_the_same_in_another_process():
     # The library counts in tables whose order changes from process to process.
     program = (
         "from mvae.sequences import learned_pieces;"
-        "print(*learned_pieces([f'{i:b} {i:x} {i * i:o}' for i in range(300)], 120))"
+        "print(*map(ascii, learned_pieces([f'{i:b} {i:x} {i * i:o}' for i in range(300)], 120)))"
     )
     said = {run([sys.executable, "-c", program], capture_output=True, check=True).stdout for _ in range(3)}
     assert len(said) == 1
     assert len(said.pop().split()) == 120
+
+
+def test_without_the_package_pieces_say_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(ValueError, match=r"pip install 'mvae\[translation\]'"):
+        pieces("a").symbols("a", 3)

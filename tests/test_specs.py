@@ -293,16 +293,32 @@ def test_merging_with_a_recipe_builds_another_network():
     assert model.generate({"label": 3}, ["image"])["image"].shape == (1, 1, 1, 8, 8)
 
 
-@pytest.mark.parametrize(("has", "expected"), [(True, "bfloat16"), (False, "float32")])
-def test_the_faster_precision_is_chosen_where_the_config_is_read(tiny_config, monkeypatch, has, expected):
+@pytest.mark.parametrize(
+    ("amx", "avx", "expected"), [(True, False, "bfloat16"), (False, True, "bfloat16"), (False, False, "float32")]
+)
+def test_precision_auto_is_the_faster_one_of_each_machine(tiny_config, monkeypatch, amx, avx, expected):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: has)
-    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
-    spec = parse(changed(tiny_config, ("training", "precision"), "auto"), "my.yaml")
-    assert spec.training.precision == expected
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    spec = parse(changed(tiny_config, ("training", "precision"), "auto"), "my.yaml").training
+    assert (spec.precision, spec.precision_here) == ("auto", expected)  # so that another machine can go on with a run
+    assert parse(tiny_config, "my.yaml").training.precision_here == "float32"
+
+
+def test_a_gpu_says_for_itself_whether_it_has_bfloat16(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for has in (True, False):
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation, has=has: has)
+        assert computes_in_bfloat16() == has
 
 
 @pytest.mark.skipif(torch.cuda.is_available() or not Path("/proc/cpuinfo").exists(), reason="asks Linux's processor")
 def test_what_the_processor_computes_in_is_what_linux_says_of_it():
     flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text()))
     assert computes_in_bfloat16() == bool(flags & {"avx512_bf16", "amx_tile"})
+
+
+def test_pieces_without_words_are_refused(tiny_config):
+    config = changed(tiny_config, ("model", "modalities", "point", "likelihood"), {"kind": "string", "num_symbols": 3})
+    config["model"]["modalities"]["point"]["likelihood"]["pieces"] = True
+    assert "pieces: expected words" in refused(config)

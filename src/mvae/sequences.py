@@ -17,7 +17,9 @@ from torch import Size, Tensor, nn
 from torch.distributions import Categorical, Distribution, constraints
 
 __all__ = [
+    "GOES_ON",
     "Alphabet",
+    "Bag",
     "SequenceDecoder",
     "Strings",
     "SymbolNetwork",
@@ -29,7 +31,8 @@ __all__ = [
 ]
 
 UNKNOWN = "<unk>"
-GOES_ON = "##"
+GOES_ON = "\ue000"
+"""Before a piece that goes on with a word: a character for private use, which no text should hold."""
 LONGEST_WORD = 1000
 """Characters; a longer word is unknown."""
 
@@ -90,8 +93,8 @@ class Vocabulary:
     words: tuple[str, ...]
     """Symbol i is the word at i."""
     pieces: bool = False
-    """Whether words are made of these, the longest first (WordPiece, by the package `tokenizers`): what begins with ##
-    goes on with a word."""
+    """Whether words are made of these, the longest first (WordPiece, by the package `tokenizers`): what begins with
+    `GOES_ON` goes on with a word."""
 
     @property
     def unknown(self) -> int:
@@ -146,17 +149,17 @@ class Vocabulary:
         return self._joined(parts)
 
     def _parts(self, text: str) -> list[str]:
-        """The words of a text, or their pieces; what is not known may be in pieces as it is."""
+        """The words of a text, or their pieces; of pieces a word that cannot be made of them is `UNKNOWN`."""
         if not self.pieces:
             return text.split()
         return [self.words[number] if number < self.unknown else UNKNOWN for number in self._tokenizer.encode(text).ids]
 
     def _joined(self, parts: list[str]) -> str:
-        return " ".join(parts).replace(f" {GOES_ON}", "") if self.pieces else " ".join(parts)
+        return " ".join(parts).replace(f" {GOES_ON}", "").removeprefix(GOES_ON) if self.pieces else " ".join(parts)
 
     @cached_property
     def _tokenizer(self) -> Any:
-        tokenizers = import_tokenizers()
+        tokenizers = _import_tokenizers()
         known = {**self._numbers, UNKNOWN: self.unknown}
         model = tokenizers.models.WordPiece(
             known, unk_token=UNKNOWN, continuing_subword_prefix=GOES_ON, max_input_chars_per_word=LONGEST_WORD
@@ -171,13 +174,13 @@ def learned_pieces(texts: Sequence[str], count: int) -> tuple[str, ...]:
 
     Args:
         texts: words parted by spaces.
-        count: how many pieces; more only where there are more characters.
+        count: how many pieces; more where the characters, each at the start of a word and in it, are more.
 
     Raises:
         ValueError: without `tokenizers`, saying how to get it.
     """
-    tokenizers = import_tokenizers()
-    characters = sorted(set().union(*texts) - set(" "))
+    tokenizers = _import_tokenizers()
+    characters = sorted(character for character in set().union(*texts) if not character.isspace())
     # Named first, so that their numbers, by which the library decides between what is as frequent, are always the same.
     first = [UNKNOWN, *characters, *(GOES_ON + character for character in characters)]
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token=UNKNOWN))
@@ -190,7 +193,7 @@ def learned_pieces(texts: Sequence[str], count: int) -> tuple[str, ...]:
     return tuple(piece for piece in sorted(numbers, key=numbers.__getitem__) if piece != UNKNOWN)
 
 
-def import_tokenizers() -> Any:
+def _import_tokenizers() -> Any:
     """The package.
 
     Raises:
@@ -262,8 +265,8 @@ class Bag:
     """From z `[R, D]` to logits `[R, V]`."""
     weight: float
 
-    def log_prob(self, z: Tensor, symbols: Tensor) -> Tensor:
-        """The weighted log-probability of each symbol `[R, T]` by itself."""
+    def term(self, z: Tensor, symbols: Tensor) -> Tensor:
+        """The log-probability of each symbol `[R, T]` by itself, times the weight."""
         return self.weight * self.network(z).float().log_softmax(-1).gather(-1, symbols)
 
 
@@ -320,7 +323,7 @@ class Strings(Distribution):
             previous = torch.where(hidden, self.num_symbols, previous)
         each = self.network(previous, z).float().log_softmax(-1).gather(-1, symbols.unsqueeze(-1)).squeeze(-1)
         if self.bag is not None:
-            each = each + self.bag.log_prob(z, symbols)
+            each = each + self.bag.term(z, symbols)
         return torch.where(counted(symbols, self.end), each, 0.0).sum(1).reshape(shape)
 
     @torch.no_grad()
@@ -425,7 +428,8 @@ class SequenceDecoder(nn.Module):
         bag_weight: of that term.
 
     Raises:
-        ValueError: if the end symbol is none of the V, the alphabet does not fit, or the dropout is not in [0, 1).
+        ValueError: if the end symbol is none of the V, the alphabet does not fit, the dropout is not in [0, 1), or the
+            weight is negative.
     """
 
     def __init__(
@@ -444,6 +448,8 @@ class SequenceDecoder(nn.Module):
             raise ValueError(f"end: expected a symbol from 0 to {num_symbols - 1}, got {end}")
         if not 0 <= word_dropout < 1:
             raise ValueError(f"word_dropout: expected a number from 0 to below 1, got {word_dropout}")
+        if not bag_weight >= 0:
+            raise ValueError(f"bag_weight: expected a number of at least 0, got {bag_weight}")
         if isinstance(alphabet, Alphabet):
             characters, most = alphabet.characters, num_symbols if end is None else end
             if len(set(characters)) != len(characters):

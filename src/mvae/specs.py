@@ -16,7 +16,6 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    field_validator,
     model_validator,
 )
 from pydantic import ValidationError as PydanticError
@@ -73,10 +72,12 @@ class StringSpec(_Spec):
     words: list[str] | None = Field(
         None, description="in place of characters: words, after which come the unknown word and the end"
     )
-    pieces: bool = Field(False, description="words are pieces of words: what begins with ## goes on with one")
+    pieces: bool = Field(False, description="words are pieces of words: what begins with U+E000 goes on with one")
 
     @model_validator(mode="after")
     def _one_alphabet(self) -> StringSpec:
+        if self.pieces and self.words is None:
+            raise ValueError("pieces: expected words, which are these pieces")
         if self.words is not None and self.characters is not None:
             raise ValueError("words: expected either characters or words")
         return self
@@ -296,10 +297,10 @@ class TrainingSpec(_Spec):
     smoothness: NonNegativeFloat = Field(0.0, description="weight of virtual adversarial training (mvae.smoothness)")
     radius: PositiveFloat = Field(2.0, description="of the changes it looks at: Euclidean length, in the data's units")
     patience: PositiveInt | None = Field(None, description="stop after this many epochs without a better validation")
-    precision: Literal["float32", "bfloat16"] = Field(
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32",
         description="of the networks' matrix products; bfloat16 is faster where the processor computes in it, and far"
-        " slower where not; auto: the faster one on the machine that reads this",
+        " slower where not; auto: bfloat16 there, float32 elsewhere",
     )
     compile: bool = Field(False, description="networks by torch.compile, which needs a C++ compiler")
     keep: Literal["best", "last"] = Field(
@@ -310,14 +311,16 @@ class TrainingSpec(_Spec):
     )
     seed: NonNegativeInt = 0
 
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _faster_here(cls, precision: object) -> object:
-        return ("bfloat16" if computes_in_bfloat16() else "float32") if precision == "auto" else precision
+    @property
+    def precision_here(self) -> Literal["float32", "bfloat16"]:
+        """What a training on this machine computes in."""
+        if self.precision == "auto":
+            return "bfloat16" if computes_in_bfloat16() else "float32"
+        return self.precision
 
 
 def computes_in_bfloat16() -> bool:
-    """Whether the GPU, or the processor where there is none, multiplies matrices of bfloat16 without emulating it."""
+    """Whether the GPU, or the (x86) processor where there is none, multiplies matrices of bfloat16 by itself."""
     import torch
 
     if torch.cuda.is_available():

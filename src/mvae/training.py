@@ -473,7 +473,7 @@ def train(
             devices=processes.devices,
             num_nodes=processes.nodes,
             strategy=strategy_of(processes, watch),
-            precision="bf16-mixed" if spec.precision == "bfloat16" else "32-true",
+            precision="bf16-mixed" if spec.precision_here == "bfloat16" else "32-true",
             callbacks=callbacks,
             logger=TensorBoardLogger(folder, name="logs", version=""),
             limit_val_batches=None if validated else 0,

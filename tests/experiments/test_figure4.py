@@ -14,7 +14,7 @@ from mvae.data.batch import Batch
 from mvae.data.vision import transformed
 from mvae.experiments import figure4
 from mvae.experiments.figure4 import baselines, quality
-from mvae.storage import load
+from mvae.storage import load, read_spec
 
 PARTS = [0] * 20 + [1] * 4 + [2] * 8
 
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.usefixtures("among_faces")
 
 def test_each_recipe_is_measured_drawn_and_kept(in_turn, capsys):
     arguments = ["reproduce", "figure4", "--preset", "smoke", "--data-dir", "data", "--out", "out"]
-    assert main([*arguments, "--recipe", "paper", "laplace", "--docs", "docs"]) == 0
+    assert main([*arguments, "--recipe", "paper", "sharper", "--docs", "docs"]) == 0
     content = json.loads(Path("out/figure4/smoke.json").read_text())
-    assert [cell["recipe"] for cell in content["cells"]] == ["paper", "laplace"]
+    assert [cell["recipe"] for cell in content["cells"]] == ["paper", "sharper"]
     for cell in content["cells"]:
         assert cell["rows"] == {"validation": 4, "test": 6}
         found = {(one["given"], one["wanted"], one["way"]): one for one in cell["test"]}
@@ -46,8 +46,18 @@ def test_each_recipe_is_measured_drawn_and_kept(in_turn, capsys):
     said = capsys.readouterr().out
     assert "paper: grey to colours " in said
     begun = len(in_turn)
-    assert main([*arguments, "--recipe", "paper", "laplace", "--resume"]) == 0
+    assert main([*arguments, "--recipe", "paper", "sharper", "--resume"]) == 0
     assert len(in_turn) == begun
+    spec = read_spec(Path("runs/reproduce/smoke/vision/sharper"))
+    assert {modality.weight for modality in spec.model.modalities.values()} == {1}
+    # What is trained is used again, and not for other rows.
+    assert main([*arguments[:-1], "again", "--recipe", "sharper"]) == 0
+    again = json.loads(Path("again/figure4/smoke.json").read_text())["cells"][0]
+    assert again["trained"] == content["cells"][1]["trained"]
+    trained = Path("runs/reproduce/smoke/vision/sharper/trained.json")
+    trained.write_text(trained.read_text().replace("32 of 202,599 images", "all images"))
+    assert main([*arguments[:-1], "third", "--recipe", "sharper"]) != 0
+    assert "sharper holds a model of 20 rows (" in capsys.readouterr().err
 
 
 def test_an_unknown_recipe_is_refused(capsys):

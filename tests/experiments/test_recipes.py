@@ -309,5 +309,12 @@ def test_a_variant_of_a_recipe_is_a_config_by_its_name(tmp_path, monkeypatch):
     assert sharper.training == plain.training
     with pytest.raises(SpecError, match="no recipe for source 'vision-sharper'"):
         recipe("vision-sharper")
+    with pytest.raises(SpecError, match="expected 'digits', the data set to train on, got 'vision'"):
+        resolve("digits", "vision-sharper", {})
+    with pytest.raises(SpecError, match=r"vision-sharp: no such file, nor one of the recipes .*, vision-sharper"):
+        resolve("vision", "vision-sharp", {})
+    (tmp_path / "vision-sharper").mkdir()  # the folder of a run
+    assert resolve("vision", "vision-sharper", {}) == sharper
+    (tmp_path / "vision-sharper").rmdir()
     (tmp_path / "vision-sharper").write_text("training: {epochs: 3}")  # a file of that name goes first
     assert resolve("vision", "vision-sharper", {}).training.epochs == 3

@@ -7,7 +7,7 @@ from torch.nn.functional import one_hot
 
 from mvae.building import build_model
 from mvae.experiments.recipes import resolve
-from mvae.networks.mlp import BatchNorm, EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder, beside_each
+from mvae.networks.mlp import BatchNorm, EmbeddingEncoder, Flat, HeadBeside, MLPDecoder, MLPEncoder
 from mvae.stacking import architecture
 
 
@@ -128,7 +128,8 @@ def test_batch_normalisation_takes_a_single_row_by_what_it_has_learned():
 
 
 def test_a_head_with_z_beside_each_output_is_a_head_on_both():
-    head = torch.nn.Linear(5 + 3, 7).double()
+    head = HeadBeside(5, 3, 7).double()
     outputs, z = torch.randn(2, 4, 5, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
     both = torch.cat([outputs, z.unsqueeze(1).expand(-1, 4, -1)], -1)
-    torch.testing.assert_close(beside_each(head, outputs, z), head(both))
+    torch.testing.assert_close(head(outputs, z), nn.functional.linear(both, head.weight, head.bias))
+    assert torch.autograd.gradcheck(head, (outputs.requires_grad_(), z.requires_grad_()))

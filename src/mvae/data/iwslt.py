@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,12 @@ def load_iwslt(
         data_dir: where to look first for the folder `iwslt15-en-vi`.
         longest: words, or pieces, of a sentence that are read.
         fewest: how often a word must stand in the training sentences to have a symbol of its own.
-        pieces: how many pieces of words are learned of each language's training sentences; 0 for whole words.
+        pieces: how many pieces of words are learned of each language's training sentences, whatever `fewest` and the
+            files of words say; 0 for whole words.
 
     Raises:
         DataError: naming the file, and line, that is missing or damaged.
-        ValueError: on an option below 1; without `tokenizers`, where there are pieces.
+        ValueError: on an option that is too small; without `tokenizers`, where there are pieces.
     """
     _check(longest, fewest, pieces)
     folder, batches = _find(data_dir), []
@@ -93,7 +95,7 @@ def vocabularies(data_dir: str | Path | None = None, fewest: int = FEWEST, piece
     Args:
         data_dir: as for `load_iwslt`, and so are the others.
         fewest: how often a word must stand in the training sentences.
-        pieces: how many pieces of words there are in place of words.
+        pieces: how many pieces of words there are in place of words, whatever else is said.
 
     Raises:
         DataError: as `load_iwslt`.
@@ -105,7 +107,7 @@ def vocabularies(data_dir: str | Path | None = None, fewest: int = FEWEST, piece
 def _vocabularies(folder: Path, train: list[list[str]], fewest: int, pieces: int) -> dict[str, Vocabulary]:
     if pieces:
         return {
-            language: Vocabulary(learned_pieces(lines, pieces), pieces=True)
+            language: Vocabulary(_pieces(tuple(lines), pieces), pieces=True)
             for language, lines in zip(LANGUAGES, train, strict=True)
         }
     found = {}
@@ -114,6 +116,9 @@ def _vocabularies(folder: Path, train: list[list[str]], fewest: int, pieces: int
         known = read_vocabulary(path) if path.is_file() else [word for word, _ in counts.most_common()]
         found[language] = Vocabulary(tuple(word for word in known if counts[word] >= fewest and word not in SPECIAL))
     return found
+
+
+_pieces = lru_cache(maxsize=len(LANGUAGES))(learned_pieces)
 
 
 def _check(longest: int, fewest: int, pieces: int) -> None:
@@ -141,7 +146,7 @@ def with_vocabularies(
 
     Raises:
         DataError: as `load_iwslt`; if a language has other words already, as that of a run on other files has.
-        ValueError: on an option below 1.
+        ValueError: on an option that is too small.
     """
     _check(longest, fewest, pieces)
     modalities = dict(content["model"]["modalities"])
@@ -152,6 +157,7 @@ def with_vocabularies(
             raise DataError(
                 f"{language}: the words of the training sentences ({len(vocabulary.words):,}) are not those that the"
                 f" model has learned ({len(words):,}); it was trained on other files"
+                + (", or its pieces were learned by another version of tokenizers" if pieces else "")
             )
         if part is not None and words == []:
             learned = {"num_symbols": vocabulary.num_symbols, "end": vocabulary.end, "words": list(vocabulary.words)}

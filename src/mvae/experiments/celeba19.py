@@ -120,7 +120,7 @@ def work(task: Task, preset: str, data_dir: str | None, report: Report) -> dict[
     return {
         **asdict(task),
         "epochs": run.spec.training.epochs,
-        "precision": run.spec.training.precision,
+        "precision": run.spec.training.precision_here,
         "train_rows": len(rows),
         "rows": len(whole.test[: settings.rows]),
         "data": whole.description,

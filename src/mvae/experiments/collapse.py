@@ -7,18 +7,30 @@ sentences: the choice of the recipe for Tables 4 and 5 is made here, not on test
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mvae.building import build_model
 from mvae.data.iwslt import LANGUAGES
 from mvae.evaluation.translation import retrieval
+from mvae.experiments import translation
+from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.recipes import resolve
 from mvae.experiments.results import Results, made_by, markdown_table, provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
-from mvae.experiments.translation import SOURCE, likelihood_scores, load_pairs, train_on, width_options
+from mvae.experiments.translation import (
+    DIRECTIONS,
+    SOURCE,
+    Preset,
+    data_options,
+    likelihood_scores,
+    load_pairs,
+    plain,
+    width_options,
+)
 from mvae.runs import learned
+from mvae.specs import RunSpec, parse
 from mvae.storage import METRICS, read_json
 from mvae.training import ELBO, HELD
 
@@ -54,36 +66,12 @@ VARIANTS: dict[str, tuple[str, Options]] = {
 }
 """Titles, and what is changed of the recipe."""
 RECURRENT, TRANSFORMER = "both", "transformer"
-"""Two that differ in their networks alone."""
+"""Two that differ in their networks alone, which have no dropout but that of words."""
 LAYERS, HEADS = 2, 4
 
 
-@dataclass(frozen=True)
-class Preset:
-    """How much is spent."""
-
-    epochs: int | None
-    """The recipe's where None."""
-    width: int | None
-    """Of embeddings and recurrent networks; the recipe's where None."""
-    longest: int
-    """Words of a sentence that are read."""
-    fewest: int
-    """How often a word must stand in the training sentences to be one."""
-    rows: int
-    """How many validation rows are scored, from the first."""
-    samples: int
-    """Importance samples a row."""
-    found_among: int
-    """Validation sentences among which one has to be found again."""
-    train_rows: int | None = None
-
-
-PRESETS = {
-    "smoke": Preset(1, 8, 10, 1, 10, 3, 20, train_rows=200),
-    "cpu": Preset(5, 64, 20, 5, 200, 20, 1000),
-    "paper": Preset(None, None, 70, 2, 1000, 100, 1000),
-}
+PRESETS = {name: replace(settings, shares=(1.0,), seeds=1) for name, settings in translation.PRESETS.items()}
+"""All pairs, once; else as much is spent as for Table 4."""
 
 
 def reproduce(
@@ -110,9 +98,9 @@ def reproduce(
         A line for each finished variant.
     """
     settings = PRESETS[preset]
-    results = Results(folder / "collapse" / f"{preset}.json", {"preset": preset, **asdict(settings)}, resume)
+    results = Results(folder / "collapse" / f"{preset}.json", {"preset": preset, **plain(settings)}, resume)
     tasks = [name for name in variants if not results.has(variant=name)]
-    load_pairs(data_dir, _data_options(settings))  # says what is missing
+    load_pairs(data_dir, data_options(settings))  # says what is missing
     for name, record in run_side_by_side(work, tasks, jobs, (preset, runs, data_dir)):
         results.add(record)
         held, found = record["held"], record["scores"]["retrieval en to vi"]
@@ -122,15 +110,15 @@ def reproduce(
 def work(name: str, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
     """One variant's record, all of it on validation rows."""
     settings = PRESETS[preset]
-    whole = load_pairs(data_dir, _data_options(settings), settings.train_rows)
+    whole = load_pairs(data_dir, data_options(settings), settings.train_rows)
     folder = runs / preset / "collapse" / name
-    model, trained = train_on(whole, _options(name, settings, data_dir), folder, data_dir, report)
+    model, trained = train_on_rows(folder, _spec(name, settings, data_dir), whole, report)
     report("scoring", 0, 1)
     metrics, scores = read_json(folder / METRICS), dict[str, float]()
     rows = whole.validation[: settings.rows]
     for quantity in ("joint", "vi given en", "en given vi"):
         scores |= likelihood_scores(model, rows, quantity, settings.samples)
-    for source, target in (LANGUAGES, LANGUAGES[::-1]):
+    for source, target in DIRECTIONS:
         among = whole.validation[: settings.found_among]
         scores[f"retrieval {source} to {target}"] = retrieval(model, among, source, target)
     return {
@@ -138,6 +126,7 @@ def work(name: str, preset: str, runs: Path, data_dir: str | None, report: Repor
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "train_rows": len(whole.train),
         "rows": len(rows),
+        "found_among": len(whole.validation[: settings.found_among]),
         "data": whole.description,
         "held": {language: metrics["kept"][f"{HELD}/{language}"] for language in LANGUAGES},
         "epoch": metrics["kept"]["epoch"],
@@ -148,46 +137,45 @@ def work(name: str, preset: str, runs: Path, data_dir: str | None, report: Repor
     }
 
 
-def _data_options(settings: Preset) -> dict[str, bool | int]:
-    return {"longest": settings.longest, "fewest": settings.fewest}
-
-
-def _options(name: str, settings: Preset, data_dir: str | None) -> dict[tuple[str, ...], Any]:
+def _spec(name: str, settings: Preset, data_dir: str | None) -> RunSpec:
     epochs = settings.epochs or resolve(SOURCE, None, {}).training.epochs
     options: dict[tuple[str, ...], Any] = {
-        ("data", "options"): _data_options(settings),
+        ("data", "options"): data_options(settings),
         ("training", "epochs"): settings.epochs,
-        ("training", "keep"): "last",  # ELBOs under different terms do not say which epoch holds most
+        ("training", "precision"): settings.precision,
+        ("training", "keep"): "last",  # the best ELBO is often that of an epoch before z holds much
         **width_options(settings.width),
         **VARIANTS[name][1],
     }
     options = {place: epochs if value == ALL_EPOCHS else value for place, value in options.items()}
-    return _with_transformers(options, data_dir) if name == TRANSFORMER else options
-
-
-def _with_transformers(options: Options, data_dir: str | None) -> dict[tuple[str, ...], Any]:
-    """Transformers in place of the recurrent networks, of the width that has as many parameters, as near as can be."""
-    wanted = _parameters(options, data_dir)
-    found = {width: _transformers(options, width) for width in range(HEADS, 1024, HEADS)}
-    low, high = HEADS, max(found)
-    while low < high:  # the first width with no fewer
-        middle = (low + high) // (2 * HEADS) * HEADS
-        low, high = (low, middle) if _parameters(found[middle], data_dir) >= wanted else (middle + HEADS, high)
-    near = [width for width in (low - HEADS, low) if width in found]
-    return min((found[width] for width in near), key=lambda one: abs(_parameters(one, data_dir) - wanted))
-
-
-def _transformers(options: Options, width: int) -> dict[tuple[str, ...], Any]:
-    network = {"kind": "transformer", "width": width, "heads": HEADS, "layers": LAYERS}
-    kept = {place: value for place, value in options.items() if place[-2] not in ("encoder", "decoder")}
-    for language in LANGUAGES:
-        kept["model", "modalities", language, "encoder"] = network
-        kept["model", "modalities", language, "decoder"] = network | {"word_dropout": WORD_DROPOUT}
-    return kept
-
-
-def _parameters(options: Options, data_dir: str | None) -> int:
     spec = learned(resolve(SOURCE, None, options), data_dir)
+    return _with_transformers(spec) if name == TRANSFORMER else spec
+
+
+def _with_transformers(spec: RunSpec) -> RunSpec:
+    """Transformers in place of the recurrent networks, of the width that has as many parameters, as near as can be."""
+    wanted, low, high = _parameters(spec), 1, 1  # how wide each head is
+    while _parameters(_transformers(spec, high)) < wanted:
+        low, high = high + 1, 2 * high
+    while low < high:  # the first width with no fewer
+        middle = (low + high) // 2
+        low, high = (low, middle) if _parameters(_transformers(spec, middle)) >= wanted else (middle + 1, high)
+    near = [_transformers(spec, each) for each in (low - 1, low) if each]
+    return min(near, key=lambda one: abs(_parameters(one) - wanted))
+
+
+def _transformers(spec: RunSpec, each: int) -> RunSpec:
+    network = {"kind": "transformer", "width": HEADS * each, "heads": HEADS, "layers": LAYERS, "dropout": 0.0}
+    content = spec.model_dump(mode="json")
+    for language in LANGUAGES:
+        content["model"]["modalities"][language] |= {
+            "encoder": network,
+            "decoder": network | {"word_dropout": WORD_DROPOUT},
+        }
+    return parse(content, "transformer")
+
+
+def _parameters(spec: RunSpec) -> int:
     return sum(parameter.numel() for parameter in build_model(spec.model).parameters())
 
 
@@ -202,12 +190,12 @@ def page(content: dict[str, Any]) -> str:
         train_rows=f"{some['train_rows']:,}",
         rows=some["rows"],
         samples=settings["samples"],
-        among=f"{settings['found_among']:,}",
-        chance=f"{100 / settings['found_among']:g}",
+        among=f"{some['found_among']:,}",
+        chance=f"{100 / some['found_among']:.2g}",
         longest=settings["longest"],
         fewest=settings["fewest"],
         width=settings["width"] or "those of the recipe",
-        epochs=settings["epochs"] or 100,
+        epochs=len(some["elbos"]),
         remedies=_remedies(cells),
         networks=_networks(cells),
         preset=settings["preset"],
@@ -223,7 +211,7 @@ def _remedies(cells: Mapping[str, dict[str, Any]]) -> str:
             [
                 VARIANTS[name][0],
                 *(f"{cell['held'][language]:.2f}" for language in LANGUAGES),
-                *(f"{100 * scores[f'retrieval {one} to {other}']:.1f}" for one, other in (LANGUAGES, LANGUAGES[::-1])),
+                *(f"{100 * scores[f'retrieval {one} to {other}']:.1f}" for one, other in DIRECTIONS),
                 *(f"{scores[f'log p({what})']:.2f}" for what in ("joint", "vi given en", "en given vi")),
             ]
         )
@@ -236,11 +224,13 @@ def _networks(cells: Mapping[str, dict[str, Any]]) -> str:
     if not {RECURRENT, TRANSFORMER} <= cells.keys():
         return "Not run yet."
     pair = {"recurrent (LSTM)": cells[RECURRENT], "Transformer": cells[TRANSFORMER]}
+    if any(cell["trained"]["resumed"] for cell in pair.values()):
+        return "One of them was interrupted: its time is not known. Train it again, in another folder of runs."
     least = min(cell["trained"]["seconds"] for cell in pair.values())
     rows = []
     for title, cell in pair.items():
         epochs, seconds = len(cell["elbos"]), cell["trained"]["seconds"]
-        then = max(1, int(epochs * least / seconds))
+        then = max(1, int(epochs * (least / seconds)))
         shown = [f"{cell['parameters']:,}", f"{seconds / 60:.1f}", f"{cell['elbos'][-1]:.2f}"]
         rows.append([title, *shown, f"{cell['elbos'][then - 1]:.2f} (epoch {then})"])
     heads = ["", "parameters", "minutes", "validation ELBO at the end", f"after {least / 60:.1f} minutes"]

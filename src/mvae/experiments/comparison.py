@@ -31,7 +31,7 @@ from mvae.experiments.results import provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
 from mvae.runs import Run, prepare
-from mvae.specs import RunSpec
+from mvae.specs import DataSpec, RunSpec
 from mvae.storage import CONFIG, WEIGHTS, RunError, load, read_json, read_spec, write_json
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "placed",
     "scores",
     "train_model",
+    "train_on_rows",
     "train_once",
     "trained_model",
 ]
@@ -217,7 +218,7 @@ def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, r
     record = {
         **asdict(cell),
         "epochs": read_spec(folder).training.epochs,
-        "precision": read_spec(folder).training.precision,
+        "precision": trained.get("precision", read_spec(folder).training.precision_here),
         "rows": len(rows),
         "data": dataset.description,
         "trained": trained,
@@ -245,6 +246,36 @@ def train_model(cell: Cell, preset: str, runs: Path, data_dir: str | None, repor
     return train_once(folder, _expected(cell, preset), begin, report)
 
 
+def train_on_rows(
+    folder: Path, spec: RunSpec, dataset: Dataset, report: Report
+) -> tuple[MultimodalVAE, dict[str, Any]]:
+    """A model trained on rows that are given, into a folder unless it is there, and what made it.
+
+    Args:
+        folder: of the run.
+        spec: of the model and its training.
+        dataset: the rows.
+        report: of the task.
+
+    Raises:
+        RunError: if the folder holds a run with other settings, or on other rows.
+    """
+    spec = spec.model_copy(update={"data": DataSpec()})
+
+    def begin(resume: bool) -> Run:
+        config = None if resume else spec.model_dump(mode="json")
+        return prepare(dataset, config=config, options={}, out=folder, resume=resume)
+
+    trained = train_once(folder, spec, begin, report)
+    there, given = (trained["data"], trained["train_rows"]), (dataset.description, len(dataset.train))
+    if there != given:
+        raise RunError(
+            f"{folder} holds a model of {there[1]:,} rows ({there[0]}), not of the {given[1]:,} ({given[0]}); move it"
+            " away, or choose another folder with --runs"
+        )
+    return placed(load(folder)).eval(), trained
+
+
 def train_once(folder: Path, spec: RunSpec, begin: Callable[[bool], Run], report: Report) -> dict[str, Any]:
     """Train a model into a folder, from its last whole epoch if it was begun, unless it is trained already.
 
@@ -255,16 +286,20 @@ def train_once(folder: Path, spec: RunSpec, begin: Callable[[bool], Run], report
         report: of the task.
 
     Returns:
-        What made it, the seconds it took and the epoch kept.
+        What made it, on which rows, in which precision, the seconds it took (of its last part if it was resumed) and
+        the epoch kept.
 
     Raises:
         RunError: if the folder holds a run with other settings.
     """
     refuse_other(folder, spec)
     if not ((folder / TRAINED).exists() and (folder / WEIGHTS).exists()):
-        run, started = begin((folder / CONFIG).exists()), time.perf_counter()
+        resume = (folder / CONFIG).exists()
+        run, started = begin(resume), time.perf_counter()
         outcome = run.train_to_the_end(lambda done, total: report("training", done, total))
-        made = provenance() | {"seconds": time.perf_counter() - started, "epoch": outcome.kept["epoch"]}
+        made = provenance() | {"seconds": time.perf_counter() - started, "resumed": resume}
+        made |= {"epoch": outcome.kept["epoch"], "precision": run.spec.training.precision_here}
+        made |= {"data": run.dataset.description, "train_rows": len(run.dataset.train)}
         write_json(folder / TRAINED, made)
     return read_json(folder / TRAINED)
 

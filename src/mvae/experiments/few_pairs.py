@@ -191,7 +191,7 @@ def work(task: Task, preset: str, data_dir: str | None, report: Report) -> dict[
     return {
         **asdict(task),
         "epochs": run.spec.training.epochs,
-        "precision": run.spec.training.precision,
+        "precision": run.spec.training.precision_here,
         **scores,
         "test_rows": len(whole.test),
         **made,

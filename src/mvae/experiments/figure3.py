@@ -302,7 +302,7 @@ def _networks(
         "held": len(held),
         "epoch": outcome.kept["epoch"],
         "epochs": len(outcome.history),
-        "precision": run.spec.training.precision,
+        "precision": run.spec.training.precision_here,
         "validation_accuracy": outcome.kept["validation/accuracy"],
         "predictions": _predictions(placed(run.model), whole.test, target, compared.kind, settings.samples),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,14 @@ from torch import Tensor
 from mvae.data.batch import Batch
 from mvae.data.celeba import SIDE
 from mvae.data.sources import load_dataset
-from mvae.experiments.comparison import placed, train_once
+from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.recipes import resolve
 from mvae.experiments.results import Results, made_by, markdown_table, provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.figures import image_grid
 from mvae.modality import levels
 from mvae.models import MultimodalVAE
-from mvae.runs import Run, prepare
-from mvae.specs import DataSpec
-from mvae.storage import atomic, load
+from mvae.storage import atomic
 from mvae.translating import Translated, translate, with_certain
 
 __all__ = ["DIRECTIONS", "PRESETS", "RECIPES", "baselines", "page", "quality", "reproduce", "work"]
@@ -46,16 +44,24 @@ def _likelihood(kind: str, scale: float | None) -> dict[tuple[str, ...], Any]:
     return {("model", "modalities", name, "likelihood"): {"kind": kind, "scale": scale} for name in LEVELS}
 
 
-RECIPES: dict[str, tuple[str, dict[tuple[str, ...], Any]]] = {
-    "paper": ("the paper's: Bernoulli cross-entropy", {}),
-    "sharper": ("each modality counted whole, no dropout", {}),
-    "normal": ("normal, deviation 0.1", _likelihood("normal", 0.1)),
-    "laplace": ("Laplace, scale 0.1", _likelihood("laplace", 0.1)),
-    "learned": ("Laplace, scale learned for each pixel", _likelihood("laplace", None)),
+@dataclass(frozen=True)
+class Compared:
+    """A way to train: what is changed of the recipe `vision`."""
+
+    title: str
+    options: Mapping[tuple[str, ...], Any] = field(default_factory=dict)
+    variant: str | None = None
+    """The variant of the recipe that it begins with."""
+
+
+RECIPES = {
+    "paper": Compared("the paper's: Bernoulli cross-entropy"),
+    "sharper": Compared("each modality counted whole, no dropout", variant="vision-sharper"),
+    "normal": Compared("normal, deviation 0.1", _likelihood("normal", 0.1)),
+    "laplace": Compared("Laplace, scale 0.1", _likelihood("laplace", 0.1)),
+    "learned": Compared("Laplace, scale learned for each pixel", _likelihood("laplace", None)),
 }
-"""What is changed of the recipe `vision`: the likelihood of all modalities that are not black and white."""
-CONFIGS = {"sharper": "vision-sharper"}
-"""The variant of the recipe that one of these begins with."""
+"""The last three change the likelihood of all modalities that are not black and white."""
 
 DIRECTIONS = {
     ("image", "image"): "image to image",
@@ -147,17 +153,8 @@ def work(name: str, preset: str, runs: Path, data_dir: str | None, folder: Path,
     settings = PRESETS[preset]
     whole = load_dataset(SOURCE, data_dir=data_dir)
     rows = whole.train[: settings.train_rows]
-    spec = resolve(SOURCE, CONFIGS.get(name), _options(name, settings)).model_copy(
-        update={"data": DataSpec()}
-    )  # rows are given
-    run_folder = runs / preset / SOURCE / name
-
-    def begin(resume: bool) -> Run:
-        config = None if resume else spec.model_dump(mode="json")
-        return prepare(replace(whole, train=rows), config=config, options={}, out=run_folder, resume=resume)
-
-    trained = train_once(run_folder, spec, begin, report)
-    model = placed(load(run_folder)).eval()
+    spec = resolve(SOURCE, RECIPES[name].variant, _options(name, settings))
+    model, trained = train_on_rows(runs / preset / SOURCE / name, spec, replace(whole, train=rows), report)
     known = baselines(rows)
     parts = {"validation": whole.validation[: settings.validation_rows], "test": whole.test[: settings.test_rows]}
     report("measuring", 0, 2)
@@ -170,7 +167,7 @@ def work(name: str, preset: str, runs: Path, data_dir: str | None, folder: Path,
     return {
         "recipe": name,
         "epochs": spec.training.epochs,
-        "precision": spec.training.precision,
+        "precision": trained["precision"],
         "train_rows": len(rows),
         "rows": {part: len(held) for part, held in parts.items()},
         "with_mask": {part: int(held.present["mask"].sum()) for part, held in parts.items()},
@@ -189,7 +186,7 @@ def _options(name: str, settings: Preset) -> dict[tuple[str, ...], Any]:
         ("training", "schedule"): settings.schedule,
         ("training", "precision"): settings.precision,
         ("model", "subsets"): settings.subsets,
-        **RECIPES[name][1],
+        **RECIPES[name].options,
     }
     if settings.layers is not None:
         for modality in (*LEVELS, "edge", "mask"):
@@ -367,10 +364,10 @@ def page(content: dict[str, Any]) -> str:
         tables="\n\n".join(_direction(cells, pair) for pair in DIRECTIONS),
         verdicts="\n".join(f"- {_verdict(cells[best], given)}" for given in ("gray", "obscured", "watermark")),
         validation=_validation(cells),
-        best=RECIPES[best][0],
-        config=f" (`mvae fit {SOURCE} --config {CONFIGS[best]}`)" if best in CONFIGS else "",
+        best=RECIPES[best].title,
+        config=f" (`mvae fit {SOURCE} --config {RECIPES[best].variant}`)" if RECIPES[best].variant else "",
         pictures="\n\n".join(
-            f"## {RECIPES[name][0].capitalize()}\n\n![The four panels](../../results/figure4/{cells[name]['file']})"
+            f"## {RECIPES[name].title.capitalize()}\n\n![The four panels](../../results/figure4/{cells[name]['file']})"
             for name in dict.fromkeys([best, *cells])
         ),
         data=some["data"],
@@ -436,7 +433,7 @@ def _direction(cells: Mapping[str, dict[str, Any]], pair: tuple[str, str]) -> st
         for way, words in ways.items():
             found = _find(cell, "test", pair, way)
             if found is not None:
-                rows.append((RECIPES[recipe][0] + (f"; {words}" if words else ""), found))
+                rows.append((RECIPES[recipe].title + (f"; {words}" if words else ""), found))
     if not rows:
         return f"### {DIRECTIONS[pair].capitalize()}\n\nNo row has it."
     there = [measure for measure in measures if measure in rows[0][1]]
@@ -470,7 +467,7 @@ def _validation(cells: Mapping[str, dict[str, Any]]) -> str:
     for name, cell in cells.items():
         found = [_find(cell, "validation", pair, "model") for pair in pairs]
         rows.append(
-            [RECIPES[name][0]]
+            [RECIPES[name].title]
             + ["" if one is None else f"{_shown(one, 'psnr')}, {_shown(one, 'ssim')}" for one in found]
         )
     return markdown_table(["PSNR in dB, SSIM", *(DIRECTIONS[pair] for pair in pairs)], rows)

@@ -145,11 +145,14 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises:
         SpecError: if it cannot be read or holds no mapping.
     """
-    if not Path(path).exists():
+    variants = _named("recipes/variants")
+    if not Path(path).is_file():
         if str(path) in _named():
             return recipe(str(path))
-        if str(path) in (variants := _named("recipes/variants")):
+        if str(path) in variants:
             return yaml.safe_load(variants[str(path)].read_text(encoding="utf-8"))
+        if not Path(path).exists() and not Path(path).suffix:
+            raise SpecError(f"{path}: no such file, nor one of the recipes {', '.join([*_named(), *variants])}")
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -26,29 +26,31 @@ from mvae.data.splits import Dataset, unpair
 from mvae.data.texts import as_read
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.evaluation.translation import NearestPair, import_sacrebleu, quality_of_texts, retrieval
-from mvae.experiments.comparison import placed, train_once
+from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.recipes import resolve
 from mvae.experiments.results import Results, made_by, markdown_table, provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
 from mvae.models import MultimodalVAE
-from mvae.runs import Run, learned, prepare
+from mvae.runs import learned
 from mvae.sampling import shown
 from mvae.sequences import UNKNOWN
-from mvae.specs import DataSpec
-from mvae.storage import METRICS, load, read_json
+from mvae.storage import METRICS, read_json
 from mvae.training import HELD
 
 __all__ = [
+    "DIRECTIONS",
     "MODELS",
     "PRESETS",
     "SHARES",
     "SOURCE",
+    "Preset",
     "Task",
+    "data_options",
     "likelihood_scores",
     "load_pairs",
     "page",
+    "plain",
     "reproduce",
-    "train_on",
     "width_options",
     "work",
 ]
@@ -151,9 +153,9 @@ def reproduce(
     """
     import_sacrebleu()
     settings = PRESETS[preset]
-    results = Results(folder / table / f"{preset}.json", {"preset": preset, **_plain(settings)}, resume)
+    results = Results(folder / table / f"{preset}.json", {"preset": preset, **plain(settings)}, resume)
     tasks = [task for task in tasks_of(table, settings) if not results.has(**asdict(task))]
-    load_dataset(SOURCE, data_dir=data_dir, options=_data_options(settings))  # says what is missing
+    load_pairs(data_dir, data_options(settings))  # says what is missing
     for task, record in run_side_by_side(work, tasks, jobs, (table, preset, runs, data_dir)):
         results.add(record)
         scores = record["scores"]
@@ -173,18 +175,20 @@ def tasks_of(table: str, settings: Preset) -> list[Task]:
     ]
 
 
-def _plain(settings: Preset) -> dict[str, Any]:
+def plain(settings: Preset) -> dict[str, Any]:
+    """A preset as JSON gives it back."""
     return {**asdict(settings), "shares": list(settings.shares)}
 
 
-def _data_options(settings: Preset) -> dict[str, bool | int]:
+def data_options(settings: Preset) -> dict[str, bool | int]:
+    """What is read of the files."""
     return {"longest": settings.longest, "fewest": settings.fewest}
 
 
 def work(task: Task, table: str, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
     """One task's record."""
     settings, started = PRESETS[preset], time.perf_counter()
-    whole = load_pairs(data_dir, _data_options(settings), settings.train_rows)
+    whole = load_pairs(data_dir, data_options(settings), settings.train_rows)
     validation, test = whole.validation, whole.test
     train = unpair(whole.train, task.share, task.seed)
     both = train.presence(LANGUAGES).all(1).nonzero().flatten()
@@ -203,7 +207,8 @@ def work(task: Task, table: str, preset: str, runs: Path, data_dir: str | None, 
         return record | {"scores": scores, "seconds": time.perf_counter() - started, "made": provenance()}
     folder = runs / preset / SOURCE / f"{task.model}-{task.share:g}" / f"seed-{task.seed}"
     dataset = replace(whole, train=aligned if task.model == "pairs" else train)
-    model, _ = train_on(dataset, _options(task, settings, len(train), len(aligned)), folder, data_dir, report)
+    spec = learned(resolve(SOURCE, None, _options(task, settings, len(train), len(aligned))), data_dir)
+    model, _ = train_on_rows(folder, spec, dataset, report)
     kept = read_json(folder / METRICS)["kept"]
     report("scoring", 0, 1)
     found = _sentences(model, test, references) if table == "table5" else {}
@@ -223,25 +228,10 @@ def load_pairs(data_dir: str | None, options: Mapping[str, bool | int], train_ro
     return replace(whole, train=train[:train_rows], validation=validation, test=test)
 
 
-def train_on(
-    dataset: Dataset, options: Mapping[tuple[str, ...], Any], folder: Path, data_dir: str | None, report: Report
-) -> tuple[MultimodalVAE, dict[str, Any]]:
-    """A model of the recipe with options, trained on rows into a folder unless it is there, and what made it."""
-    spec = learned(resolve(SOURCE, None, options), data_dir)
-    spec = spec.model_copy(update={"data": DataSpec()})  # the rows are given
-
-    def begin(resume: bool) -> Run:
-        config = None if resume else spec.model_dump(mode="json")
-        return prepare(dataset, config=config, options={}, out=folder, resume=resume)
-
-    trained = train_once(folder, spec, begin, report)
-    return placed(load(folder)).eval(), trained
-
-
 def _options(task: Task, settings: Preset, rows: int, aligned: int) -> dict[tuple[str, ...], Any]:
     """What differs from the recipe. What learns from aligned sentences alone goes through them so much oftener."""
     options: dict[tuple[str, ...], Any] = {
-        ("data", "options"): _data_options(settings),
+        ("data", "options"): data_options(settings),
         **width_options(settings.width),
         ("training", "epochs"): settings.epochs,
         ("training", "precision"): settings.precision,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-__all__ = ["EmbeddingEncoder", "Flat", "MLPDecoder", "MLPEncoder", "beside_each", "dense_layers"]
+__all__ = ["EmbeddingEncoder", "Flat", "HeadBeside", "MLPDecoder", "MLPEncoder", "dense_layers"]
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -116,8 +116,19 @@ class MLPDecoder(nn.Module):
         return self.head(self.layers(z))
 
 
-def beside_each(head: nn.Linear, outputs: Tensor, z: Tensor) -> Tensor:
-    """A head on outputs `[R, T, H]` with z `[R, D]` beside each of the T, z's part of it computed once a row."""
-    width = outputs.shape[-1]
-    of_outputs = nn.functional.linear(outputs, head.weight[:, :width], head.bias)
-    return of_outputs + nn.functional.linear(z, head.weight[:, width:]).unsqueeze(1)
+class HeadBeside(nn.Linear):
+    """A head on outputs `[R, T, H]` with z `[R, D]` beside each of the T, whose part of it is computed once a row.
+
+    Args:
+        hidden: H.
+        latent_dim: D.
+        num_outputs: of the head.
+    """
+
+    def __init__(self, hidden: int, latent_dim: int, num_outputs: int) -> None:
+        super().__init__(hidden + latent_dim, num_outputs)
+        self.hidden = hidden
+
+    def forward(self, outputs: Tensor, z: Tensor) -> Tensor:  # type: ignore[override]
+        of_outputs = nn.functional.linear(outputs, self.weight[:, : self.hidden], self.bias)
+        return of_outputs.add_(nn.functional.linear(z, self.weight[:, self.hidden :]).unsqueeze(1))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from mvae.networks.mlp import beside_each
+from mvae.networks.mlp import HeadBeside
 from mvae.sequences import lengths
 
 __all__ = ["RecurrentDecoder", "RecurrentEncoder", "RecurrentFeatures"]
@@ -113,7 +113,7 @@ class RecurrentDecoder(nn.Module):
         self.first = nn.Linear(latent_dim, hidden)
         between = dropout if layers > 1 else 0.0
         self.recurrent = CELLS[cell](embedding + latent_dim, hidden, layers, batch_first=True, dropout=between)
-        self.head = nn.Linear(hidden + latent_dim, num_symbols)
+        self.head = HeadBeside(hidden, latent_dim, num_symbols)
 
     def forward(self, previous: Tensor, z: Tensor) -> Tensor:
         logits, _ = self._read(previous, z, self.start(z))
@@ -138,4 +138,4 @@ class RecurrentDecoder(nn.Module):
         else:
             outputs, both = self.recurrent(inputs, before.chunk(2))
             after = torch.cat(both)
-        return beside_each(self.head, outputs, z), after.transpose(0, 1)
+        return self.head(outputs, z), after.transpose(0, 1)

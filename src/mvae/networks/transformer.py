@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mvae.networks.mlp import beside_each
+from mvae.networks.mlp import HeadBeside
 from mvae.sequences import counted
 
 __all__ = ["TransformerDecoder", "TransformerEncoder", "TransformerFeatures"]
@@ -126,7 +126,7 @@ class TransformerDecoder(nn.Module):
         self.position = nn.Embedding(length, width)
         self.first = nn.Linear(latent_dim, width)
         self.layers = _layers(width, heads, layers, dropout)
-        self.head = nn.Linear(width + latent_dim, num_symbols)
+        self.head = HeadBeside(width, latent_dim, num_symbols)
 
     def forward(self, previous: Tensor, z: Tensor) -> Tensor:
         count = previous.shape[1]
@@ -134,7 +134,7 @@ class TransformerDecoder(nn.Module):
         inputs = self.embedding(previous) + self.position(places) + self.first(z).unsqueeze(1)
         later = places > places.unsqueeze(1)  # [t, s]: at t nothing after t is looked at
         outputs = self.layers(inputs, mask=later)
-        return beside_each(self.head, outputs, z)
+        return self.head(outputs, z)
 
     def start(self, z: Tensor) -> Tensor:
         """No symbols yet, `[R, 0]`."""
