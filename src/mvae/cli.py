@@ -166,7 +166,7 @@ def _fit_arguments(parser: ArgumentParser) -> None:
         "--config",
         metavar="FILE.yaml",
         type=str,
-        help="any part of a run's config.json, networks too, or the name of a recipe; flags win",
+        help="any part of a run's config.json, networks too, or the name of a recipe, or of a variant; flags win",
     )
 
 
