@@ -367,7 +367,7 @@ def page(content: dict[str, Any]) -> str:
         best=RECIPES[best].title,
         config=f" (`mvae fit {SOURCE} --config {RECIPES[best].variant}`)" if RECIPES[best].variant else "",
         pictures="\n\n".join(
-            f"## {RECIPES[name].title.capitalize()}\n\n![The four panels](../../results/figure4/{cells[name]['file']})"
+            f"## {RECIPES[name].title[0].upper()}{RECIPES[name].title[1:]}\n\n![The four panels](../../results/figure4/{cells[name]['file']})"
             for name in dict.fromkeys([best, *cells])
         ),
         data=some["data"],
