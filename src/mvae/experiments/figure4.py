@@ -366,10 +366,7 @@ def page(content: dict[str, Any]) -> str:
         validation=_validation(cells),
         best=RECIPES[best].title,
         config=f" (`mvae fit {SOURCE} --config {RECIPES[best].variant}`)" if RECIPES[best].variant else "",
-        pictures="\n\n".join(
-            f"## {RECIPES[name].title[0].upper()}{RECIPES[name].title[1:]}\n\n![The four panels](../../results/figure4/{cells[name]['file']})"
-            for name in dict.fromkeys([best, *cells])
-        ),
+        pictures="\n\n".join(_picture(name, cells[name]) for name in dict.fromkeys([best, *cells])),
         data=some["data"],
         train_rows=f"{some['train_rows']:,}",
         epochs=some["epochs"],
@@ -382,6 +379,11 @@ def page(content: dict[str, Any]) -> str:
         preset=content["settings"]["preset"],
         **made_by(content),
     )
+
+
+def _picture(name: str, cell: dict[str, Any]) -> str:
+    title = RECIPES[name].title
+    return f"## {title[0].upper()}{title[1:]}\n\n![The four panels](../../results/figure4/{cell['file']})"
 
 
 def _networks(layers: list[list[int]] | None) -> str:
