@@ -80,6 +80,16 @@ def test_table4_scores_each_model_by_share(in_turn, capsys):
     assert len(in_turn) == begun
 
 
+def test_models_of_table4_may_be_chosen_and_added(in_turn, capsys):
+    chosen = ["reproduce", "table4", "--preset", "smoke", "--data-dir", "data", "--out", "chosen", "--docs", "docs"]
+    assert main([*chosen, "--model", "nearest"]) == 0
+    assert {cell["model"] for cell in json.loads(Path("chosen/table4/smoke.json").read_text())["cells"]} == {"nearest"}
+    assert main([*chosen, "--model", "nearest", "mvae", "--resume"]) == 0
+    assert [task.model for task in in_turn] == ["nearest", "nearest", "mvae", "mvae"]
+    assert main([*chosen, "--model", "moses", "--resume"]) == 2
+    assert "--model: expected some of mvae, pairs, nearest, got 'moses'" in capsys.readouterr().err
+
+
 def test_table5_shows_sentences_chosen_by_a_rule_and_trains_nothing_twice(in_turn):
     assert reproduced("table4", "--resume") == 0
     trained = Path("runs/reproduce/smoke/iwslt-en-vi/mvae-1/seed-0/model.safetensors").stat().st_mtime_ns

@@ -42,6 +42,46 @@ EXPERIMENTS = {
 }
 
 
+FIGURE3_MODELS = (
+    "mvae, mvae-weight-1, mvae-label, mvae-q, mvae-q-label, jmvae, supervised, logistic, autoencoder, vae, rbm; and"
+    " mvae-weight-10, mvae-longer"
+)
+TABLE_MODELS = "vae, cvae, bivcca, jmvae, mvae-q, mvae, mvae-label, mvae19"
+TABLE_DATASETS = ("--dataset", "binary-mnist, mnist, fashion-mnist, multimnist, celeba")
+CHOICES: dict[str, tuple[tuple[str, str], ...]] = {
+    "table2": (TABLE_DATASETS, ("--model", TABLE_MODELS)),
+    "table3": (TABLE_DATASETS, ("--model", TABLE_MODELS)),
+    "figure2": (TABLE_DATASETS, ("--model", "mvae, mvae-label, mvae19")),
+    "figure3": (("--dataset", "binary-mnist, fashion-mnist, multimnist"), ("--model", FIGURE3_MODELS)),
+    "few-pairs": (
+        ("--dataset", "binary-mnist, fashion-mnist"),
+        ("--variant", "plain, smoothness, propagation, chosen, ..."),
+    ),
+    "attributes": (("--predictor", "majority, logistic, mvae-label, mvae19"),),
+    "figure4": (("--recipe", "paper, sharper, normal, laplace, learned"),),
+    "collapse": (("--variant", "nothing, word-dropout, annealing, cycles, free-nats, bag, both, all, transformer"),),
+    "table4": (("--model", "mvae, pairs, nearest"),),
+    "imputation": (("--table", "iris, wine, ..., digits"), ("--method", "mean, ..., forest, mvae")),
+}
+"""What of an experiment may be chosen, and from what."""
+TIMES = {
+    **dict.fromkeys(COMPARED, "2 hours a data set"),
+    "figure3": "90 minutes a data set",
+    "few-pairs": "2 hours a data set",
+    "k-effect": "2 hours",
+    "dropping": "2 hours",
+    "attributes": "2 hours",
+    "figure4": "2 hours",
+    "collapse": "2 hours",
+    "table4": "3 hours",
+    "table5": "3 hours",
+    "imputation": "1 hour",
+}
+"""Below which the preset `cpu` stays on 2 cores."""
+KEPT = (*COMPARED, "attributes", "figure4", "collapse", "table4", "table5")
+"""Experiments whose trained models are kept."""
+
+
 def add_reproduce_arguments(parser: ArgumentParser) -> None:
     """Add an experiment a subcommand."""
     commands = parser.add_subcommands(dest="experiment")
@@ -53,77 +93,24 @@ def add_reproduce_arguments(parser: ArgumentParser) -> None:
         part = ArgumentParser(description=description, formatter_class=Help)
         commands.add_subcommand(name, part, help=summary)
         add = part.add_argument
-        if name in COMPARED:
-            _add_comparison_arguments(part, seeds=name != "figure2")
-        elif name == "figure3":
-            models = (
-                "mvae, mvae-weight-1, mvae-label, mvae-q, mvae-q-label, jmvae, supervised, logistic, autoencoder, vae,"
-                " rbm; and mvae-weight-10, mvae-longer"
-            )
-            _add_choice_arguments(part, "binary-mnist, fashion-mnist, multimnist", models, "90 minutes")
-        elif name == "few-pairs":
-            variants = "plain, smoothness, propagation, chosen, ..."
-            _add_choice_arguments(part, "binary-mnist, fashion-mnist", variants, "2 hours", "--variant")
-        elif name in ("k-effect", "dropping"):
-            _add_preset_arguments(part, "2 hours")
-        elif name == "attributes":
-            predictors = "majority, logistic, mvae-label, mvae19"
-            add("--predictor", metavar="NAME", type=str, nargs="+", help=f"{predictors} (default: all)")
-            _add_preset_arguments(part, "2 hours")
-            _add_runs_argument(part)
-        elif name == "figure4":
-            add(
-                "--recipe",
-                metavar="NAME",
-                type=str,
-                nargs="+",
-                help="paper, sharper, normal, laplace, learned (default: all)",
-            )
-            _add_preset_arguments(part, "2 hours")
-            _add_runs_argument(part)
-        elif name == "collapse":
-            variants = "nothing, word-dropout, annealing, cycles, free-nats, bag, both, all, transformer"
-            add("--variant", metavar="NAME", type=str, nargs="+", help=f"{variants} (default: all)")
-            _add_preset_arguments(part, "2 hours")
-            _add_runs_argument(part)
-        elif name in ("table4", "table5"):
-            _add_preset_arguments(part, "3 hours")
-            _add_runs_argument(part)
-        elif name == "imputation":
-            add("--table", metavar="NAME", type=str, nargs="+", help="iris, wine, ..., digits (default: all)")
-            add("--method", metavar="NAME", type=str, nargs="+", help="mean, ..., forest, mvae (default: all)")
-            _add_preset_arguments(part, "1 hour")
-        elif name == "digits":
+        if name == "digits":
             add("--seeds", metavar="N", type=PositiveInt, default=10, help="seeds, each other pairs (default: 10)")
             add("--validation-rows", metavar="N", type=NonNegativeInt, default=0, help="set aside (default: 0)")
         elif name == "reconstruct":
             add("--dataset", type=str, default="mnist", help="a data set with image and label (default: mnist)")
             add("--epochs", metavar="N", type=PositiveInt, default=5, help="for each choice (default: 5)")
             add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
+        for option, names in CHOICES.get(name, ()):
+            add(option, metavar="NAME", type=str, nargs="+", help=f"{names} (default: all)")
+        if name in TIMES:
+            _add_preset_arguments(part, TIMES[name])
+        if name in ("table2", "table3"):
+            add("--seeds", metavar="N", type=PositiveInt, default=1, help="how many seeds, from 0 (default: 1)")
+        if name in KEPT:
+            add("--runs", metavar="DIR", type=str, default="runs/reproduce", help="folder of trained models")
         add("--out", metavar="DIR", type=str, default="results", help="folder of the results (default: results)")
         add("--docs", metavar="DIR", type=str, default=None, help="folder to write the page for the docs into")
         add("--resume", action="store_true", help="keep what is finished")
-
-
-def _add_comparison_arguments(parser: ArgumentParser, seeds: bool) -> None:
-    models = "vae, cvae, bivcca, jmvae, mvae-q, mvae, mvae-label, mvae19" if seeds else "mvae, mvae-label, mvae19"
-    _add_choice_arguments(parser, "binary-mnist, mnist, fashion-mnist, multimnist, celeba", models, "2 hours")
-    if seeds:
-        parser.add_argument(
-            "--seeds", metavar="N", type=PositiveInt, default=1, help="how many seeds, from 0 (default: 1)"
-        )
-    _add_runs_argument(parser)
-
-
-def _add_runs_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--runs", metavar="DIR", type=str, default="runs/reproduce", help="folder of trained models")
-
-
-def _add_choice_arguments(parser: ArgumentParser, datasets: str, models: str, time: str, what: str = "--model") -> None:
-    add = parser.add_argument
-    add("--dataset", metavar="NAME", type=str, nargs="+", help=f"{datasets} (default: all)")
-    add(what, metavar="NAME", type=str, nargs="+", help=f"{models} (default: all)")
-    _add_preset_arguments(parser, f"{time} a data set")
 
 
 def _add_preset_arguments(parser: ArgumentParser, time: str) -> None:
@@ -268,8 +255,9 @@ def _translation(name: str, options: Namespace) -> Plan:
     from mvae.experiments import side_by_side, translation
 
     folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
+    models = _among(options.model, translation.MODELS, "--model") if name == "table4" else ["mvae"]
     lines = translation.reproduce(
-        name, folder, options.preset, Path(options.runs), options.data_dir, jobs, options.resume
+        name, folder, options.preset, models, Path(options.runs), options.data_dir, jobs, options.resume
     )
     return lines, folder / name / f"{options.preset}.json", lambda content: translation.page(name, content), name
 
