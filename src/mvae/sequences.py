@@ -16,6 +16,8 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Categorical, Distribution, constraints
 
+from mvae.extras import imported
+
 __all__ = [
     "GOES_ON",
     "Alphabet",
@@ -159,7 +161,7 @@ class Vocabulary:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        tokenizers = _import_tokenizers()
+        tokenizers = imported("tokenizers", "pieces of words", "translation")
         known = {**self._numbers, UNKNOWN: self.unknown}
         model = tokenizers.models.WordPiece(
             known, unk_token=UNKNOWN, continuing_subword_prefix=GOES_ON, max_input_chars_per_word=LONGEST_WORD
@@ -179,7 +181,7 @@ def learned_pieces(texts: Sequence[str], count: int) -> tuple[str, ...]:
     Raises:
         ValueError: without `tokenizers`, saying how to get it.
     """
-    tokenizers = _import_tokenizers()
+    tokenizers = imported("tokenizers", "pieces of words", "translation")
     characters = sorted(character for character in set().union(*texts) if not character.isspace())
     # Named first, so that their numbers, by which the library decides between what is as frequent, are always the same.
     first = [UNKNOWN, *characters, *(GOES_ON + character for character in characters)]
@@ -191,19 +193,6 @@ def learned_pieces(texts: Sequence[str], count: int) -> tuple[str, ...]:
     tokenizer.train_from_iterator(texts, trainer)
     numbers = tokenizer.get_vocab()
     return tuple(piece for piece in sorted(numbers, key=numbers.__getitem__) if piece != UNKNOWN)
-
-
-def _import_tokenizers() -> Any:
-    """The package.
-
-    Raises:
-        ValueError: if it is not there, saying how to get it.
-    """
-    try:
-        import tokenizers
-    except ImportError:
-        raise ValueError("pieces of words need tokenizers: pip install 'mvae[translation]'") from None
-    return tokenizers
 
 
 def ended(symbols: Tensor, end: int | None) -> Tensor:

@@ -234,7 +234,7 @@ def test_an_unknown_transformation_is_refused(tmp_path, nowhere):
 
 def test_what_a_transformation_needs_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.feature", None)
-    with pytest.raises(DataError, match=r"edges need the package skimage: pip install 'mvae\[vision\]'"):
+    with pytest.raises(ValueError, match=r"edges need the package skimage: pip install 'mvae\[vision\]'"):
         vision.edge(plain("black"))
     monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(__version__="5.0.0", setNumThreads=lambda _: None))
     vision._cascade.cache_clear()

@@ -27,6 +27,7 @@ from PIL import Image, ImageDraw
 from mvae.data.batch import Batch
 from mvae.data.celeba import NOTHING, SIDE, find_faces, undamaged
 from mvae.data.files import DataError, data_places
+from mvae.extras import imported
 from mvae.figures import fitted
 
 __all__ = [
@@ -73,7 +74,7 @@ def gray(picture: Picture) -> Picture:
 
 def edge(picture: Picture) -> Picture:
     """Canny's edges of the grey picture (scikit-image, sigma 2 pixels), white on black."""
-    canny = _imported("skimage.feature", "edges").canny
+    canny = imported("skimage.feature", "edges", "vision").canny
     return Image.fromarray(canny(np.asarray(picture.convert("L")) / 255, sigma=SIGMA).astype(np.uint8) * 255)
 
 
@@ -230,8 +231,8 @@ def load_vision(
         skip_damaged: leave out images that cannot be decoded.
 
     Raises:
-        ValueError: on an unknown name.
-        DataError: as `load_celeba`, or naming the package that a transformation needs.
+        ValueError: on an unknown name, or naming the package that a transformation needs.
+        DataError: as `load_celeba`.
     """
     faces = find_faces(data_dir)
     made = {}
@@ -360,7 +361,7 @@ def _likeliest(found: Found, count: int) -> list[tuple[int, int, int, int]]:
 
 @cache
 def _cascade(name: str) -> Any:
-    cv2 = _imported("cv2", "masks")
+    cv2 = imported("cv2", "masks", "vision")
     cv2.setNumThreads(1)  # each of several processes works on pictures of its own
     path = Path(getattr(getattr(cv2, "data", None), "haarcascades", "")) / f"haarcascade_{name}.xml"
     if not hasattr(cv2, "CascadeClassifier") or not path.is_file():
@@ -373,10 +374,3 @@ def _dlib(predictor: str) -> tuple[Any, Any]:
     import dlib
 
     return dlib.get_frontal_face_detector(), dlib.shape_predictor(predictor)
-
-
-def _imported(name: str, what: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise DataError(f"{what} need the package {name.partition('.')[0]}: pip install 'mvae[vision]'") from None

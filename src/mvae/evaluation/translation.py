@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +10,10 @@ from torch.nn.functional import normalize
 
 from mvae.baselines.latents import posterior_means
 from mvae.data.batch import Batch
+from mvae.extras import imported
 from mvae.models import MultimodalVAE
 
-__all__ = ["NearestPair", "import_sacrebleu", "quality_of_texts", "retrieval"]
+__all__ = ["NearestPair", "quality_of_texts", "retrieval"]
 
 
 @torch.no_grad()
@@ -74,21 +74,8 @@ def quality_of_texts(found: Sequence[str], truth: Sequence[str]) -> dict[str, fl
     Raises:
         ValueError: without sacrebleu, saying how to get it.
     """
-    sacrebleu = import_sacrebleu()
+    sacrebleu = imported("sacrebleu", "BLEU and chrF", "translation")
     return {
         "bleu": float(sacrebleu.corpus_bleu(list(found), [list(truth)]).score),
         "chrf": float(sacrebleu.corpus_chrf(list(found), [list(truth)]).score),
     }
-
-
-def import_sacrebleu() -> Any:
-    """The package.
-
-    Raises:
-        ValueError: if it is not there, saying how to get it.
-    """
-    try:
-        import sacrebleu
-    except ImportError:
-        raise ValueError("BLEU and chrF need sacrebleu: pip install 'mvae[translation]'") from None
-    return sacrebleu

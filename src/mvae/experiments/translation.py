@@ -25,11 +25,12 @@ from mvae.data.sources import load_dataset
 from mvae.data.splits import Dataset, unpair
 from mvae.data.texts import as_read
 from mvae.evaluation.likelihood import log_likelihood
-from mvae.evaluation.translation import NearestPair, import_sacrebleu, quality_of_texts, retrieval
+from mvae.evaluation.translation import NearestPair, quality_of_texts, retrieval
 from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.recipes import resolve
 from mvae.experiments.results import Results, made_by, markdown_table, provenance
 from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.extras import imported
 from mvae.models import MultimodalVAE
 from mvae.runs import learned
 from mvae.sampling import shown
@@ -153,7 +154,7 @@ def reproduce(
     Yields:
         A line for each finished cell.
     """
-    import_sacrebleu()
+    imported("sacrebleu", "BLEU and chrF", "translation")  # before anything is trained
     settings = PRESETS[preset]
     results = Results(folder / table / f"{preset}.json", {"preset": preset, **plain(settings)}, resume)
     tasks = [task for task in tasks_of(table, settings, models) if not results.has(**asdict(task))]
