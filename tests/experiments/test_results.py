@@ -10,6 +10,7 @@ import pytest
 from mvae.experiments import (
     attributes,
     celeba19,
+    collapse,
     digits,
     few_pairs,
     figure2,
@@ -111,6 +112,7 @@ def test_a_results_file_that_is_damaged_is_named_and_left(tmp_path):
         ("attributes/cpu", attributes.page),
         ("imputation/cpu", imputation.page),
         ("figure4/cpu", figure4.page),
+        ("collapse/cpu", collapse.page),
     ],
 )
 def test_pages_in_the_docs_are_those_of_the_committed_results(name, page):
