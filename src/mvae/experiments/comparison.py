@@ -295,9 +295,10 @@ def train_once(folder: Path, spec: RunSpec, begin: Callable[[bool], Run], report
     refuse_other(folder, spec)
     if not ((folder / TRAINED).exists() and (folder / WEIGHTS).exists()):
         resume = (folder / CONFIG).exists()
-        run, started = begin(resume), time.perf_counter()
+        run, started, worked = begin(resume), time.perf_counter(), time.process_time()
         outcome = run.train_to_the_end(lambda done, total: report("training", done, total))
         made = provenance() | {"seconds": time.perf_counter() - started, "resumed": resume}
+        made |= {"processor_seconds": time.process_time() - worked}
         made |= {"epoch": outcome.kept["epoch"], "precision": run.spec.training.precision_here}
         made |= {"data": run.dataset.description, "train_rows": len(run.dataset.train)}
         write_json(folder / TRAINED, made)
