@@ -25,10 +25,9 @@ def test_codes_are_posterior_means_on_one_scale():
 
 def test_hidden_units_are_scikit_learns_and_help_to_tell_digits():
     train, test = load_digits()
-    machine = BoltzmannLatents(units=60, epochs=10).fit(train)
-    theirs = BernoulliRBM(60, learning_rate=0.05, batch_size=100, n_iter=10, random_state=0)
+    machine = BoltzmannLatents(units=200, epochs=10).fit(train)
+    theirs = BernoulliRBM(200, learning_rate=0.05, batch_size=100, n_iter=10, random_state=0)
     theirs.fit(train.values["image"].flatten(1).numpy())
     np.testing.assert_array_equal(machine(test), theirs.transform(test.values["image"].flatten(1).numpy()))
     predicted = PairedLogisticRegression(machine).fit(train).predict(test)
-    # Its draws take another course where a processor rounds otherwise: 0.896 and more were seen.
-    assert (torch.from_numpy(predicted) == test.values["label"]).double().mean() > 0.85
+    assert (torch.from_numpy(predicted) == test.values["label"]).double().mean() > 0.9

@@ -21,7 +21,7 @@ from mvae.experiments import (
     table1,
     table_pages,
 )
-from mvae.experiments.results import Results
+from mvae.experiments.results import Results, provenance
 from mvae.storage import RunError, read_json
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +45,12 @@ def test_cells_are_on_disk_as_soon_as_they_are_finished(tmp_path):
     assert content["cells"] == [{"model": "a", "seed": 0, "value": 1.5}]
     assert content["settings"] == {"epochs": 3}
     assert {"command", "commit", "machine", "torch"} <= content["provenance"].keys()
+
+
+def test_a_command_is_kept_without_the_places_of_this_machine(monkeypatch, tmp_path):
+    given = ["mvae", "reproduce", "figure4", "--runs", str(tmp_path), "--recipe", "paper", "--out", "out", "--resume"]
+    monkeypatch.setattr(sys, "argv", given)
+    assert provenance()["command"] == "mvae reproduce figure4 --recipe paper --out out --resume"
 
 
 def test_finished_cells_are_kept_on_resume_and_known(tmp_path):

@@ -113,9 +113,9 @@ def _is_number(text: str) -> bool:
 
 
 def provenance() -> dict[str, Any]:
-    """The command, commit, versions and machine of this process."""
+    """The command, without the folders of this machine, commit, versions and machine of this process."""
     return {
-        "command": " ".join(["mvae", *sys.argv[1:]]),
+        "command": _command(sys.argv[1:]),
         "commit": _commit(),
         "mvae": __version__,
         "torch": torch.__version__,
@@ -123,6 +123,14 @@ def provenance() -> dict[str, Any]:
         "machine": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """What another machine would run: options whose value is a place on this one are left out."""
+    pairs = list(zip(arguments, [*arguments[1:], ""], strict=True))
+    places = {place for place, (one, value) in enumerate(pairs) if one.startswith("--") and Path(value).is_absolute()}
+    kept = [one for place, one in enumerate(arguments) if place not in places and place - 1 not in places]
+    return " ".join(["mvae", *kept])
 
 
 def _commit() -> str:
