@@ -47,10 +47,21 @@ def test_cells_are_on_disk_as_soon_as_they_are_finished(tmp_path):
     assert {"command", "commit", "machine", "torch"} <= content["provenance"].keys()
 
 
-def test_a_command_is_kept_without_the_places_of_this_machine(monkeypatch, tmp_path):
-    given = ["mvae", "reproduce", "figure4", "--runs", str(tmp_path), "--recipe", "paper", "--out", "out", "--resume"]
-    monkeypatch.setattr(sys, "argv", given)
-    assert provenance()["command"] == "mvae reproduce figure4 --recipe paper --out out --resume"
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        (
+            ["reproduce", "figure4", "--runs", "{here}", "--out", "out", "--resume"],
+            "reproduce figure4 --out out --resume",
+        ),
+        (["reproduce", "figure4", "--runs={here}", "--config", "a=b"], "reproduce figure4 --config a=b"),
+        (["reproduce"], "reproduce"),
+        ([], ""),
+    ],
+)
+def test_a_command_is_kept_without_the_places_of_this_machine(monkeypatch, tmp_path, arguments, kept):
+    monkeypatch.setattr(sys, "argv", ["mvae", *(one.format(here=tmp_path) for one in arguments)])
+    assert provenance()["command"] == f"mvae {kept}".rstrip()
 
 
 def test_finished_cells_are_kept_on_resume_and_known(tmp_path):

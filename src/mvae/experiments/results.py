@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,9 @@ def provenance() -> dict[str, Any]:
 
 def _command(arguments: Sequence[str]) -> str:
     """What another machine would run: options whose value is a place on this one are left out."""
-    pairs = list(zip(arguments, [*arguments[1:], ""], strict=True))
-    places = {place for place, (one, value) in enumerate(pairs) if one.startswith("--") and Path(value).is_absolute()}
-    kept = [one for place, one in enumerate(arguments) if place not in places and place - 1 not in places]
+    words = [word for one in arguments for word in (one.split("=", 1) if one.startswith("--") else [one])]
+    places = {at for at, (one, value) in enumerate(pairwise(words)) if one[:2] == "--" and Path(value).is_absolute()}
+    kept = [word for at, word in enumerate(words) if not places & {at, at - 1}]
     return " ".join(["mvae", *kept])
 
 
