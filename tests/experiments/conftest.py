@@ -6,11 +6,15 @@ import shutil
 import pytest
 
 from faces import write_faces
-from mvae.experiments import attributes, celeba19, collapse, comparison, few_pairs, figure3, figure4, translation
 from mvae.experiments.comparison import Cell, train_and_score
+from mvae.experiments.setup import Setup
 from mvae.storage import WEIGHTS, read_json
 
 OPTIONS = ["--dataset", "mnist", "--preset", "smoke", "--out", "out", "--runs", "runs", "--data-dir", "data"]
+
+
+def smoke(place):
+    return Setup("smoke", runs=place / "runs", data_dir=str(place / "data"))
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +38,7 @@ def cells(table2):
     assert result.returncode == 0, result.stderr
     for model, seed in (("vae", 1), ("mvae", 1), ("cvae", 0), ("cvae", 1), ("jmvae", 0)):
         cell = Cell("mnist", model, seed)
-        train_and_score(cell, "smoke", place / "runs", str(place / "data"), lambda *_: None)
+        train_and_score(cell, smoke(place), lambda *_: None)
     return place
 
 
@@ -68,8 +72,7 @@ def in_turn(monkeypatch):
             begun.append(task)
             yield task, work(task, *arguments, lambda *_: None)
 
-    for module in (attributes, celeba19, collapse, comparison, few_pairs, figure3, figure4, translation):
-        monkeypatch.setattr(module, "run_side_by_side", run)
+    monkeypatch.setattr("mvae.experiments.setup.run_side_by_side", run)
     return begun
 
 

@@ -24,6 +24,7 @@ from mvae.data.sources import load_dataset
 from mvae.experiments import comparison, tables
 from mvae.experiments.comparison import PRESETS, Cell, cells_of, train_and_score, train_model
 from mvae.experiments.recipes import resolve
+from mvae.experiments.setup import Setup
 from mvae.storage import RunError, load, save_weights, write_json
 from tasks import is_alive, wait_for
 
@@ -305,7 +306,7 @@ def test_a_damaged_cell_is_named(copied, name):
         (folder / "scores.json").unlink()
     (folder / name).write_bytes((folder / name).read_bytes()[:-40])
     with pytest.raises(RunError, match=re.escape(str(folder))):
-        train_and_score(cell, "smoke", copied / "runs", str(copied / "data"), lambda *_: None)
+        train_and_score(cell, Setup("smoke", runs=copied / "runs", data_dir=str(copied / "data")), lambda *_: None)
 
 
 def test_weights_that_are_gone_come_back_from_the_last_checkpoint(copied):
@@ -313,7 +314,7 @@ def test_weights_that_are_gone_come_back_from_the_last_checkpoint(copied):
     weights = cell.folder(copied / "runs", "smoke") / "model.safetensors"
     before = weights.read_bytes()
     weights.unlink()
-    train_and_score(cell, "smoke", copied / "runs", str(copied / "data"), lambda *_: None)
+    train_and_score(cell, Setup("smoke", runs=copied / "runs", data_dir=str(copied / "data")), lambda *_: None)
     assert weights.read_bytes() == before
 
 
@@ -330,7 +331,7 @@ def test_a_folder_left_while_its_config_was_written_is_no_obstacle(place, tmp_pa
     folder = cell.folder(tmp_path, "smoke")
     folder.mkdir(parents=True)
     (folder / ".config-x1y2z3.json").write_text("{")
-    assert train_model(cell, "smoke", tmp_path, str(place / "data"), lambda *_: None)["epoch"] == 1
+    assert train_model(cell, Setup("smoke", runs=tmp_path, data_dir=str(place / "data")), lambda *_: None)["epoch"] == 1
 
 
 # What is wrong is said before anything is trained

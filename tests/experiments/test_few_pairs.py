@@ -9,6 +9,7 @@ from mvae.data.sources import load_dataset
 from mvae.experiments import few_pairs
 from mvae.experiments.few_pairs import PRESETS, TESTED, VARIANTS, Task, tasks_of, work
 from mvae.experiments.figure3 import by_recipe
+from mvae.experiments.setup import Setup
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def tiny(monkeypatch, tmp_path_factory, write_mnist, in_turn):
 def test_what_a_variant_trains(tiny, monkeypatch, variant):
     runs = []
     monkeypatch.setattr(few_pairs, "by_recipe", lambda *given: runs.append(by_recipe(*given)) or runs[-1])
-    record = work(Task("binary-mnist", variant, 50, 0), "tiny", tiny, lambda *_: None)
+    record = work(Task("binary-mnist", variant, 50, 0), Setup("tiny", data_dir=tiny), lambda *_: None)
     (run,) = runs
     assert len(run.dataset.train) == 150
     paired = run.dataset.train.presence(["image", "label"]).all(1)
@@ -51,11 +52,12 @@ def test_only_what_is_tested_has_several_seeds(tiny):
 
 
 def test_the_page_has_what_was_measured(tiny, tmp_path):
-    lines = few_pairs.reproduce(tmp_path, "tiny", ["binary-mnist"], ["plain", "smoothness"], tiny)
+    setup = Setup("tiny", tmp_path, data_dir=tiny)
+    lines = few_pairs.reproduce(setup, ["binary-mnist"], ["plain", "smoothness"])
     first = next(lines)
     lines.close()
     assert first.startswith("binary-mnist, plain, 50 pairs, seed 0: validation decoder ")
-    rest = few_pairs.reproduce(tmp_path, "tiny", ["binary-mnist"], ["plain", "smoothness"], tiny, resume=True)
+    rest = few_pairs.reproduce(replace(setup, resume=True), ["binary-mnist"], ["plain", "smoothness"])
     assert len(list(rest)) == 2
     content = json.loads((tmp_path / "few-pairs" / "tiny.json").read_text())
     page = few_pairs.page(content)

@@ -19,6 +19,7 @@ from mvae.experiments.comparison import PRESETS, Cell
 from mvae.experiments.reader import Reader
 from mvae.experiments.recipes import resolve
 from mvae.experiments.results import provenance
+from mvae.experiments.setup import Setup
 from mvae.storage import RunError, load, save_weights, write_json
 
 MODELS = ("mvae", "mvae-label")
@@ -46,8 +47,7 @@ def drawn(place, tmp_path_factory):
         patch.setattr(figure2, "JUDGE_ROWS", 100)
         patch.setitem(figure2.LABELS, "mnist", (LABEL, "zero"))
         patch.setattr(
-            figure2,
-            "run_side_by_side",
+            "mvae.experiments.setup.run_side_by_side",
             lambda work, tasks, _, arguments: ((task, work(task, *arguments, lambda *_: None)) for task in tasks),
         )
         lines = list(reproduce(folder, place))
@@ -55,7 +55,8 @@ def drawn(place, tmp_path_factory):
 
 
 def reproduce(folder, place, **options):
-    return figure2.reproduce(folder, "smoke", ["mnist"], list(MODELS), folder / "runs", str(place / "data"), **options)
+    setup = Setup("smoke", folder, folder / "runs", str(place / "data"), **options)
+    return figure2.reproduce(setup, ["mnist"], list(MODELS))
 
 
 def texts_model():

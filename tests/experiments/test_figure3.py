@@ -14,6 +14,7 @@ from mvae.data.sources import SOURCES, load_dataset
 from mvae.experiments import figure3, figure3_page
 from mvae.experiments.figure3 import ALL, MODELS, PRESETS, Choice, Preset, Task, chosen_pairs, tasks_of, work
 from mvae.experiments.recipes import resolve
+from mvae.experiments.setup import Setup
 from mvae.runs import Run, prepare
 
 TINY = Preset(
@@ -75,7 +76,7 @@ def test_pairs_of_a_smaller_choice_are_the_first_of_a_larger_one(tiny):
 
 @pytest.mark.parametrize("model", ["mvae", "mvae-q-label", "jmvae", "supervised"])
 def test_what_a_network_learns_from(tiny, seen, model):
-    (record,) = work(Task("binary-mnist", model, (Choice(20, 1),)), "tiny", tiny, lambda *_: None)
+    (record,) = work(Task("binary-mnist", model, (Choice(20, 1),)), Setup("tiny", data_dir=tiny), lambda *_: None)
     (dataset,) = seen
     everything = load_dataset("binary-mnist", data_dir=tiny).train[:200]
     pairs = chosen_pairs(everything, Choice(20, 1))
@@ -102,7 +103,7 @@ def test_what_a_network_learns_from(tiny, seen, model):
 @pytest.mark.parametrize("model", ["autoencoder", "vae"])
 def test_codes_are_learned_from_all_images(tiny, seen, model):
     choices = (Choice(20, 0), Choice(ALL, 0))
-    records = work(Task("binary-mnist", model, choices), "tiny", tiny, lambda *_: None)
+    records = work(Task("binary-mnist", model, choices), Setup("tiny", data_dir=tiny), lambda *_: None)
     (dataset,) = seen
     assert len(dataset.train) == 200
     assert [(record["pairs"], record["seed"]) for record in records] == [(20, 0), (ALL, 0)]
@@ -121,7 +122,7 @@ def test_test_labels_are_read_for_scoring_only(tiny, monkeypatch):
         kept = []
         inner = figure3._predictions
         monkeypatch.setattr(figure3, "_predictions", lambda *given, f=inner, k=kept: k.append(f(*given)) or k[-1])
-        work(Task("binary-mnist", "mvae-label", (Choice(ALL, 0),)), "tiny", tiny, lambda *_: None)
+        work(Task("binary-mnist", "mvae-label", (Choice(ALL, 0),)), Setup("tiny", data_dir=tiny), lambda *_: None)
         monkeypatch.setattr(figure3, "_predictions", inner)
         guesses[name] = kept[0]["decoder"]
     assert torch.equal(guesses["true"], guesses["shuffled"])
@@ -134,7 +135,7 @@ def test_the_supervised_network_has_the_initial_weights_of_the_model_and_no_nois
         Run, "train_to_the_end", lambda run, progress: models.append(deepcopy(run.model)) or train(run, progress)
     )
     for model in ("supervised", "mvae-label"):
-        work(Task("binary-mnist", model, (Choice(20, 0),)), "tiny", tiny, lambda *_: None)
+        work(Task("binary-mnist", model, (Choice(20, 0),)), Setup("tiny", data_dir=tiny), lambda *_: None)
     network, mvae = models
     assert isinstance(network, Deterministic)
     for name, value in network.modalities["image"].encoder.state_dict().items():
@@ -144,12 +145,12 @@ def test_the_supervised_network_has_the_initial_weights_of_the_model_and_no_nois
 
 
 def test_it_goes_on_where_it_stopped_and_writes_page_and_picture(tiny, tmp_path):
-    models = ["logistic", "mvae-label"]
-    lines = figure3.reproduce(tmp_path, "tiny", ["binary-mnist"], models, tiny)
+    models, setup = ["logistic", "mvae-label"], Setup("tiny", tmp_path, data_dir=tiny)
+    lines = figure3.reproduce(setup, ["binary-mnist"], models)
     first = next(lines)
     lines.close()
     assert first.startswith("binary-mnist, logistic, all levels: ")
-    rest = list(figure3.reproduce(tmp_path, "tiny", ["binary-mnist"], models, tiny, resume=True))
+    rest = list(figure3.reproduce(replace(setup, resume=True), ["binary-mnist"], models))
     assert len(rest) == 4  # three choices, and the picture
     picture = tmp_path / "figure3" / "tiny-binary-mnist.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -166,7 +167,7 @@ def test_it_goes_on_where_it_stopped_and_writes_page_and_picture(tiny, tmp_path)
 @pytest.mark.parametrize("model", ["mvae-label", "mvae-weight-1", "jmvae", "supervised", "logistic", "vae"])
 def test_a_text_is_predicted_as_a_label_is(tiny, one_digit, seen, model):
     assert [c for t in tasks_of(["multimnist"], [model], TINY) for c in t.choices] == [Choice(20, 0)]
-    (record,) = work(Task("multimnist", model, (Choice(20, 0),)), "tiny", tiny, lambda *_: None)
+    (record,) = work(Task("multimnist", model, (Choice(20, 0),)), Setup("tiny", data_dir=tiny), lambda *_: None)
     assert record["total"] == 120
     assert record["rows"] == 300
     assert set(record["right"]) >= ({"logistic"} if model in ("logistic", "vae") else {"decoder"})
@@ -178,7 +179,7 @@ def test_a_text_is_predicted_as_a_label_is(tiny, one_digit, seen, model):
 
 
 def test_the_page_says_when_a_text_is_right(tiny, one_digit, tmp_path):
-    list(figure3.reproduce(tmp_path, "tiny", ["multimnist", "binary-mnist"], ["logistic"], tiny))
+    list(figure3.reproduce(Setup("tiny", tmp_path, data_dir=tiny), ["multimnist", "binary-mnist"], ["logistic"]))
     content = json.loads((tmp_path / "figure3" / "tiny.json").read_text())
     assert "right only if all of it is" in figure3_page.page(content)
     content["cells"] = [cell for cell in content["cells"] if cell["dataset"] != "multimnist"]

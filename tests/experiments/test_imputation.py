@@ -8,6 +8,7 @@ import pytest
 
 from mvae.cli import main
 from mvae.experiments.imputation import METHODS, PATTERNS, TABLES, Task, Whole, holed, load_whole, page, scores, work
+from mvae.experiments.setup import Setup
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -56,7 +57,7 @@ def test_each_method_fills_what_is_hidden_and_leaves_the_rest(method, monkeypatc
         "mvae.experiments.imputation.scores",
         lambda whole, hidden, filled, _: kept.update(w=whole, h=hidden, f=filled) or {},
     )
-    work(Task("iris", "groups", method, 0), "smoke", lambda *_: None)
+    work(Task("iris", "groups", method, 0), Setup("smoke"), lambda *_: None)
     there = ~kept["h"]
     assert (kept["f"].to_numpy()[there] == kept["w"].frame.to_numpy()[there]).all()
     assert kept["f"].notna().all(axis=None)

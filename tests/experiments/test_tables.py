@@ -10,6 +10,7 @@ import pytest
 from mvae.cli import main
 from mvae.experiments import table_pages
 from mvae.experiments.comparison import Cell
+from mvae.experiments.setup import Setup
 from mvae.experiments.tables import main_entries, paper_values, reproduce
 from mvae.storage import read_json
 
@@ -243,11 +244,8 @@ def test_main_entries_are_those_under_q_of_the_image_with_the_prior_behind():
 @pytest.fixture
 def measured(cells, tmp_path, in_turn):
     """Table 2 of two seeds of three models: the JSON, and a function from cell to its scores."""
-    list(
-        reproduce(
-            "table2", tmp_path, "smoke", ["mnist"], ["vae", "cvae", "mvae"], 2, cells / "runs", str(cells / "data")
-        )
-    )
+    setup = Setup("smoke", tmp_path, cells / "runs", str(cells / "data"))
+    list(reproduce("table2", setup, ["mnist"], ["vae", "cvae", "mvae"], 2))
 
     def values(model, quantity, seed):
         path = Cell("mnist", model, seed).folder(cells / "runs", "smoke") / "scores.json"

@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ from mvae.data.batch import Batch
 from mvae.data.celeba import ATTRIBUTES
 from mvae.data.sources import load_dataset
 from mvae.experiments.comparison import MODELS, PRESETS, Cell, check, placed, train_model, trained_model
-from mvae.experiments.results import Results, made_by, markdown_table, provenance
-from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.experiments.results import made_by, markdown_table, provenance
+from mvae.experiments.setup import Setup
+from mvae.experiments.side_by_side import Report
 from mvae.models import MultimodalVAE
 from mvae.storage import read_spec
 
@@ -35,50 +35,35 @@ SAMPLES = 20
 MEASURES = ("accuracy", "balanced", "auc")
 
 
-def reproduce(
-    folder: Path,
-    preset: str,
-    predictors: Sequence[str],
-    runs: Path,
-    data_dir: str | None = None,
-    jobs: int = 1,
-    resume: bool = False,
-) -> Iterator[str]:
+def reproduce(setup: Setup, predictors: Sequence[str]) -> Iterator[str]:
     """Predict the attributes of all test images in each way, training the models that are not trained yet.
 
     Args:
-        folder: gets `attributes/PRESET.json`.
-        preset: a name in `comparison.PRESETS`.
+        setup: its preset is a name in `comparison.PRESETS`.
         predictors: names in `PREDICTORS`.
-        runs: folder of the trained models, which the tables share.
-        data_dir: where to look first for data files.
-        jobs: how many at a time.
-        resume: keep finished cells.
 
     Yields:
         A line for each predictor.
     """
-    settings = {**asdict(PRESETS[preset]), "preset": preset, "draws": SAMPLES}
-    results = Results(folder / "attributes" / f"{preset}.json", settings, resume)
+    results = setup.results("attributes", {**asdict(PRESETS[setup.preset]), "draws": SAMPLES})
     tasks = [name for name in predictors if not results.has(predictor=name)]
-    check([Cell("celeba", name, 0) for name in tasks if name in MODELS], preset, runs, data_dir)
-    load_dataset("celeba19", data_dir=data_dir)  # says what is missing before anything starts
-    for name, record in run_side_by_side(work, tasks, jobs, (preset, runs, data_dir)):
-        results.add(record)
+    check([Cell("celeba", name, 0) for name in tasks if name in MODELS], setup)
+    load_dataset("celeba19", data_dir=setup.data_dir)  # says what is missing before anything starts
+    for name, record in setup.finish(work, tasks, results):
         means = {measure: _mean(record, measure) for measure in MEASURES}
         yield f"{name}: " + ", ".join(f"{measure} {100 * mean:.1f} %" for measure, mean in means.items())
 
 
-def work(name: str, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
+def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
     """One predictor's record."""
-    whole, started = load_dataset("celeba19", data_dir=data_dir), time.perf_counter()
-    train, test = whole.train[: PRESETS[preset].train_rows], whole.test
+    whole, started = load_dataset("celeba19", data_dir=setup.data_dir), time.perf_counter()
+    train, test = whole.train[: PRESETS[setup.preset].train_rows], whole.test
     epochs = None
     if name in MODELS:
         cell = Cell("celeba", name, 0)
-        train_model(cell, preset, runs, data_dir, report)
-        model, _ = trained_model(cell, preset, runs, data_dir)
-        epochs = read_spec(cell.folder(runs, preset)).training.epochs
+        train_model(cell, setup, report)
+        model, _ = trained_model(cell, setup)
+        epochs = read_spec(cell.folder(setup.runs, setup.preset)).training.epochs
         found = attribute_probabilities(placed(model), test.only(["image"]), SAMPLES)
     else:
         found, seen = {}, [Batch({"numbers": torch.from_numpy(thumbnails(rows))}) for rows in (train, test)]

@@ -10,15 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mvae.data.sources import load_dataset
 from mvae.data.splits import drop
 from mvae.experiments.comparison import placed, scores
 from mvae.experiments.figure3 import by_recipe
-from mvae.experiments.results import Results, made_by, markdown_table, provenance
-from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.experiments.results import made_by, markdown_table, provenance
+from mvae.experiments.setup import Setup
+from mvae.experiments.side_by_side import Report
 from mvae.experiments.tables import main_entries
 
 __all__ = ["EXPERIMENTS", "PRESETS", "Task", "page", "reproduce", "work"]
@@ -68,40 +68,33 @@ class Task:
         return f"{EXPERIMENTS[self.experiment]} {self.value:g}"
 
 
-def reproduce(
-    experiment: str, folder: Path, preset: str, data_dir: str | None = None, jobs: int = 1, resume: bool = False
-) -> Iterator[str]:
+def reproduce(experiment: str, setup: Setup) -> Iterator[str]:
     """Train and score for each value, keep each cell when it is done.
 
     Args:
         experiment: a name in `EXPERIMENTS`.
-        folder: gets `EXPERIMENT/PRESET.json`.
-        preset: a name in `PRESETS`.
-        data_dir: where to look first for data files.
-        jobs: how many at a time.
-        resume: keep finished cells.
+        setup: its preset is a name in `PRESETS`.
 
     Yields:
         A line for each finished cell.
     """
-    settings = PRESETS[preset]
-    kept = {**asdict(settings), "preset": preset, "values": settings.values[experiment]}
-    results = Results(folder / experiment / f"{preset}.json", kept, resume)
-    tasks = [Task(experiment, value) for value in settings.values[experiment]]
+    settings = PRESETS[setup.preset]
+    values = settings.values[experiment]
+    results = setup.results(experiment, {**asdict(settings), "values": values})
+    tasks = [Task(experiment, value) for value in values]
     tasks = [task for task in tasks if not results.has(**asdict(task))]
-    load_dataset(SOURCE, data_dir=data_dir)  # says what is missing before anything starts
-    for task, record in run_side_by_side(work, tasks, jobs, (preset, data_dir)):
-        results.add(record)
+    load_dataset(SOURCE, data_dir=setup.data_dir)  # says what is missing before anything starts
+    for task, record in setup.finish(work, tasks, results):
         yield f"{task}: " + ", ".join(
             f"{entry['quantity']} {entry['nats']:.1f}, variance {entry['variance']:.1f}"
             for entry in main_entries(record["estimates"])
         )
 
 
-def work(task: Task, preset: str, data_dir: str | None, report: Report) -> dict[str, Any]:
+def work(task: Task, setup: Setup, report: Report) -> dict[str, Any]:
     """One task's record."""
-    settings = PRESETS[preset]
-    whole = load_dataset(SOURCE, data_dir=data_dir)
+    settings = PRESETS[setup.preset]
+    whole = load_dataset(SOURCE, data_dir=setup.data_dir)
     rows, held = whole.train[: settings.train_rows], whole.validation
     options: dict[tuple[str, ...], Any] = {
         ("training", "epochs"): settings.epochs,

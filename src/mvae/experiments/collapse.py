@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from mvae.building import build_model
@@ -17,8 +16,9 @@ from mvae.evaluation.translation import retrieval
 from mvae.experiments import translation
 from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.recipes import resolve
-from mvae.experiments.results import Results, made_by, markdown_table, provenance
-from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.experiments.results import made_by, markdown_table, provenance
+from mvae.experiments.setup import Setup
+from mvae.experiments.side_by_side import Report
 from mvae.experiments.translation import (
     DIRECTIONS,
     SOURCE,
@@ -74,45 +74,31 @@ PRESETS = {name: replace(settings, shares=(1.0,), seeds=1) for name, settings in
 """All pairs, once; else as much is spent as for Table 4."""
 
 
-def reproduce(
-    folder: Path,
-    preset: str,
-    variants: Sequence[str],
-    runs: Path,
-    data_dir: str | None = None,
-    jobs: int = 1,
-    resume: bool = False,
-) -> Iterator[str]:
+def reproduce(setup: Setup, variants: Sequence[str]) -> Iterator[str]:
     """Train and score each variant on all training pairs; keep each when it is done.
 
     Args:
-        folder: gets `collapse/PRESET.json`.
-        preset: a name in `PRESETS`.
+        setup: its preset is a name in `PRESETS`.
         variants: names in `VARIANTS`.
-        runs: folder of the trained models; one that is there is used.
-        data_dir: where to look first for data files.
-        jobs: how many at a time.
-        resume: keep finished cells.
 
     Yields:
         A line for each finished variant.
     """
-    settings = PRESETS[preset]
-    results = Results(folder / "collapse" / f"{preset}.json", {"preset": preset, **plain(settings)}, resume)
+    settings = PRESETS[setup.preset]
+    results = setup.results("collapse", plain(settings))
     tasks = [name for name in variants if not results.has(variant=name)]
-    load_pairs(data_dir, data_options(settings))  # says what is missing
-    for name, record in run_side_by_side(work, tasks, jobs, (preset, runs, data_dir)):
-        results.add(record)
+    load_pairs(setup.data_dir, data_options(settings))  # says what is missing
+    for name, record in setup.finish(work, tasks, results):
         held, found = record["held"], record["scores"]["retrieval en to vi"]
         yield f"{name}: " + ", ".join(f"KL {key} {held[key]:.2f}" for key in held) + f", retrieval {100 * found:.1f} %"
 
 
-def work(name: str, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
+def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
     """One variant's record, all of it on validation rows."""
-    settings = PRESETS[preset]
-    whole = load_pairs(data_dir, data_options(settings), settings.train_rows)
-    folder = runs / preset / "collapse" / name
-    model, trained = train_on_rows(folder, _spec(name, settings, data_dir), whole, report)
+    settings = PRESETS[setup.preset]
+    whole = load_pairs(setup.data_dir, data_options(settings), settings.train_rows)
+    folder = setup.runs / setup.preset / "collapse" / name
+    model, trained = train_on_rows(folder, _spec(name, settings, setup.data_dir), whole, report)
     report("scoring", 0, 1)
     metrics, scores = read_json(folder / METRICS), dict[str, float]()
     rows = whole.validation[: settings.rows]

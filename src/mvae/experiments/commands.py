@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,131 +156,89 @@ def _table1(_: str, options: Namespace) -> Plan:
     return table1.reproduce(folder, options.resume), folder / "table1.json", table1.page, "table1"
 
 
-def _table(name: str, options: Namespace) -> Plan:
-    from mvae.experiments import comparison, side_by_side, table_pages, tables
+def _planned(
+    name: str,
+    options: Namespace,
+    reproduce: Callable[..., Iterator[str]],
+    page: Callable[[dict[str, Any]], str],
+    *chosen: Any,
+) -> Plan:
+    """The plan of an experiment that has presets: `reproduce(setup, *chosen)`, and its page."""
+    from mvae.experiments.setup import Setup
 
-    folder = Path(options.out)
-    lines = tables.reproduce(
-        name,
-        folder,
-        options.preset,
-        _datasets(options, comparison.DATASETS),
-        _among(options.model, comparison.MODELS, "--model"),
-        options.seeds,
-        Path(options.runs),
-        options.data_dir,
-        options.jobs or side_by_side.default_jobs(),
-        options.resume,
-    )
-    return lines, folder / name / f"{options.preset}.json", lambda content: table_pages.page(name, content), name
+    given = {key: options[key] for key in ("preset", "data_dir", "jobs", "resume")}
+    setup = Setup(**given, folder=Path(options.out))
+    if name in KEPT:
+        setup = replace(setup, runs=Path(options.runs))
+    return reproduce(setup, *chosen), setup.path(name), page, name
+
+
+def _table(name: str, options: Namespace) -> Plan:
+    from mvae.experiments import comparison, table_pages, tables
+
+    datasets, models = _datasets(options, comparison.DATASETS), _among(options, "model", comparison.MODELS)
+    reproduce, page = partial(tables.reproduce, name), partial(table_pages.page, name)
+    return _planned(name, options, reproduce, page, datasets, models, options.seeds)
 
 
 def _figure2(name: str, options: Namespace) -> Plan:
-    from mvae.experiments import comparison, figure2, side_by_side
+    from mvae.experiments import comparison, figure2
 
-    folder = Path(options.out)
-    lines = figure2.reproduce(
-        folder,
-        options.preset,
-        _datasets(options, comparison.DATASETS),
-        _among(options.model, figure2.MODELS_DRAWN, "--model"),
-        Path(options.runs),
-        options.data_dir,
-        options.jobs or side_by_side.default_jobs(),
-        options.resume,
-    )
-    return lines, folder / name / f"{options.preset}.json", figure2.page, name
+    datasets, models = _datasets(options, comparison.DATASETS), _among(options, "model", figure2.MODELS_DRAWN)
+    return _planned(name, options, figure2.reproduce, figure2.page, datasets, models)
 
 
 def _figure3(name: str, options: Namespace) -> Plan:
     from mvae.experiments import figure3, figure3_page
 
-    models = _among(options.model, figure3.MODELS, "--model")
-    datasets = _among(options.dataset, figure3.DATASETS, "--dataset")
-    return _on_pairs(name, options, figure3.reproduce, datasets, models, figure3_page.page)
+    models, datasets = _among(options, "model", figure3.MODELS), _among(options, "dataset", figure3.DATASETS)
+    return _planned(name, options, figure3.reproduce, figure3_page.page, datasets, models)
 
 
 def _few_pairs(name: str, options: Namespace) -> Plan:
     from mvae.experiments import few_pairs
 
-    variants = _among(options.variant, few_pairs.VARIANTS, "--variant")
-    datasets = _among(options.dataset, few_pairs.DATASETS, "--dataset")
-    return _on_pairs(name, options, few_pairs.reproduce, datasets, variants, few_pairs.page)
-
-
-def _on_pairs(
-    name: str,
-    options: Namespace,
-    reproduce: Callable[..., Iterator[str]],
-    datasets: list[str],
-    chosen: list[str],
-    page: Callable[[dict[str, Any]], str],
-) -> Plan:
-    """The plan of an experiment by numbers of pairs."""
-    from mvae.experiments import side_by_side
-
-    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
-    lines = reproduce(folder, options.preset, datasets, chosen, options.data_dir, jobs, options.resume)
-    return lines, folder / name / f"{options.preset}.json", page, name
+    variants, datasets = _among(options, "variant", few_pairs.VARIANTS), _among(options, "dataset", few_pairs.DATASETS)
+    return _planned(name, options, few_pairs.reproduce, few_pairs.page, datasets, variants)
 
 
 def _celeba19(name: str, options: Namespace) -> Plan:
-    from mvae.experiments import celeba19, side_by_side
+    from mvae.experiments import celeba19
 
-    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
-    lines = celeba19.reproduce(name, folder, options.preset, options.data_dir, jobs, options.resume)
-    return lines, folder / name / f"{options.preset}.json", lambda content: celeba19.page(name, content), name
+    return _planned(name, options, partial(celeba19.reproduce, name), partial(celeba19.page, name))
 
 
 def _attributes(name: str, options: Namespace) -> Plan:
-    from mvae.experiments import attributes, side_by_side
+    from mvae.experiments import attributes
 
-    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
-    predictors = _among(options.predictor, attributes.PREDICTORS, "--predictor")
-    lines = attributes.reproduce(
-        folder, options.preset, predictors, Path(options.runs), options.data_dir, jobs, options.resume
-    )
-    return lines, folder / name / f"{options.preset}.json", attributes.page, name
+    predictors = _among(options, "predictor", attributes.PREDICTORS)
+    return _planned(name, options, attributes.reproduce, attributes.page, predictors)
 
 
 def _figure4(name: str, options: Namespace) -> Plan:
-    from mvae.experiments import figure4, side_by_side
+    from mvae.experiments import figure4
 
-    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
-    recipes = _among(options.recipe, figure4.RECIPES, "--recipe")
-    runs = Path(options.runs)
-    lines = figure4.reproduce(folder, options.preset, recipes, runs, options.data_dir, jobs, options.resume)
-    return lines, folder / name / f"{options.preset}.json", figure4.page, name
+    return _planned(name, options, figure4.reproduce, figure4.page, _among(options, "recipe", figure4.RECIPES))
 
 
 def _translation(name: str, options: Namespace) -> Plan:
-    from mvae.experiments import side_by_side, translation
+    from mvae.experiments import translation
 
-    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
-    models = _among(options.model, translation.MODELS, "--model") if name == "table4" else ["mvae"]
-    lines = translation.reproduce(
-        name, folder, options.preset, models, Path(options.runs), options.data_dir, jobs, options.resume
-    )
-    return lines, folder / name / f"{options.preset}.json", lambda content: translation.page(name, content), name
+    models = _among(options, "model", translation.MODELS) if name == "table4" else ["mvae"]
+    return _planned(name, options, partial(translation.reproduce, name), partial(translation.page, name), models)
 
 
 def _collapse(name: str, options: Namespace) -> Plan:
-    from mvae.experiments import collapse, side_by_side
+    from mvae.experiments import collapse
 
-    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
-    variants, runs = _among(options.variant, collapse.VARIANTS, "--variant"), Path(options.runs)
-    lines = collapse.reproduce(folder, options.preset, variants, runs, options.data_dir, jobs, options.resume)
-    return lines, folder / name / f"{options.preset}.json", collapse.page, name
+    return _planned(name, options, collapse.reproduce, collapse.page, _among(options, "variant", collapse.VARIANTS))
 
 
 def _imputation(name: str, options: Namespace) -> Plan:
-    from mvae.experiments import imputation, side_by_side
+    from mvae.experiments import imputation
 
-    folder, jobs = Path(options.out), options.jobs or side_by_side.default_jobs()
-    tables = _among(options.table, imputation.TABLES, "--table")
-    methods = _among(options.method, imputation.METHODS, "--method")
-    lines = imputation.reproduce(folder, options.preset, tables, methods, jobs, options.resume)
-    return lines, folder / name / f"{options.preset}.json", imputation.page, name
+    tables, methods = _among(options, "table", imputation.TABLES), _among(options, "method", imputation.METHODS)
+    return _planned(name, options, imputation.reproduce, imputation.page, tables, methods)
 
 
 def _digits(_: str, options: Namespace) -> Plan:
@@ -321,7 +281,7 @@ def _datasets(options: Namespace, known: Iterable[str]) -> list[str]:
     """The data sets chosen; where none is, all known ones but those that cannot be fetched and are not there."""
     from mvae.data.sources import SOURCES
 
-    names = _among(options.dataset, known, "--dataset")
+    names = _among(options, "dataset", known)
     for name in [] if options.dataset else list(names):
         part = SOURCES[name].part
         try:
@@ -332,9 +292,10 @@ def _datasets(options: Namespace, known: Iterable[str]) -> list[str]:
     return names
 
 
-def _among(chosen: Sequence[str] | None, known: Iterable[str], option: str) -> list[str]:
+def _among(options: Namespace, option: str, known: Iterable[str]) -> list[str]:
     """The names chosen, all known ones where none is."""
-    for name in chosen or ():
+    chosen = options[option] or ()
+    for name in chosen:
         if name not in known:
-            raise ValueError(f"{option}: expected some of {', '.join(known)}, got '{name}'")
+            raise ValueError(f"--{option}: expected some of {', '.join(known)}, got '{name}'")
     return list(dict.fromkeys(chosen or known))

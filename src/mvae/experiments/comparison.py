@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from mvae.evaluation.likelihood import (
 )
 from mvae.experiments.recipes import resolve
 from mvae.experiments.results import provenance
-from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.experiments.setup import Setup
+from mvae.experiments.side_by_side import Report
 from mvae.models import MultimodalVAE
 from mvae.runs import Run, prepare
 from mvae.specs import DataSpec, RunSpec
@@ -42,10 +43,10 @@ __all__ = [
     "Preset",
     "cells_of",
     "check",
-    "compare",
     "method",
     "placed",
     "scores",
+    "train_and_score",
     "train_model",
     "train_on_rows",
     "train_once",
@@ -162,53 +163,30 @@ def cells_of(datasets: Sequence[str], models: Sequence[str], num_seeds: int) -> 
     return [Cell(d, m, seed) for d in datasets for seed in seeds for m in models if d in MODELS[m].sources]
 
 
-def compare(
-    cells: Sequence[Cell], preset: str, runs: Path, data_dir: str | None, jobs: int
-) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """Train and score each cell, several side by side; what its folder has already is used.
-
-    Args:
-        cells: what to do.
-        preset: a name in `PRESETS`.
-        runs: folder of the runs.
-        data_dir: where to look first for data files.
-        jobs: how many at a time.
-
-    Yields:
-        Each cell and its record, as it is finished.
-
-    Raises:
-        RunError: before anything starts, if a run there was made with other settings.
-        RuntimeError: at the end, if some cells failed, e.g. because a training diverged.
-    """
-    check(cells, preset, runs, data_dir)
-    yield from run_side_by_side(train_and_score, cells, jobs, (preset, runs, data_dir))
-
-
-def check(cells: Sequence[Cell], preset: str, runs: Path, data_dir: str | None) -> None:
+def check(cells: Sequence[Cell], setup: Setup) -> None:
     """Say what would go wrong before anything starts: data that are missing, runs with other settings.
 
     Raises:
         ValueError: naming the file or the folder.
     """
     for cell in cells:
-        refuse_other(cell.folder(runs, preset), _expected(cell, preset))
+        refuse_other(cell.folder(setup.runs, setup.preset), _expected(cell, setup.preset))
     for source in {cell.source for cell in cells}:
-        load_dataset(source, data_dir=data_dir)
+        load_dataset(source, data_dir=setup.data_dir)
 
 
-def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
+def train_and_score(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
     """One cell: train its model or take the one that is there, score it or take the scores that are there.
 
     Returns:
         The record that its `scores.json` holds.
     """
-    trained = train_model(cell, preset, runs, data_dir, report)
-    folder, settings = cell.folder(runs, preset), PRESETS[preset]
+    trained = train_model(cell, setup, report)
+    folder, settings = cell.folder(setup.runs, setup.preset), PRESETS[setup.preset]
     if (folder / SCORES).exists():
         return read_json(folder / SCORES)
     report("scoring", 0, 1)
-    model, dataset = trained_model(cell, preset, runs, data_dir)
+    model, dataset = trained_model(cell, setup)
     rows = dataset.test if settings.rows is None else dataset.test[: settings.rows[cell.dataset]]
     started = time.perf_counter()
     samples = settings.samples_of.get(cell.dataset, settings.samples)
@@ -229,21 +207,21 @@ def train_and_score(cell: Cell, preset: str, runs: Path, data_dir: str | None, r
     return record
 
 
-def train_model(cell: Cell, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
+def train_model(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
     """Train the model of a cell, from its last whole epoch if it was begun, unless it is trained already.
 
     Returns:
         What made it, the seconds it took and the epoch kept.
     """
-    folder, settings = cell.folder(runs, preset), PRESETS[preset]
+    folder, settings = cell.folder(setup.runs, setup.preset), PRESETS[setup.preset]
 
     def begin(resume: bool) -> Run:
-        run = prepare(cell.source, options=cell.options(settings), out=folder, data_dir=data_dir, resume=resume)
+        run = prepare(cell.source, options=cell.options(settings), out=folder, data_dir=setup.data_dir, resume=resume)
         if settings.train_rows is None:
             return run
         return replace(run, dataset=replace(run.dataset, train=run.dataset.train[: settings.train_rows]))
 
-    return train_once(folder, _expected(cell, preset), begin, report)
+    return train_once(folder, _expected(cell, setup.preset), begin, report)
 
 
 def train_on_rows(
@@ -305,11 +283,11 @@ def train_once(folder: Path, spec: RunSpec, begin: Callable[[bool], Run], report
     return read_json(folder / TRAINED)
 
 
-def trained_model(cell: Cell, preset: str, runs: Path, data_dir: str | None) -> tuple[MultimodalVAE, Dataset]:
+def trained_model(cell: Cell, setup: Setup) -> tuple[MultimodalVAE, Dataset]:
     """The trained model of a cell, and its data set, with the test rows that it can be scored on."""
-    folder = cell.folder(runs, preset)
+    folder = cell.folder(setup.runs, setup.preset)
     spec, model = read_spec(folder), load(folder)
-    dataset = load_dataset(**spec.data.named, data_dir=data_dir, seed=spec.training.seed)
+    dataset = load_dataset(**spec.data.named, data_dir=setup.data_dir, seed=spec.training.seed)
     return model, replace(dataset, test=dataset.test.only(model.names))
 
 

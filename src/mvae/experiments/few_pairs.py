@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from mvae.data.batch import Batch
@@ -16,8 +15,9 @@ from mvae.data.splits import unpair
 from mvae.evaluation.classification import classify, proportion_interval
 from mvae.experiments.comparison import placed
 from mvae.experiments.figure3 import IMAGE, LABEL, PAIRED_SHARE, by_recipe
-from mvae.experiments.results import Results, made_by, markdown_table, percent, provenance
-from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.experiments.results import made_by, markdown_table, percent, provenance
+from mvae.experiments.setup import Setup
+from mvae.experiments.side_by_side import Report
 from mvae.models import MultimodalVAE
 
 __all__ = ["DATASETS", "PRESETS", "VARIANTS", "Task", "page", "reproduce", "work"]
@@ -121,38 +121,24 @@ class Task:
         return f"{self.dataset}, {self.variant}, {self.pairs} pairs, seed {self.seed}"
 
 
-def reproduce(
-    folder: Path,
-    preset: str,
-    datasets: Sequence[str],
-    variants: Sequence[str],
-    data_dir: str | None = None,
-    jobs: int = 1,
-    resume: bool = False,
-) -> Iterator[str]:
+def reproduce(setup: Setup, datasets: Sequence[str], variants: Sequence[str]) -> Iterator[str]:
     """Train each variant, score it on validation rows and what was chosen on test rows; keep each cell when done.
 
     Args:
-        folder: gets `few-pairs/PRESET.json`.
-        preset: a name in `PRESETS`.
+        setup: its preset is a name in `PRESETS`.
         datasets: names in `DATASETS`.
         variants: names in `VARIANTS`.
-        data_dir: where to look first for data files.
-        jobs: how many at a time.
-        resume: keep finished cells.
 
     Yields:
         A line for each finished cell.
     """
-    chosen = PRESETS[preset]
-    settings = {"preset": preset, **asdict(chosen), "validation_rows": VALIDATION_ROWS}
-    settings |= {"levels": {name: list(levels) for name, levels in chosen.levels.items()}}
-    results = Results(folder / "few-pairs" / f"{preset}.json", settings, resume)
+    chosen = PRESETS[setup.preset]
+    levels = {name: list(numbers) for name, numbers in chosen.levels.items()}
+    results = setup.results("few-pairs", {**asdict(chosen), "validation_rows": VALIDATION_ROWS, "levels": levels})
     tasks = [task for task in tasks_of(datasets, variants, chosen) if not results.has(**asdict(task))]
     for dataset in datasets:
-        load_dataset(dataset, data_dir=data_dir)  # says what is missing before anything starts
-    for task, record in run_side_by_side(work, tasks, jobs, (preset, data_dir)):
-        results.add(record)
+        load_dataset(dataset, data_dir=setup.data_dir)  # says what is missing before anything starts
+    for task, record in setup.finish(work, tasks, results):
         yield f"{task}: validation " + ", ".join(f"{n} {100 * v:.1f} %" for n, v in record["validation"].items())
 
 
@@ -168,10 +154,10 @@ def tasks_of(datasets: Sequence[str], variants: Sequence[str], preset: Preset) -
     ]
 
 
-def work(task: Task, preset: str, data_dir: str | None, report: Report) -> dict[str, Any]:
+def work(task: Task, setup: Setup, report: Report) -> dict[str, Any]:
     """One task's record."""
-    settings, variant, started = PRESETS[preset], VARIANTS[task.variant], time.perf_counter()
-    whole = load_dataset(task.dataset, data_dir=data_dir, validation_rows=VALIDATION_ROWS)
+    settings, variant, started = PRESETS[setup.preset], VARIANTS[task.variant], time.perf_counter()
+    whole = load_dataset(task.dataset, data_dir=setup.data_dir, validation_rows=VALIDATION_ROWS)
     rows = whole.train[: settings.train_rows]
     options = dict(variant.options)
     train = unpair(rows, task.pairs / len(rows), task.seed, options.pop(("data", "balance"), None))

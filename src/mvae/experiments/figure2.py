@@ -17,8 +17,8 @@ from mvae.data.multimnist import DIGITS, LENGTH
 from mvae.data.sources import load_dataset
 from mvae.experiments.comparison import DATASETS, MODELS, PRESETS, cells_of, check, train_model, trained_model
 from mvae.experiments.reader import Reader
-from mvae.experiments.results import Results, made_by, markdown_table
-from mvae.experiments.side_by_side import run_side_by_side
+from mvae.experiments.results import made_by, markdown_table
+from mvae.experiments.setup import Setup
 from mvae.figures import image_grid
 from mvae.modality import levels
 from mvae.models import MultimodalVAE
@@ -43,41 +43,27 @@ TEXTS = 6
 """Rows and columns of the sheets of images and texts."""
 
 
-def reproduce(
-    folder: Path,
-    preset: str,
-    datasets: Sequence[str],
-    models: Sequence[str],
-    runs: Path,
-    data_dir: str | None = None,
-    jobs: int = 1,
-    resume: bool = False,
-) -> Iterator[str]:
+def reproduce(setup: Setup, datasets: Sequence[str], models: Sequence[str]) -> Iterator[str]:
     """Draw the pictures of each model, training those that are not trained yet.
 
     Args:
-        folder: gets `figure2/PRESET.json` and a PNG a data set and model.
-        preset: a name in `PRESETS`.
+        setup: its preset is a name in `PRESETS`; a PNG a data set and model is written beside the JSON.
         datasets: names in `DATASETS`.
         models: names in `MODELS_DRAWN`.
-        runs: folder of the trained models.
-        data_dir: where to look first for data files.
-        jobs: how many at a time.
-        resume: keep finished pictures.
 
     Yields:
         A line for each picture.
     """
-    results = Results(folder / "figure2" / f"{preset}.json", {"preset": preset, **asdict(PRESETS[preset])}, resume)
+    results = setup.results("figure2", asdict(PRESETS[setup.preset]))
     cells = [cell for cell in cells_of(datasets, models, 1) if not results.has(**asdict(cell))]
-    check(cells, preset, runs, data_dir)
+    check(cells, setup)
     judges: dict[str, _Judge] = {}
-    for cell, made in run_side_by_side(train_model, cells, jobs, (preset, runs, data_dir)):
-        model, dataset = trained_model(cell, preset, runs, data_dir)
+    for cell, made in setup.side_by_side(train_model, cells):
+        model, dataset = trained_model(cell, setup)
         label, name = LABELS[cell.dataset]
-        path = results.path.parent / f"{preset}-{cell.dataset}-{cell.model}.png"
+        path = results.path.parent / f"{setup.preset}-{cell.dataset}-{cell.model}.png"
         if cell.dataset not in judges:
-            judges[cell.dataset] = _Judge(cell.dataset, data_dir)
+            judges[cell.dataset] = _Judge(cell.dataset, setup.data_dir)
         judge = judges[cell.dataset]
         right = _draw(model, label, path, judge)
         record = {**asdict(cell), "label": label, "file": path.name, "judged": JUDGED, "right": right}

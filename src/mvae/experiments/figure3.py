@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,8 @@ from mvae.evaluation.classification import alike, guess
 from mvae.experiments.comparison import method, placed
 from mvae.experiments.recipes import resolve
 from mvae.experiments.results import Results, provenance
-from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.experiments.setup import Setup
+from mvae.experiments.side_by_side import Report
 from mvae.models import MultimodalVAE
 from mvae.runs import Run, prepare
 from mvae.sequences import ended
@@ -155,40 +155,28 @@ class Task:
         return f"{self.dataset}, {self.model}, {pairs}"
 
 
-def reproduce(
-    folder: Path,
-    preset: str,
-    datasets: Sequence[str],
-    models: Sequence[str],
-    data_dir: str | None = None,
-    jobs: int = 1,
-    resume: bool = False,
-) -> Iterator[str]:
+def reproduce(setup: Setup, datasets: Sequence[str], models: Sequence[str]) -> Iterator[str]:
     """Train each model on each choice of pairs, score it on the whole test set, keep each cell when it is done.
 
     Args:
-        folder: gets `figure3/PRESET.json` and a picture a data set.
-        preset: a name in `PRESETS`.
+        setup: its preset is a name in `PRESETS`; a picture a data set is written beside the JSON.
         datasets: names in `DATASETS`.
         models: names in `MODELS`.
-        data_dir: where to look first for data files.
-        jobs: how many at a time.
-        resume: keep finished cells.
 
     Yields:
         A line for each finished cell, and for each picture.
     """
     from mvae.experiments.figure3_page import draw
 
-    settings = {"preset": preset, **_plain(PRESETS[preset]), "paired_share": PAIRED_SHARE}
-    results = Results(folder / "figure3" / f"{preset}.json", settings, resume)
-    if not tasks_of(datasets, models, PRESETS[preset]):
+    preset = PRESETS[setup.preset]
+    results = setup.results("figure3", {**_plain(preset), "paired_share": PAIRED_SHARE})
+    if not tasks_of(datasets, models, preset):
         raise ValueError(f"nothing to do: {', '.join(models)} are looked at on {', '.join(ASIDE)} only")
-    tasks = [_open(task, results) for task in tasks_of(datasets, models, PRESETS[preset])]
+    tasks = [_open(task, results) for task in tasks_of(datasets, models, preset)]
     tasks = [task for task in tasks if task.choices]
     for dataset in datasets:
-        load_dataset(dataset, data_dir=data_dir)  # says what is missing before anything starts
-    for task, records in run_side_by_side(work, tasks, jobs, (preset, data_dir)):
+        load_dataset(dataset, data_dir=setup.data_dir)  # says what is missing before anything starts
+    for task, records in setup.side_by_side(work, tasks):
         for record in records:
             results.add(record)
         yield f"{task}: " + ", ".join(f"{100 * record['accuracy']:.1f} %" for record in records)
@@ -226,10 +214,10 @@ def _plain(preset: Preset) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(preset)))
 
 
-def work(task: Task, preset: str, data_dir: str | None, report: Report) -> list[dict[str, Any]]:
+def work(task: Task, setup: Setup, report: Report) -> list[dict[str, Any]]:
     """One task: a record for each of its choices."""
-    settings, compared = PRESETS[preset], MODELS[task.model]
-    whole = load_dataset(task.dataset, data_dir=data_dir)
+    settings, compared = PRESETS[setup.preset], MODELS[task.model]
+    whole = load_dataset(task.dataset, data_dir=setup.data_dir)
     whole = replace(whole, train=whole.train[: settings.train_rows_of.get(task.dataset, settings.train_rows)])
     target = TARGETS.get(task.dataset, LABEL)
     truth, records = whole.test.values[target], []

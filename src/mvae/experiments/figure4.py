@@ -21,8 +21,9 @@ from mvae.data.celeba import SIDE
 from mvae.data.sources import load_dataset
 from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.recipes import resolve
-from mvae.experiments.results import Results, made_by, markdown_table, provenance
-from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.experiments.results import made_by, markdown_table, provenance
+from mvae.experiments.setup import Setup
+from mvae.experiments.side_by_side import Report
 from mvae.figures import image_grid
 from mvae.modality import levels
 from mvae.models import MultimodalVAE
@@ -114,47 +115,33 @@ PRESETS = {
 }
 
 
-def reproduce(
-    folder: Path,
-    preset: str,
-    recipes: Sequence[str],
-    runs: Path,
-    data_dir: str | None = None,
-    jobs: int = 1,
-    resume: bool = False,
-) -> Iterator[str]:
+def reproduce(setup: Setup, recipes: Sequence[str]) -> Iterator[str]:
     """Train by each recipe, measure each direction on held-out faces and draw the panels.
 
     Args:
-        folder: gets `figure4/PRESET.json` and a PNG a recipe.
-        preset: a name in `PRESETS`.
+        setup: its preset is a name in `PRESETS`; a PNG a recipe is written beside the JSON.
         recipes: names in `RECIPES`.
-        runs: folder of the trained models; one that is there is used.
-        data_dir: where to look first for data files.
-        jobs: how many at a time.
-        resume: keep finished cells.
 
     Yields:
         A line for each finished recipe.
     """
-    results = Results(folder / "figure4" / f"{preset}.json", {"preset": preset, **asdict(PRESETS[preset])}, resume)
+    results = setup.results("figure4", asdict(PRESETS[setup.preset]))
     tasks = [name for name in recipes if not results.has(recipe=name)]
     # Says what is missing, and makes all modalities once, before anything starts.
-    load_dataset(SOURCE, data_dir=data_dir)
-    for name, record in run_side_by_side(work, tasks, jobs, (preset, runs, data_dir, results.path.parent)):
-        results.add(record)
+    load_dataset(SOURCE, data_dir=setup.data_dir)
+    for name, record in setup.finish(work, tasks, results):
         found = {(cell["given"], cell["wanted"]): cell for cell in record["test"] if cell["way"] == "with certain"}
         colours, whole = found["gray", "image"], found["obscured", "image"]
         yield f"{name}: grey to colours {colours['psnr']:.1f} dB, half to whole {whole['psnr']:.1f} dB"
 
 
-def work(name: str, preset: str, runs: Path, data_dir: str | None, folder: Path, report: Report) -> dict[str, Any]:
+def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
     """One recipe's record."""
-    settings = PRESETS[preset]
-    whole = load_dataset(SOURCE, data_dir=data_dir)
+    settings = PRESETS[setup.preset]
+    whole = load_dataset(SOURCE, data_dir=setup.data_dir)
     rows = whole.train[: settings.train_rows]
     spec = resolve(SOURCE, RECIPES[name].variant, _options(name, settings))
-    model, trained = train_on_rows(runs / preset / SOURCE / name, spec, replace(whole, train=rows), report)
+    model, trained = train_on_rows(setup.runs / setup.preset / SOURCE / name, spec, replace(whole, train=rows), report)
     known = baselines(rows)
     parts = {"validation": whole.validation[: settings.validation_rows], "test": whole.test[: settings.test_rows]}
     report("measuring", 0, 2)
@@ -162,7 +149,7 @@ def work(name: str, preset: str, runs: Path, data_dir: str | None, folder: Path,
     report("measuring", 1, 2)
     chosen = {(one["wanted"], one["way"]): one.get("threshold", 0.5) for one in measured["validation"]}
     measured["test"] = _measure(model, parts["test"], known, settings.samples, chosen)
-    picture = folder / f"{preset}-{name}.png"
+    picture = setup.path("figure4").with_name(f"{setup.preset}-{name}.png")
     _draw(model, whole.test, picture, settings.samples)
     return {
         "recipe": name,

@@ -8,14 +8,14 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mvae.experiments.results import Results, made_by, markdown_table, provenance
-from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.experiments.results import made_by, markdown_table, provenance
+from mvae.experiments.setup import Setup
+from mvae.experiments.side_by_side import Report
 from mvae.runs import prepare, with_table
 from mvae.tables.filling import impute_table
 from mvae.tables.reading import read_table
@@ -141,45 +141,34 @@ def holed(whole: Whole, pattern: str, seed: int) -> np.ndarray:
     return found
 
 
-def reproduce(
-    folder: Path,
-    preset: str,
-    tables: Sequence[str],
-    methods: Sequence[str],
-    jobs: int = 1,
-    resume: bool = False,
-) -> Iterator[str]:
+def reproduce(setup: Setup, tables: Sequence[str], methods: Sequence[str]) -> Iterator[str]:
     """Hide cells of each table, fill them in with each method, and keep each cell when it is done.
 
     Args:
-        folder: gets `imputation/PRESET.json`.
-        preset: a name in `PRESETS`.
+        setup: its preset is a name in `PRESETS`.
         tables: names in `TABLES`.
         methods: names in `METHODS`.
-        jobs: how many at a time.
-        resume: keep finished cells.
 
     Yields:
         A line for each finished cell.
     """
-    results = Results(folder / "imputation" / f"{preset}.json", {"preset": preset, **asdict(PRESETS[preset])}, resume)
+    results = setup.results("imputation", asdict(PRESETS[setup.preset]))
     tasks = [
         Task(table, pattern, method, seed)
-        for seed in range(PRESETS[preset].seeds)
+        for seed in range(PRESETS[setup.preset].seeds)
         for table in tables
         for pattern in PATTERNS
         for method in methods
         if method != "mvae-groups" or pattern == "groups"
     ]
     tasks = [task for task in tasks if not results.has(**asdict(task))]
-    for task, record in run_side_by_side(work, tasks, jobs, (preset,)):
-        results.add(record)
+    for task, record in setup.finish(work, tasks, results):
         yield f"{task}: RMSE {record['rmse']:.3f}, accuracy {100 * record['accuracy']:.1f} %"
 
 
-def work(task: Task, preset: str, report: Report) -> dict[str, Any]:
+def work(task: Task, setup: Setup, report: Report) -> dict[str, Any]:
     """One task's record."""
-    settings, whole = PRESETS[preset], load_whole(task.table)
+    settings, whole = PRESETS[setup.preset], load_whole(task.table)
     if settings.rows is not None:
         whole = Whole(whole.frame.sample(settings.rows, random_state=0).reset_index(drop=True), *_rest(whole))
     hidden = holed(whole, task.pattern, task.seed)

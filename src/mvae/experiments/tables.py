@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from mvae.experiments.comparison import PRESETS, SCORES, Cell, cells_of, compare
-from mvae.experiments.results import Results
+from mvae.experiments.comparison import PRESETS, SCORES, Cell, cells_of, check, train_and_score
+from mvae.experiments.setup import Setup
 from mvae.storage import read_json
 
 __all__ = ["FIGURES", "main_entries", "paper_values", "reproduce"]
@@ -26,37 +26,24 @@ FIGURES = {
 
 
 def reproduce(
-    table: str,
-    folder: Path,
-    preset: str,
-    datasets: Sequence[str],
-    models: Sequence[str],
-    num_seeds: int,
-    runs: Path,
-    data_dir: str | None = None,
-    jobs: int = 1,
-    resume: bool = False,
+    table: str, setup: Setup, datasets: Sequence[str], models: Sequence[str], num_seeds: int
 ) -> Iterator[str]:
     """Train and score what is not there yet, keep each cell when it is done.
 
     Args:
         table: `"table2"` or `"table3"`.
-        folder: gets `TABLE/PRESET.json`.
-        preset: a name in `PRESETS`.
+        setup: its preset is a name in `PRESETS`; a cell that is trained, or scored, in `runs` is used.
         datasets: names in `DATASETS`.
         models: names in `MODELS`.
         num_seeds: seeds 0 to `num_seeds` - 1.
-        runs: folder of the trained models, which the tables share.
-        data_dir: where to look first for data files.
-        jobs: how many cells at a time.
-        resume: keep finished cells of the JSON file.
 
     Yields:
         A line for each finished cell.
     """
-    results = Results(folder / table / f"{preset}.json", {"preset": preset, **asdict(PRESETS[preset])}, resume)
+    results = setup.results(table, asdict(PRESETS[setup.preset]))
     cells = [c for c in cells_of(datasets, models, num_seeds) if not results.has(**asdict(c))]
-    for cell, record in compare(cells, preset, runs, data_dir, jobs):
+    check(cells, setup)
+    for cell, record in setup.side_by_side(train_and_score, cells):
         results.add(_kept(record, FIGURES[table]))
         seconds = record["trained"]["seconds"], record["scored"]["seconds"]
         yield f"{cell}: trained in {seconds[0]:.0f} s, scored in {seconds[1]:.0f} s; " + ", ".join(
@@ -67,9 +54,9 @@ def reproduce(
         results.content["differences"] = []
         for dataset in dict.fromkeys(found["dataset"] for found in results.cells):
             scored = [found for found in results.cells if found["dataset"] == dataset]
-            there = all((_cell(found).folder(runs, preset) / SCORES).exists() for found in scored)
+            there = all((_cell(found).folder(setup.runs, setup.preset) / SCORES).exists() for found in scored)
             kept = [entry for entry in old if entry["dataset"] == dataset]  # as they were, where the runs are gone
-            results.content["differences"] += _differences(scored, runs, preset) if there else kept
+            results.content["differences"] += _differences(scored, setup.runs, setup.preset) if there else kept
         results.save()
 
 

@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,8 +28,9 @@ from mvae.evaluation.likelihood import log_likelihood
 from mvae.evaluation.translation import NearestPair, quality_of_texts, retrieval
 from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.recipes import resolve
-from mvae.experiments.results import Results, made_by, markdown_table, provenance
-from mvae.experiments.side_by_side import Report, run_side_by_side
+from mvae.experiments.results import made_by, markdown_table, provenance
+from mvae.experiments.setup import Setup
+from mvae.experiments.side_by_side import Report
 from mvae.extras import imported
 from mvae.models import MultimodalVAE
 from mvae.runs import learned
@@ -129,38 +130,23 @@ class Task:
         return f"{self.model}, {100 * self.share:g} % aligned, seed {self.seed}"
 
 
-def reproduce(
-    table: str,
-    folder: Path,
-    preset: str,
-    models: Sequence[str],
-    runs: Path,
-    data_dir: str | None = None,
-    jobs: int = 1,
-    resume: bool = False,
-) -> Iterator[str]:
+def reproduce(table: str, setup: Setup, models: Sequence[str]) -> Iterator[str]:
     """Train and score for each share of aligned pairs; keep each cell when it is done.
 
     Args:
         table: `"table4"`, or `"table5"`, which shows sentences of the model with all pairs and of one with few.
-        folder: gets `TABLE/PRESET.json`.
-        preset: a name in `PRESETS`.
+        setup: its preset is a name in `PRESETS`.
         models: names in `MODELS`; of `"table5"` the MVAE.
-        runs: folder of the trained models, which the tables share.
-        data_dir: where to look first for data files.
-        jobs: how many at a time.
-        resume: keep finished cells.
 
     Yields:
         A line for each finished cell.
     """
     imported("sacrebleu", "BLEU and chrF", "translation")  # before anything is trained
-    settings = PRESETS[preset]
-    results = Results(folder / table / f"{preset}.json", {"preset": preset, **plain(settings)}, resume)
+    settings = PRESETS[setup.preset]
+    results = setup.results(table, plain(settings))
     tasks = [task for task in tasks_of(table, settings, models) if not results.has(**asdict(task))]
-    load_pairs(data_dir, data_options(settings))  # says what is missing
-    for task, record in run_side_by_side(work, tasks, jobs, (table, preset, runs, data_dir)):
-        results.add(record)
+    load_pairs(setup.data_dir, data_options(settings))  # says what is missing
+    for task, record in setup.finish(partial(work, table=table), tasks, results):
         scores = record["scores"]
         yield f"{task}: " + ", ".join(f"{name} {value:.2f}" for name, value in list(scores.items())[:4])
 
@@ -188,10 +174,10 @@ def data_options(settings: Preset) -> dict[str, bool | int]:
     return {"longest": settings.longest, "fewest": settings.fewest}
 
 
-def work(task: Task, table: str, preset: str, runs: Path, data_dir: str | None, report: Report) -> dict[str, Any]:
+def work(task: Task, setup: Setup, report: Report, table: str) -> dict[str, Any]:
     """One task's record."""
-    settings, started = PRESETS[preset], time.perf_counter()
-    whole = load_pairs(data_dir, data_options(settings), settings.train_rows)
+    settings, started = PRESETS[setup.preset], time.perf_counter()
+    whole = load_pairs(setup.data_dir, data_options(settings), settings.train_rows)
     validation, test = whole.validation, whole.test
     train = unpair(whole.train, task.share, task.seed)
     both = train.presence(LANGUAGES).all(1).nonzero().flatten()
@@ -203,14 +189,16 @@ def work(task: Task, table: str, preset: str, runs: Path, data_dir: str | None, 
         "rows": len(test[: settings.rows]),
         "data": whole.description,
     }
-    references = sentences(data_dir, "tst2013")
+    references = sentences(setup.data_dir, "tst2013")
     if task.model == "nearest":
-        known = {name: [texts[row] for row in both.tolist()] for name, texts in sentences(data_dir, "train").items()}
+        known = {
+            name: [texts[row] for row in both.tolist()] for name, texts in sentences(setup.data_dir, "train").items()
+        }
         scores = _by_nearest(known, references) if len(aligned) else {}
         return record | {"scores": scores, "seconds": time.perf_counter() - started, "made": provenance()}
-    folder = runs / preset / SOURCE / f"{task.model}-{task.share:g}" / f"seed-{task.seed}"
+    folder = setup.runs / setup.preset / SOURCE / f"{task.model}-{task.share:g}" / f"seed-{task.seed}"
     dataset = replace(whole, train=aligned if task.model == "pairs" else train)
-    spec = learned(resolve(SOURCE, None, _options(task, settings, len(train), len(aligned))), data_dir)
+    spec = learned(resolve(SOURCE, None, _options(task, settings, len(train), len(aligned))), setup.data_dir)
     model, _ = train_on_rows(folder, spec, dataset, report)
     kept = read_json(folder / METRICS)["kept"]
     report("scoring", 0, 1)
@@ -310,7 +298,7 @@ def _translated(model: MultimodalVAE, rows: Batch, source: str, target: str) -> 
     assert alphabet is not None
     for z in posterior_means(model, rows.only([source])):
         found += [shown(alphabet, symbols) for symbols in model.decode(z, target)[target].mode.cpu()]  # type: ignore[attr-defined]
-    return [" ".join(text.replace(UNKNOWN, "").split()) for text in found]
+    return [as_read(" ".join(text.replace(UNKNOWN, "").split())) for text in found]
 
 
 def _sentences(
