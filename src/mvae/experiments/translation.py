@@ -220,7 +220,9 @@ def load_pairs(data_dir: str | None, options: Mapping[str, bool | int], train_ro
 
 
 def _options(task: Task, settings: Preset, rows: int, aligned: int) -> dict[tuple[str, ...], Any]:
-    """What differs from the recipe. What learns from aligned sentences alone goes through them so much oftener."""
+    """What differs from the recipe. What learns from aligned sentences alone goes through them so much oftener, until
+    validation is the worse for it.
+    """
     options: dict[tuple[str, ...], Any] = {
         ("data", "options"): data_options(settings),
         **width_options(settings.width),
@@ -228,6 +230,7 @@ def _options(task: Task, settings: Preset, rows: int, aligned: int) -> dict[tupl
         ("training", "precision"): settings.precision,
         ("training", "seed"): task.seed,
         ("training", "passes"): round(rows / max(1, aligned)) if task.model == "pairs" else None,
+        ("training", "patience"): 1 if task.model == "pairs" else None,
         ("training", "shares"): {COMPLETE: PAIRED_SHARE}
         if task.model == "mvae" and task.share < PAIRED_SHARE
         else None,
@@ -416,9 +419,9 @@ TABLE4 = (
 A share of the training pairs stays aligned; of the others each keeps one language, so that the number of rows is always
 the same. At least 10 % of each batch are aligned pairs, however few there are. """
     + SPENT
-    + """ What is trained on aligned pairs alone goes through them so much oftener that it takes as many
-steps. The model with the best validation ELBO is kept. Mean over {seeds} runs, each with other pairs, ± their standard
-deviation.
+    + """ What is trained on aligned pairs alone goes through them so much oftener that an epoch has as
+many steps, and stops after an epoch with a worse validation ELBO. The model with the best one is kept. Mean over
+{seeds} runs, each with other pairs, ± their standard deviation.
 
 ## Log-likelihood of test sentences, in nats
 
