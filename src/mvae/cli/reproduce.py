@@ -8,17 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-__all__ = ["Help", "add_reproduce_arguments", "run"]
+from mvae.cli.options import Command, Help, fail
 
-
-class Help(DefaultHelpFormatter):
-    """Help without the types and defaults that the library adds: most defaults are the recipe's."""
-
-    def _get_help_string(self, action: Any) -> str:
-        return action.help or ""
+__all__ = ["REPRODUCE"]
 
 
 COMPARED = {
@@ -84,7 +79,7 @@ KEPT = (*COMPARED, "attributes", "figure4", "collapse", "table4", "table5")
 """Experiments whose trained models are kept."""
 
 
-def add_reproduce_arguments(parser: ArgumentParser) -> None:
+def _reproduce_arguments(parser: ArgumentParser) -> None:
     """Add an experiment a subcommand."""
     commands = parser.add_subcommands(dest="experiment")
     for name, summary in EXPERIMENTS.items():
@@ -128,7 +123,15 @@ def _add_preset_arguments(parser: ArgumentParser, time: str) -> None:
     add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
 
 
-def run(experiment: str, options: Namespace) -> None:
+def _reproduce(options: Namespace) -> int:
+    try:
+        _run(options.experiment, options[options.experiment])
+    except RuntimeError as error:  # some cells failed; the others are kept
+        return fail(error, 1)
+    return 0
+
+
+def _run(experiment: str, options: Namespace) -> None:
     """Run an experiment, print its page, and write the page where `--docs` says.
 
     Raises:
@@ -299,3 +302,10 @@ def _among(options: Namespace, option: str, known: Iterable[str]) -> list[str]:
         if name not in known:
             raise ValueError(f"--{option}: expected some of {', '.join(known)}, got '{name}'")
     return list(dict.fromkeys(chosen or known))
+
+
+REPRODUCE = Command(
+    "Run an experiment whose results the docs show. Each finished cell is kept. Example: mvae reproduce table1",
+    _reproduce_arguments,
+    _reproduce,
+)

@@ -1,0 +1,98 @@
+"""What several commands say and read alike."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+
+__all__ = ["INTERRUPTED", "Command", "Help", "answered", "fail", "of_table", "pairs", "table_arguments"]
+
+INTERRUPTED = 130
+
+
+class Command(NamedTuple):
+    """One of the command line's."""
+
+    summary: str
+    """What it does, in a sentence, and more; an example at the end."""
+    add_arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], int]
+    """From its options to the exit status."""
+
+
+class Help(DefaultHelpFormatter):
+    """Help without the types and defaults that the library adds: most defaults are the recipe's."""
+
+    def _get_help_string(self, action: Any) -> str:
+        return action.help or ""
+
+
+def fail(error: Exception, status: int) -> int:
+    """Say what went wrong in a line, or all of it where MVAE_DEBUG is set; the exit status."""
+    if os.environ.get("MVAE_DEBUG"):
+        raise error
+    print(f"mvae: {error}", file=sys.stderr)
+    return status
+
+
+def table_arguments(parser: ArgumentParser) -> None:
+    """What may be said of a table."""
+    add = parser.add_argument
+    add("--join", metavar="FILE", type=str, nargs="+", help="of a table: more tables; rows in only one are kept")
+    add("--on", metavar="COLUMN", type=str, help="of a table: the column that tables are joined by")
+    add(
+        "--kind",
+        metavar="COLUMN=KIND",
+        type=str,
+        nargs="+",
+        help="of a table: number, positive, count, date, yes-no, category, text, image or left-out, where what is"
+        " inferred ('mvae inspect') is wrong",
+    )
+    add(
+        "--group",
+        metavar="NAME=COLUMN,COLUMN,...",
+        type=str,
+        nargs="+",
+        help="of a table: columns that are one modality; those in no group are one each (default: all are one)",
+    )
+
+
+def of_table(options: Namespace, config: str | None) -> Any:
+    """A config with what the options say of a table."""
+    from mvae.runs import with_table
+
+    kinds = pairs("--kind", options.kind) or None
+    groups = {name: text.split(",") for name, text in pairs("--group", options.group).items()} or None
+    return with_table(config, kinds, groups, options.join or (), options.on)
+
+
+def answered(options: Namespace, answer: Callable[[], Any]) -> int:
+    """Write a frame that says something of each row."""
+    from mvae.tables.writing import check_out, write_table
+
+    if not options.out:
+        raise ValueError("--out: name the file to write, e.g. --out new.csv")
+    check_out(Path(options.out))
+    frame = answer()
+    write_table(frame, Path(options.out))
+    print(frame.head(5).to_string(index=False))
+    print(f"{len(frame):,} rows written to {options.out}")
+    return 0
+
+
+def pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
+    """Texts NAME=VALUE as names and values."""
+    found: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{option}: expected NAME=VALUE, got '{text}'")
+        if name in found:
+            raise ValueError(f"{option}: '{name}' is given twice")
+        found[name] = value
+    return found

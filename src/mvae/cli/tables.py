@@ -1,0 +1,133 @@
+"""`mvae inspect`, `impute`, `embed` and `score`: what is done with tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+from mvae.cli.options import Command, answered, of_table, table_arguments
+
+__all__ = ["EMBED", "IMPUTE", "INSPECT", "SCORE"]
+
+
+def _inspect_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("data", help="a table: a .csv, .tsv, .parquet, .feather or .jsonl file")
+    table_arguments(parser)
+    parser.add_argument("--out", metavar="FILE.yaml", type=str, help="write it there, for mvae fit --config")
+
+
+def _inspect(options: Namespace) -> int:
+    from mvae.storage import write_text
+    from mvae.tables.showing import inspect
+
+    said = (of_table(options, None) or {}).get("data", {}).get("table", {})
+    known = {key: value for key, value in said.items() if key in ("columns", "groups")}
+    text = inspect(options.data, join=options.join or (), on=options.on, known=known)
+    print(text, end="")
+    if options.out:
+        if Path(options.out).exists():
+            raise ValueError(f"{options.out} is already there; choose another name")
+        write_text(Path(options.out), text)
+        print(f"written to {options.out}; change what is wrong, then: mvae fit {options.data} --config {options.out}")
+    return 0
+
+
+def _answer_arguments(parser: ArgumentParser, out: str) -> None:
+    add = parser.add_argument
+    add("run", help="folder of a run that was trained on a table")
+    add("data", help="a table with the same columns")
+    add("--join", metavar="FILE", type=str, nargs="+", help="more tables, joined as in training")
+    add("--out", metavar="FILE", type=str, required=True, help=f"{out}: .csv, .tsv, .parquet, .feather or .jsonl")
+
+
+def _impute_arguments(parser: ArgumentParser) -> None:
+    _answer_arguments(parser, "the filled table")
+    add = parser.add_argument
+    add("--draws", metavar="M", type=NonNegativeInt, default=0, help="multiple imputations, in files of their own (0)")
+    add("--samples", metavar="S", type=PositiveInt, default=100, help="draws of z a row (default: 100)")
+    add("--refine", metavar="N", type=NonNegativeInt, default=100, help="steps that fit z to each row (default: 100)")
+    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
+
+
+def _impute(options: Namespace) -> int:
+    from mvae.tables.answers import impute
+    from mvae.tables.writing import check_out, write_table
+
+    out = Path(options.out)
+    cells = out.with_name(f"{out.stem}-cells.csv")
+    draws = [out.with_stem(f"{out.stem}-{number}") for number in range(1, options.draws + 1)]
+    check_out(out, cells, *draws)
+    found = impute(
+        options.run,
+        options.data,
+        draws=options.draws,
+        num_samples=options.samples,
+        refine=options.refine,
+        seed=options.seed,
+        join=options.join or (),
+        progress=True,
+    )
+    for frame, path in zip([found.frame, found.cells, *found.draws], [out, cells, *draws], strict=True):
+        write_table(frame, path)
+    columns = found.cells["column"].nunique()
+    print(f"filled {len(found.cells):,} empty cells in {columns} columns; written to {out}")
+    print(f"how sure each is: {cells}" + (f"; {len(draws)} draws: {draws[0]}, ..." if draws else ""))
+    return 0
+
+
+def _embed_arguments(parser: ArgumentParser) -> None:
+    _answer_arguments(parser, "where each row lies")
+
+
+def _embed(options: Namespace) -> int:
+    from mvae.tables.answers import embed
+
+    return answered(options, lambda: embed(options.run, options.data, join=options.join or ()))
+
+
+def _score_arguments(parser: ArgumentParser) -> None:
+    _answer_arguments(parser, "a log-likelihood a row")
+    parser.add_argument(
+        "--samples", metavar="K", type=PositiveInt, default=200, help="importance samples a row (default: 200)"
+    )
+    parser.add_argument("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
+
+
+def _score(options: Namespace) -> int:
+    from mvae.tables.answers import score
+
+    more = {"num_samples": options.samples, "seed": options.seed, "join": options.join or (), "progress": True}
+    return answered(options, lambda: score(options.run, options.data, **more))
+
+
+INSPECT = Command(
+    "Say what is understood of a table: the kind of each column. What is printed is a config for mvae fit."
+    " Example: mvae inspect people.csv --out people.yaml",
+    _inspect_arguments,
+    _inspect,
+)
+
+
+IMPUTE = Command(
+    "Fill the empty cells of a table. Cells that hold something stay as they are; FILE-cells.csv says how sure each"
+    " filled one is. Example: mvae impute runs/people people.csv --out filled.csv --draws 20",
+    _impute_arguments,
+    _impute,
+)
+
+
+EMBED = Command(
+    "Give each row of a table its place in the latent space. Example: mvae embed runs/people people.csv --out"
+    " z.parquet",
+    _embed_arguments,
+    _embed,
+)
+
+
+SCORE = Command(
+    "Score each row of a table, the least likely first. Example: mvae score runs/people people.csv --out odd.csv",
+    _score_arguments,
+    _score,
+)
