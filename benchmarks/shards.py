@@ -28,7 +28,7 @@ import torch
 from mvae.data.shards import ShardedBatches, open_shards
 from mvae.experiments.recipes import recipe
 from mvae.experiments.results import markdown_table, provenance
-from mvae.runs import prepare
+from mvae.preparing import prepare
 from mvae.storage import write_json
 
 PIXELS = 784

@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 
 import mvae
 import spread
+from mvae.fitting import placed
 from mvae.models import MVAE
+from mvae.preparing import prepare
 from mvae.processes import LostProcessError, Processes
-from mvae.runs import placed, prepare
 from mvae.storage import METRICS, WEIGHTS, RunError, load, read_json
 from mvae.training import Training
 from tasks import is_alive, wait_for

@@ -13,8 +13,9 @@ import torch
 
 import mvae
 from mvae import Batch, Dataset
+from mvae.fitting import paired_only, placed
 from mvae.models import METHODS
-from mvae.runs import paired_only, placed, prepare
+from mvae.preparing import prepare
 from mvae.specs import SpecError
 from mvae.storage import METRICS, WEIGHTS, RunError, load, read_json, read_spec
 from mvae.training import NonFiniteLossError, Training

@@ -14,7 +14,7 @@ from mvae.data.batch import Batch
 from mvae.data.splits import Dataset
 from mvae.evaluation.classification import classify
 from mvae.models import MVAE, Objective
-from mvae.runs import prepare
+from mvae.preparing import prepare
 from mvae.training import Training, annealed_beta, train
 
 SIZES = {"a": 3, "b": 2, "c": 4}

@@ -19,7 +19,7 @@ _HOMES = {
     "SOURCES": "mvae.data.sources",
     "classify": "mvae.evaluation.classification",
     "embed": "mvae.tables.answers",
-    "fit": "mvae.runs",
+    "fit": "mvae.fitting",
     "impute": "mvae.tables.answers",
     "inspect": "mvae.tables.showing",
     "load": "mvae.storage",
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mvae.data.splits import Dataset as Dataset
     from mvae.evaluation.classification import classify as classify
     from mvae.evaluation.likelihood import log_likelihood as log_likelihood
+    from mvae.fitting import fit as fit
     from mvae.modality import Modality as Modality
     from mvae.models.bivcca import BiVCCA as BiVCCA
     from mvae.models.cvae import CVAE as CVAE
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from mvae.models.mvae_q import MVAEQ as MVAEQ
     from mvae.models.telbo import TELBO as TELBO
     from mvae.models.vae import VAE as VAE
-    from mvae.runs import fit as fit
     from mvae.storage import load as load
     from mvae.tables.answers import embed as embed
     from mvae.tables.answers import impute as impute

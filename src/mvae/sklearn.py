@@ -18,8 +18,9 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from mvae.fitting import placed
 from mvae.models import MultimodalVAE
-from mvae.runs import placed, prepare, with_table
+from mvae.preparing import prepare, with_table
 from mvae.tables.columns import LeftOutColumn, NumberColumn
 from mvae.tables.filling import category_shares, impute_table
 from mvae.tables.inferring import infer

@@ -8,7 +8,8 @@ from mvae.baselines.networks import Deterministic
 from mvae.data.batch import Batch
 from mvae.data.splits import Dataset
 from mvae.evaluation.classification import classify
-from mvae.runs import Run, prepare
+from mvae.preparing import prepare
+from mvae.runs import Run
 from small_models import CLASSES, LATENT, POINT_AND_CLASS, complete_rows, gradients, label, vector
 
 

@@ -16,7 +16,7 @@ import mvae
 from mvae import Batch
 from mvae.data.files import DataError
 from mvae.data.shards import BLOCK, OPEN_SHARDS, ShardedBatches, open_shards
-from mvae.runs import held_rows, prepare
+from mvae.preparing import held_rows, prepare
 from mvae.specs import SpecError
 from mvae.storage import read_spec
 from mvae.training import Training
@@ -458,7 +458,7 @@ def test_command_line(folder, tmp_path, capsys):
 def test_rows_too_many_for_memory_are_not_evaluated_at_once(folder, tmp_path, monkeypatch):
     model = mvae.fit(folder, out=tmp_path / "run", epochs=1, **QUIET)
     spec = read_spec(tmp_path / "run")
-    monkeypatch.setattr("mvae.runs.MOST_NUMBERS", 100)
+    monkeypatch.setattr("mvae.preparing.MOST_NUMBERS", 100)
     with pytest.raises(ValueError, match="40 test rows are too many for memory; say how many, up to 25: --limit N"):
         held_rows(model, spec, "test")
     assert len(held_rows(model, spec, "test", 25)) == 25

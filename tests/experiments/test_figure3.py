@@ -15,7 +15,8 @@ from mvae.experiments import figure3, figure3_page
 from mvae.experiments.figure3 import ALL, MODELS, PRESETS, Choice, Preset, Task, chosen_pairs, tasks_of, work
 from mvae.experiments.recipes import resolve
 from mvae.experiments.setup import Setup
-from mvae.runs import Run, prepare
+from mvae.preparing import prepare
+from mvae.runs import Run
 
 TINY = Preset(
     {"binary-mnist": 1, "fashion-mnist": 1, "multimnist": 1},

@@ -6,7 +6,7 @@ from PIL import Image
 
 from mvae.data.batch import Batch
 from mvae.experiments.quickstart import ANSWERED, draw_picture
-from mvae.runs import fit
+from mvae.fitting import fit
 
 
 def test_picture_shows_a_model_of_images_and_labels(tmp_path):

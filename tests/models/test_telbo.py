@@ -7,7 +7,7 @@ import torch
 
 import mvae
 from mvae.models import TELBO
-from mvae.runs import prepare
+from mvae.preparing import prepare
 from mvae.storage import METRICS, read_json
 from mvae.training import Training
 from small_models import assert_same_objective, bound, build, complete_rows, gaussian, rows_with_holes

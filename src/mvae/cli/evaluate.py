@@ -27,7 +27,7 @@ def _evaluate(options: Namespace) -> int:
 
     from mvae.display import print_report
     from mvae.evaluation.report import evaluate
-    from mvae.runs import held_rows
+    from mvae.preparing import held_rows
     from mvae.storage import load, read_spec, write_json
 
     model, spec = load(options.run), read_spec(options.run)

@@ -121,8 +121,9 @@ def _fit_arguments(parser: ArgumentParser) -> None:
 def _fit(options: Namespace) -> int:
     if options.devices * options.nodes > 1:  # read when torch is imported: DDP warns of what is as it should be
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from mvae.fitting import OPTIONS, paired_only, placed
+    from mvae.preparing import folder_of_shards, prepare, takes_table
     from mvae.processes import LostProcessError, Processes
-    from mvae.runs import OPTIONS, folder_of_shards, paired_only, placed, prepare, takes_table
 
     table = Path(options.source).stem if takes_table(options.source) else None
     shards = None if table else folder_of_shards(options.source)

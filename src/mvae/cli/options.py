@@ -64,7 +64,7 @@ def table_arguments(parser: ArgumentParser) -> None:
 
 def of_table(options: Namespace, config: str | None) -> Any:
     """A config with what the options say of a table."""
-    from mvae.runs import with_table
+    from mvae.preparing import with_table
 
     kinds = pairs("--kind", options.kind) or None
     groups = {name: text.split(",") for name, text in pairs("--group", options.group).items()} or None

@@ -29,7 +29,7 @@ from mvae.experiments.translation import (
     plain,
     width_options,
 )
-from mvae.runs import learned
+from mvae.preparing import learned
 from mvae.specs import RunSpec, parse
 from mvae.storage import METRICS, read_json
 from mvae.training import ELBO, HELD

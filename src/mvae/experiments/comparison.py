@@ -31,7 +31,8 @@ from mvae.experiments.results import provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
 from mvae.models import MultimodalVAE
-from mvae.runs import Run, prepare
+from mvae.preparing import prepare
+from mvae.runs import Run
 from mvae.specs import DataSpec, RunSpec
 from mvae.storage import CONFIG, WEIGHTS, RunError, load, read_json, read_spec, write_json
 

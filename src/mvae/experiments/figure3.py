@@ -26,7 +26,8 @@ from mvae.experiments.results import Results, provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
 from mvae.models import MultimodalVAE
-from mvae.runs import Run, prepare
+from mvae.preparing import prepare
+from mvae.runs import Run
 from mvae.sequences import ended
 
 __all__ = [

@@ -16,7 +16,7 @@ import pandas as pd
 from mvae.experiments.results import made_by, markdown_table, provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
-from mvae.runs import prepare, with_table
+from mvae.preparing import prepare, with_table
 from mvae.tables.filling import impute_table
 from mvae.tables.reading import read_table
 

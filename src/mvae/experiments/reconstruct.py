@@ -14,7 +14,7 @@ from mvae.evaluation.classification import classify
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.experiments.results import Results, markdown_table
 from mvae.models import MultimodalVAE
-from mvae.runs import prepare
+from mvae.preparing import prepare
 
 __all__ = ["page", "reproduce"]
 

@@ -33,7 +33,7 @@ from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
 from mvae.extras import imported
 from mvae.models import MultimodalVAE
-from mvae.runs import learned
+from mvae.preparing import learned
 from mvae.sampling import shown
 from mvae.sequences import UNKNOWN
 from mvae.storage import METRICS, read_json
