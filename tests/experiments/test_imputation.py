@@ -63,7 +63,7 @@ def test_each_method_fills_what_is_hidden_and_leaves_the_rest(method, monkeypatc
     assert kept["f"].notna().all(axis=None)
 
 
-def test_the_command_goes_on_where_it_stopped(tmp_path, capsys):
+def test_the_command_goes_on_where_it_stopped(tmp_path, capsys, in_turn):
     arguments = [
         "reproduce",
         "imputation",
