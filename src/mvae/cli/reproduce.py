@@ -57,7 +57,7 @@ CHOICES: dict[str, tuple[tuple[str, str], ...]] = {
     "attributes": (("--predictor", "majority, logistic, mvae-label, mvae19"),),
     "figure4": (("--recipe", "paper, sharper, normal, laplace, learned"),),
     "collapse": (("--variant", "nothing, word-dropout, annealing, cycles, free-nats, bag, both, all, transformer"),),
-    "table4": (("--model", "mvae, pairs, nearest"),),
+    "table4": (("--model", "mvae, mvae-annealed, pairs, nearest"), ("--share", "0.001, 0.005, 0.01, 0.05, 0.1, 1")),
     "imputation": (("--table", "iris, wine, ..., digits"), ("--method", "mean, ..., forest, mvae")),
 }
 """What of an experiment may be chosen, and from what."""
@@ -227,8 +227,12 @@ def _figure4(name: str, options: Namespace) -> Plan:
 def _translation(name: str, options: Namespace) -> Plan:
     from mvae.experiments import translation
 
-    models = _among(options, "model", translation.MODELS) if name == "table4" else ["mvae"]
-    return _planned(name, options, partial(translation.reproduce, name), partial(translation.page, name), models)
+    reproduce, page = partial(translation.reproduce, name), partial(translation.page, name)
+    if name == "table5":
+        return _planned(name, options, reproduce, page)
+    shares = {f"{share:g}": share for share in translation.SHARES}
+    chosen = [shares[text] for text in _among(options, "share", shares)]
+    return _planned(name, options, reproduce, page, _among(options, "model", translation.MODELS), chosen)
 
 
 def _collapse(name: str, options: Namespace) -> Plan:

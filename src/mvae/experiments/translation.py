@@ -10,7 +10,7 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -69,9 +69,11 @@ PAPER = dict(
 )
 MODELS = {
     "mvae": "MVAE, aligned and other sentences",
-    "pairs": "The same networks, on the aligned sentences alone",
+    "mvae-annealed": "MVAE, annealed over all epochs",
+    "pairs": "The networks of the MVAE, on the aligned sentences alone",
     "nearest": "The translation of the nearest aligned sentence",
 }
+LEARNED = ("mvae", "mvae-annealed", "pairs")
 QUANTITIES = {
     "joint": (("en", "vi"), ()),
     "en": (("en",), ()),
@@ -130,13 +132,16 @@ class Task:
         return f"{self.model}, {100 * self.share:g} % aligned, seed {self.seed}"
 
 
-def reproduce(table: str, setup: Setup, models: Sequence[str]) -> Iterator[str]:
+def reproduce(
+    table: str, setup: Setup, models: Sequence[str] = tuple(MODELS), shares: Sequence[float] = SHARES
+) -> Iterator[str]:
     """Train and score for each share of aligned pairs; keep each cell when it is done.
 
     Args:
         table: `"table4"`, or `"table5"`, which shows sentences of the model with all pairs and of one with few.
         setup: its preset is a name in `PRESETS`.
-        models: names in `MODELS`; of `"table5"` the MVAE.
+        models: of `"table4"`, names in `MODELS`.
+        shares: of `"table4"`, those of the preset's that are looked at.
 
     Yields:
         A line for each finished cell.
@@ -144,21 +149,22 @@ def reproduce(table: str, setup: Setup, models: Sequence[str]) -> Iterator[str]:
     imported("sacrebleu", "BLEU and chrF", "translation")  # before anything is trained
     settings = PRESETS[setup.preset]
     results = setup.results(table, plain(settings))
-    tasks = [task for task in tasks_of(table, settings, models) if not results.has(**asdict(task))]
+    tasks = [task for task in tasks_of(table, settings, models, shares) if not results.has(**asdict(task))]
     load_pairs(setup.data_dir, data_options(settings))  # says what is missing
     for task, record in setup.finish(partial(work, table=table), tasks, results):
         scores = record["scores"]
         yield f"{task}: " + ", ".join(f"{name} {value:.2f}" for name, value in list(scores.items())[:4])
 
 
-def tasks_of(table: str, settings: Preset, models: Sequence[str]) -> list[Task]:
+def tasks_of(table: str, settings: Preset, models: Sequence[str], shares: Sequence[float]) -> list[Task]:
     """All there is to do, the first seeds first."""
     if table == "table5":
-        return [Task("mvae", share, 0) for share in sorted({settings.shares[0], max(settings.shares)})]
+        return [Task("mvae-annealed", share, 0) for share in sorted({settings.shares[0], max(settings.shares)})]
     return [
         Task(model, share, seed)
         for seed in range(settings.seeds)
         for share in settings.shares
+        if share in shares
         for model in models
         if share < 1 or model != "pairs"  # which is then the MVAE itself
     ]
@@ -221,8 +227,9 @@ def load_pairs(data_dir: str | None, options: Mapping[str, bool | int], train_ro
 
 def _options(task: Task, settings: Preset, rows: int, aligned: int) -> dict[tuple[str, ...], Any]:
     """What differs from the recipe. What learns from aligned sentences alone goes through them so much oftener, until
-    validation is the worse for it.
+    validation is the worse for it. What is annealed to the last epoch has no use for the weights of an earlier one.
     """
+    epochs = settings.epochs or resolve(SOURCE, None, {}).training.epochs
     options: dict[tuple[str, ...], Any] = {
         ("data", "options"): data_options(settings),
         **width_options(settings.width),
@@ -232,9 +239,11 @@ def _options(task: Task, settings: Preset, rows: int, aligned: int) -> dict[tupl
         ("training", "passes"): round(rows / max(1, aligned)) if task.model == "pairs" else None,
         ("training", "patience"): 1 if task.model == "pairs" else None,
         ("training", "shares"): {COMPLETE: PAIRED_SHARE}
-        if task.model == "mvae" and task.share < PAIRED_SHARE
+        if task.model != "pairs" and task.share < PAIRED_SHARE
         else None,
     }
+    if task.model == "mvae-annealed":
+        options |= {("training", "annealing_epochs"): epochs, ("training", "keep"): "last"}
     return options
 
 
@@ -340,20 +349,11 @@ def page(table: str, content: dict[str, Any]) -> str:
     if table == "table5":
         return TABLE5.format(sentences="\n\n".join(_shown(cell) for cell in cells), **common)
     return TABLE4.format(
-        likelihoods=_by_share(cells, "mvae", [f"log p({name})" for name in QUANTITIES], 2, paper=True),
-        perplexities=_by_share(cells, "mvae", [f"perplexity({name})" for name in QUANTITIES], 1),
-        pairs=_by_share(cells, "pairs", [f"log p({name})" for name in QUANTITIES], 2),
-        translations="\n\n".join(
-            f"### {MODELS[model]}\n\n"
-            + _by_share(cells, model, [f"{m} {s} to {t}" for m in ("bleu", "chrf") for s, t in DIRECTIONS], 2)
-            for model in MODELS
-        ),
-        retrieval="\n\n".join(
-            f"### {MODELS[model]}\n\n"
-            + _by_share(cells, model, [f"retrieval {s} to {t}" for s, t in DIRECTIONS], 2, scale=100)
-            for model in ("mvae", "pairs")
-        ),
-        held=_held(cells),
+        likelihoods=_each(cells, LEARNED, [f"log p({name})" for name in QUANTITIES], paper=True),
+        perplexities=_each(cells, LEARNED[:2], [f"perplexity({name})" for name in QUANTITIES], digits=1),
+        translations=_each(cells, MODELS, [f"{m} {s} to {t}" for m in ("bleu", "chrf") for s, t in DIRECTIONS]),
+        retrieval=_each(cells, LEARNED, [f"retrieval {s} to {t}" for s, t in DIRECTIONS], scale=100),
+        held="\n\n".join(f"### {MODELS[model]}\n\n{_held(cells, model)}" for model in LEARNED[:2]),
         rows=some["rows"],
         samples=settings["samples"],
         among=f"{settings['found_among']:,}",
@@ -370,13 +370,28 @@ def _over_seeds(values: Sequence[float], digits: int) -> str:
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
+def _each(
+    cells: Sequence[dict[str, Any]],
+    models: Iterable[str],
+    names: Sequence[str],
+    digits: int = 2,
+    scale: float = 1,
+    paper: bool = False,
+) -> str:
+    """A heading and a table for each model; the paper's numbers stand beside the first."""
+    return "\n\n".join(
+        f"### {MODELS[model]}\n\n{_by_share(cells, model, names, digits, scale, paper and not number)}"
+        for number, model in enumerate(models)
+    )
+
+
 def _by_share(
     cells: Sequence[dict[str, Any]],
     model: str,
     names: Sequence[str],
     digits: int,
-    scale: float = 1,
-    paper: bool = False,
+    scale: float,
+    paper: bool,
 ) -> str:
     rows = []
     for share in SHARES:
@@ -388,10 +403,10 @@ def _by_share(
     return markdown_table(["aligned", *(["paper"] if paper else []), *names], rows)
 
 
-def _held(cells: Sequence[dict[str, Any]]) -> str:
+def _held(cells: Sequence[dict[str, Any]], model: str) -> str:
     rows = []
     for share in SHARES:
-        found = [cell["held"] for cell in cells if cell["model"] == "mvae" and cell["share"] == share]
+        found = [cell["held"] for cell in cells if cell["model"] == model and cell["share"] == share]
         if found:
             rows.append([f"{100 * share:g} %", *(_over_seeds([one[name] for one in found], 2) for name in LANGUAGES)])
     return markdown_table(["aligned", "English", "Vietnamese"], rows)
@@ -419,9 +434,13 @@ TABLE4 = (
 A share of the training pairs stays aligned; of the others each keeps one language, so that the number of rows is always
 the same. At least 10 % of each batch are aligned pairs, however few there are. """
     + SPENT
-    + """ What is trained on aligned pairs alone goes through them so much oftener that an epoch has as
-many steps, and stops after an epoch with a worse validation ELBO. The model with the best one is kept. Mean over
-{seeds} runs, each with other pairs, ± their standard deviation.
+    + """
+
+The weight of the KL rises to 1 within the first fifth of the epochs, and the model with the best validation ELBO is
+kept. Annealed over all epochs, with the last weights kept, z held more on [validation sentences](collapse.md), with all
+pairs; those are the sentences of the retrieval below, which has so been looked at before. What is trained on aligned
+pairs alone goes through them so much oftener that an epoch has as many steps, and stops after an epoch with a worse
+validation ELBO. Mean over up to {seeds} runs, each with other pairs, ± their standard deviation.
 
 ## Log-likelihood of test sentences, in nats
 
@@ -431,11 +450,9 @@ given the other: here all are given.
 
 {likelihoods}
 
-The same networks trained on the aligned sentences alone:
+## Perplexity
 
-{pairs}
-
-Perplexity, the exponential of minus the mean over words:
+The exponential of minus the mean over words.
 
 {perplexities}
 
@@ -468,7 +485,7 @@ TABLE5 = (
     """# Table 5: sentences translated both ways
 
 Test sentences of 5 to 15 English words, evenly spaced among all of them and not chosen by hand; each is written word
-by word from the mean of q(z | the other language). """
+by word from the mean of q(z | the other language), of the model annealed over all epochs ([Table 4](table4.md)). """
     + SPENT
     + """
 
