@@ -14,6 +14,7 @@ from mvae.data.iwslt import load_iwslt
 from mvae.data.texts import as_read
 from mvae.evaluation.translation import quality_of_texts
 from mvae.experiments import collapse, translation
+from mvae.experiments.translation import Task
 from mvae.specs import ModelSpec
 from mvae.storage import load, read_spec
 
@@ -52,8 +53,9 @@ def test_table4_scores_each_model_by_share(in_turn, capsys):
     assert reproduced("table4", "--docs", "docs") == 0
     content = json.loads(Path("out/table4/smoke.json").read_text())
     cells = {(cell["model"], cell["share"]): cell for cell in content["cells"]}
-    assert list(cells) == [("mvae", 0.1), ("pairs", 0.1), ("nearest", 0.1), ("mvae", 1.0), ("nearest", 1.0)]
-    assert [cell["aligned"] for cell in cells.values()] == [6, 6, 6, 60, 60]
+    few, everything = ("mvae", "mvae-annealed", "pairs", "nearest"), ("mvae", "mvae-annealed", "nearest")
+    assert list(cells) == [(model, 0.1) for model in few] + [(model, 1.0) for model in everything]
+    assert [cell["aligned"] for cell in cells.values()] == [6, 6, 6, 6, 60, 60, 60]
     # All test sentences are among the aligned ones: the nearest is the right one.
     assert cells["nearest", 1.0]["scores"]["bleu en to vi"] == pytest.approx(100)
     assert cells["nearest", 0.1]["scores"]["bleu en to vi"] < 100
@@ -86,15 +88,18 @@ def test_models_of_table4_may_be_chosen_and_added(in_turn, capsys):
     assert {cell["model"] for cell in json.loads(Path("chosen/table4/smoke.json").read_text())["cells"]} == {"nearest"}
     assert main([*chosen, "--model", "nearest", "mvae", "--resume"]) == 0
     assert [task.model for task in in_turn] == ["nearest", "nearest", "mvae", "mvae"]
+    assert main([*chosen, "--model", "pairs", "mvae-annealed", "--share", "1", "--resume"]) == 0
+    assert [(task.model, task.share) for task in in_turn[4:]] == [("mvae-annealed", 1.0)]
     assert main([*chosen, "--model", "moses", "--resume"]) == 2
-    assert "--model: expected some of mvae, pairs, nearest, got 'moses'" in capsys.readouterr().err
+    assert "--model: expected some of mvae, mvae-annealed, pairs, nearest, got 'moses'" in capsys.readouterr().err
 
 
 def test_table5_shows_sentences_chosen_by_a_rule_and_trains_nothing_twice(in_turn):
     assert reproduced("table4", "--resume") == 0
-    trained = Path("runs/reproduce/smoke/iwslt-en-vi/mvae-1/seed-0/model.safetensors").stat().st_mtime_ns
+    weights = Path("runs/reproduce/smoke/iwslt-en-vi/mvae-annealed-1/seed-0/model.safetensors")
+    trained = weights.stat().st_mtime_ns
     assert reproduced("table5", "--docs", "docs") == 0
-    assert Path("runs/reproduce/smoke/iwslt-en-vi/mvae-1/seed-0/model.safetensors").stat().st_mtime_ns == trained
+    assert weights.stat().st_mtime_ns == trained
     content = json.loads(Path("out/table5/smoke.json").read_text())
     assert [cell["share"] for cell in content["cells"]] == [0.1, 1.0]
     sentences = content["cells"][1]["sentences"]
@@ -130,9 +135,26 @@ def test_texts_are_shown_as_they_are():
     assert translation._plain_text("a <b> *c* [d]_") == r"a \<b\> \*c\* \[d\]\_"
 
 
+def test_what_differs_between_the_models_is_how_they_are_trained():
+    preset = translation.PRESETS["cpu"]
+    plain, annealed, pairs = (
+        translation._options(Task(model, 0.01, 0), preset, 1000, 10) for model in ("mvae", "mvae-annealed", "pairs")
+    )
+    assert {place[-1]: value for place, value in annealed.items() if plain.get(place) != value} == {
+        "annealing_epochs": preset.epochs,
+        "keep": "last",
+    }
+    assert {place[-1]: value for place, value in pairs.items() if plain.get(place) != value} == {
+        "passes": 100,
+        "patience": 1,
+        "shares": None,
+    }
+    assert plain["training", "shares"] == {"complete": translation.PAIRED_SHARE}
+
+
 def test_means_are_over_seeds():
     cells = [{"model": "mvae", "share": 0.1, "aligned": 6, "scores": {"log p(en)": value}} for value in (-10.0, -12.0)]
-    assert "| 10 % (6) | -11.00 ± 1.41 |" in translation._by_share(cells, "mvae", ["log p(en)"], 2)
+    assert "| 10 % (6) | -11.00 ± 1.41 |" in translation._by_share(cells, "mvae", ["log p(en)"], 2, 1, False)
 
 
 def test_what_keeps_z_in_use_is_compared_on_validation_sentences(in_turn, capsys):
