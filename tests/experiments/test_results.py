@@ -20,6 +20,7 @@ from mvae.experiments import (
     reconstruct,
     table1,
     table_pages,
+    translation,
 )
 from mvae.experiments.results import Results, provenance
 from mvae.storage import RunError, read_json
@@ -130,6 +131,7 @@ def test_a_results_file_that_is_damaged_is_named_and_left(tmp_path):
         ("imputation/cpu", imputation.page),
         ("figure4/cpu", figure4.page),
         ("collapse/cpu", collapse.page),
+        ("table4/cpu", lambda content: translation.page("table4", content)),
     ],
 )
 def test_pages_in_the_docs_are_those_of_the_committed_results(name, page):
