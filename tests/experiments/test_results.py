@@ -132,6 +132,7 @@ def test_a_results_file_that_is_damaged_is_named_and_left(tmp_path):
         ("figure4/cpu", figure4.page),
         ("collapse/cpu", collapse.page),
         ("table4/cpu", lambda content: translation.page("table4", content)),
+        ("table5/cpu", lambda content: translation.page("table5", content)),
     ],
 )
 def test_pages_in_the_docs_are_those_of_the_committed_results(name, page):
