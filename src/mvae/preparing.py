@@ -25,6 +25,7 @@ from mvae.runs import Run
 from mvae.specs import RunSpec, SpecError, parse
 from mvae.storage import CONFIG, RunError
 from mvae.tables.reading import is_table
+from mvae.tables.specs import TableSpec
 
 __all__ = ["folder_of_shards", "held_rows", "learned", "prepare", "takes_table", "with_table"]
 
@@ -66,8 +67,7 @@ def prepare(
     if table:
         spec, dataset = _of_table(source, name, folder if resume else None, config, options)
     elif resume:
-        given = {place: value for place, value in options.items() if value is not None}
-        spec = learned(resumed(name, folder, config, given), data_dir)
+        spec = learned(resumed(name, folder, config, options), data_dir)
     elif shards:
         if config is None:
             raise SpecError(f"{source}: a config must say what each column is; give one (--config FILE.yaml)")
@@ -182,11 +182,7 @@ def held_rows(
     """
     source = str(spec.data.source)
     if spec.data.table is not None:
-        from mvae.tables import modelling
-        from mvae.tables.reading import read_table
-
-        table = read_table(source, spec.data.table.join, spec.data.table.on)
-        return modelling.dataset(spec.data.table, table, spec.data.validation_rows).split(split)[:limit]
+        return _table_rows(source, spec.data.table, spec.data.validation_rows).split(split)[:limit]
     if source in SOURCES:
         learned(spec, data_dir)  # refuses what the run was not trained on
         named = load_dataset(**spec.data.named, data_dir=data_dir, seed=spec.training.seed)
@@ -216,12 +212,10 @@ def _of_table(
     from mvae.tables.reading import read_table
 
     if folder is not None:
-        given = {place: value for place, value in options.items() if value is not None}
-        spec = resumed(name, folder, config, given)
+        spec = resumed(name, folder, config, options)
         if spec.data.table is None:
             raise RunError(f"{folder} was not trained on a table")
-        table = read_table(source, spec.data.table.join, spec.data.table.on)
-        return spec, modelling.dataset(spec.data.table, table, spec.data.validation_rows)
+        return spec, _table_rows(source, spec.data.table, spec.data.validation_rows)
     changes = {} if config is None else dict(config) if isinstance(config, Mapping) else read_config(config)
     if not isinstance(changes.get("data") or {}, Mapping):
         raise SpecError(f"config: data: expected a mapping, got {changes['data']!r}")
@@ -237,6 +231,14 @@ def _of_table(
     content = merge(for_method(modelling.table_recipe(columns, len(train)), method), changes)
     content["data"] = {**data, "source": name, "validation_rows": held, "table": columns.model_dump(mode="json")}
     return resolve(None, content, options), modelling.dataset(columns, table, held)
+
+
+def _table_rows(source: Any, table: TableSpec, validation_rows: int) -> Dataset:
+    """The rows of a table, by the columns that a run learned."""
+    from mvae.tables import modelling
+    from mvae.tables.reading import read_table
+
+    return modelling.dataset(table, read_table(source, table.join, table.on), validation_rows)
 
 
 def _read(source: str | Path | Dataset[Any], spec: RunSpec, data_dir: str | Path | None) -> Dataset[Any]:

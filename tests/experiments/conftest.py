@@ -13,10 +13,6 @@ from mvae.storage import WEIGHTS, read_json
 OPTIONS = ["--dataset", "mnist", "--preset", "smoke", "--out", "out", "--runs", "runs", "--data-dir", "data"]
 
 
-def smoke(place):
-    return Setup("smoke", runs=place / "runs", data_dir=str(place / "data"))
-
-
 @pytest.fixture(scope="session")
 def place(write_mnist, tmp_path_factory):
     """A folder with MNIST files: 5,000 of the training rows are for validation, 40 for training."""
@@ -36,9 +32,9 @@ def cells(table2):
     """More cells beside those of `table2`, made in this process: the folder with all runs."""
     result, place = table2
     assert result.returncode == 0, result.stderr
+    setup = Setup("smoke", runs=place / "runs", data_dir=str(place / "data"))
     for model, seed in (("vae", 1), ("mvae", 1), ("cvae", 0), ("cvae", 1), ("jmvae", 0)):
-        cell = Cell("mnist", model, seed)
-        train_and_score(cell, smoke(place), lambda *_: None)
+        train_and_score(Cell("mnist", model, seed), setup, lambda *_: None)
     return place
 
 

@@ -20,7 +20,7 @@ from mvae.experiments import (
     reconstruct,
     table1,
     table_pages,
-    translation,
+    translation_page,
 )
 from mvae.experiments.results import Results, provenance
 from mvae.storage import RunError, read_json
@@ -131,8 +131,8 @@ def test_a_results_file_that_is_damaged_is_named_and_left(tmp_path):
         ("imputation/cpu", imputation.page),
         ("figure4/cpu", figure4.page),
         ("collapse/cpu", collapse.page),
-        ("table4/cpu", lambda content: translation.page("table4", content)),
-        ("table5/cpu", lambda content: translation.page("table5", content)),
+        ("table4/cpu", lambda content: translation_page.page("table4", content)),
+        ("table5/cpu", lambda content: translation_page.page("table5", content)),
     ],
 )
 def test_pages_in_the_docs_are_those_of_the_committed_results(name, page):

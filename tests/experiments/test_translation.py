@@ -13,7 +13,7 @@ from mvae.cli import main
 from mvae.data.iwslt import load_iwslt
 from mvae.data.texts import as_read
 from mvae.evaluation.translation import quality_of_texts
-from mvae.experiments import collapse, translation
+from mvae.experiments import collapse, translation, translation_page
 from mvae.experiments.translation import Task
 from mvae.specs import ModelSpec
 from mvae.storage import load, read_spec
@@ -74,7 +74,7 @@ def test_table4_scores_each_model_by_share(in_turn, capsys):
     assert scores["chrf vi to en"] == pytest.approx(quality["chrf"])
     assert scores["log p(vi given en)"] == pytest.approx(scores["log p(joint)"] - scores["log p(en)"], abs=3)
     text = Path("docs/table4.md").read_text()
-    assert text == translation.page("table4", content)
+    assert text == translation_page.page("table4", content)
     assert f"| 100 % (60) | -478.12 ± 3.02 | {scores['log p(joint)']:.2f} |" in text
     assert "mvae, 10 % aligned, seed 0: log p(joint)" in capsys.readouterr().out
     begun = len(in_turn)
@@ -109,7 +109,7 @@ def test_table5_shows_sentences_chosen_by_a_rule_and_trains_nothing_twice(in_tur
         assert [one[language] for one in sentences] == [as_read(line) for line in lines[::3]]
     assert [one["en"] for one in sentences] == [one["en"] for one in content["cells"][0]["sentences"]]
     text = Path("docs/table5.md").read_text()
-    assert text == translation.page("table5", content)
+    assert text == translation_page.page("table5", content)
     assert f"- **en** {sentences[0]['en']}\\\n  **→ vi** {sentences[0]['vi from en']}" in text
 
 
@@ -132,7 +132,7 @@ def test_a_cell_that_was_cut_short_goes_on_and_one_of_other_settings_is_refused(
 
 
 def test_texts_are_shown_as_they_are():
-    assert translation._plain_text("a <b> *c* [d]_") == r"a \<b\> \*c\* \[d\]\_"
+    assert translation_page._plain_text("a <b> *c* [d]_") == r"a \<b\> \*c\* \[d\]\_"
 
 
 def test_what_differs_between_the_models_is_how_they_are_trained():
@@ -154,7 +154,7 @@ def test_what_differs_between_the_models_is_how_they_are_trained():
 
 def test_means_are_over_seeds():
     cells = [{"model": "mvae", "share": 0.1, "aligned": 6, "scores": {"log p(en)": value}} for value in (-10.0, -12.0)]
-    assert "| 10 % (6) | -11.00 ± 1.41 |" in translation._by_share(cells, "mvae", ["log p(en)"], 2, 1, False)
+    assert "| 10 % (6) | -11.00 ± 1.41 |" in translation_page._by_share(cells, "mvae", ["log p(en)"], 2, 1, False)
 
 
 def test_what_keeps_z_in_use_is_compared_on_validation_sentences(in_turn, capsys):

@@ -225,9 +225,9 @@ def _figure4(name: str, options: Namespace) -> Plan:
 
 
 def _translation(name: str, options: Namespace) -> Plan:
-    from mvae.experiments import translation
+    from mvae.experiments import translation, translation_page
 
-    reproduce, page = partial(translation.reproduce, name), partial(translation.page, name)
+    reproduce, page = partial(translation.reproduce, name), partial(translation_page.page, name)
     if name == "table5":
         return _planned(name, options, reproduce, page)
     shares = {f"{share:g}": share for share in translation.SHARES}

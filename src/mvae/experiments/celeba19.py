@@ -81,8 +81,7 @@ def reproduce(experiment: str, setup: Setup) -> Iterator[str]:
     settings = PRESETS[setup.preset]
     values = settings.values[experiment]
     results = setup.results(experiment, {**asdict(settings), "values": values})
-    tasks = [Task(experiment, value) for value in values]
-    tasks = [task for task in tasks if not results.has(**asdict(task))]
+    tasks = results.missing(Task(experiment, value) for value in values)
     load_dataset(SOURCE, data_dir=setup.data_dir)  # says what is missing before anything starts
     for task, record in setup.finish(work, tasks, results):
         yield f"{task}: " + ", ".join(

@@ -24,6 +24,7 @@ from mvae.experiments.translation import (
     SOURCE,
     Preset,
     data_options,
+    epochs_of,
     likelihood_scores,
     load_pairs,
     plain,
@@ -124,7 +125,6 @@ def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
 
 
 def _spec(name: str, settings: Preset, data_dir: str | None) -> RunSpec:
-    epochs = settings.epochs or resolve(SOURCE, None, {}).training.epochs
     options: dict[tuple[str, ...], Any] = {
         ("data", "options"): data_options(settings),
         ("training", "epochs"): settings.epochs,
@@ -133,7 +133,7 @@ def _spec(name: str, settings: Preset, data_dir: str | None) -> RunSpec:
         **width_options(settings.width),
         **VARIANTS[name][1],
     }
-    options = {place: epochs if value == ALL_EPOCHS else value for place, value in options.items()}
+    options = {place: epochs_of(settings.epochs) if value == ALL_EPOCHS else value for place, value in options.items()}
     spec = learned(resolve(SOURCE, None, options), data_dir)
     return _with_transformers(spec) if name == TRANSFORMER else spec
 

@@ -135,7 +135,7 @@ def reproduce(setup: Setup, datasets: Sequence[str], variants: Sequence[str]) ->
     chosen = PRESETS[setup.preset]
     levels = {name: list(numbers) for name, numbers in chosen.levels.items()}
     results = setup.results("few-pairs", {**asdict(chosen), "validation_rows": VALIDATION_ROWS, "levels": levels})
-    tasks = [task for task in tasks_of(datasets, variants, chosen) if not results.has(**asdict(task))]
+    tasks = results.missing(tasks_of(datasets, variants, chosen))
     for dataset in datasets:
         load_dataset(dataset, data_dir=setup.data_dir)  # says what is missing before anything starts
     for task, record in setup.finish(work, tasks, results):

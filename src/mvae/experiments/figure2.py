@@ -55,7 +55,7 @@ def reproduce(setup: Setup, datasets: Sequence[str], models: Sequence[str]) -> I
         A line for each picture.
     """
     results = setup.results("figure2", asdict(PRESETS[setup.preset]))
-    cells = [cell for cell in cells_of(datasets, models, 1) if not results.has(**asdict(cell))]
+    cells = results.missing(cells_of(datasets, models, 1))
     check(cells, setup)
     judges: dict[str, _Judge] = {}
     for cell, made in setup.side_by_side(train_model, cells):

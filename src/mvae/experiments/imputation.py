@@ -161,8 +161,7 @@ def reproduce(setup: Setup, tables: Sequence[str], methods: Sequence[str]) -> It
         for method in methods
         if method != "mvae-groups" or pattern == "groups"
     ]
-    tasks = [task for task in tasks if not results.has(**asdict(task))]
-    for task, record in setup.finish(work, tasks, results):
+    for task, record in setup.finish(work, results.missing(tasks), results):
         yield f"{task}: RMSE {record['rmse']:.3f}, accuracy {100 * record['accuracy']:.1f} %"
 
 

@@ -9,7 +9,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,10 @@ class Results:
     def has(self, **key: Any) -> bool:
         """Whether a cell with these values is finished."""
         return any(all(cell.get(name) == value for name, value in key.items()) for cell in self.cells)
+
+    def missing(self, tasks: Iterable[Any]) -> list[Any]:
+        """Those of the tasks that no finished cell has the fields of."""
+        return [task for task in tasks if not self.has(**asdict(task))]
 
     def add(self, cell: dict[str, Any]) -> None:
         """Keep a finished cell, and those that another command has added to the file since it was read."""

@@ -41,7 +41,7 @@ def reproduce(
         A line for each finished cell.
     """
     results = setup.results(table, asdict(PRESETS[setup.preset]))
-    cells = [c for c in cells_of(datasets, models, num_seeds) if not results.has(**asdict(c))]
+    cells = results.missing(cells_of(datasets, models, num_seeds))
     check(cells, setup)
     for cell, record in setup.side_by_side(train_and_score, cells):
         results.add(_kept(record, FIGURES[table]))

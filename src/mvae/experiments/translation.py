@@ -7,10 +7,8 @@ keeps one language. Models are trained once and shared by both tables.
 from __future__ import annotations
 
 import math
-import re
-import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -28,13 +26,12 @@ from mvae.evaluation.likelihood import log_likelihood
 from mvae.evaluation.translation import NearestPair, quality_of_texts, retrieval
 from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.recipes import resolve
-from mvae.experiments.results import made_by, markdown_table, provenance
+from mvae.experiments.results import provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
 from mvae.extras import imported
 from mvae.models import MultimodalVAE
 from mvae.preparing import learned
-from mvae.sampling import shown
 from mvae.sequences import UNKNOWN
 from mvae.storage import METRICS, read_json
 from mvae.training import HELD
@@ -42,15 +39,17 @@ from mvae.training import HELD
 __all__ = [
     "DIRECTIONS",
     "MODELS",
+    "MVAES",
     "PRESETS",
+    "QUANTITIES",
     "SHARES",
     "SOURCE",
     "Preset",
     "Task",
     "data_options",
+    "epochs_of",
     "likelihood_scores",
     "load_pairs",
-    "page",
     "plain",
     "reproduce",
     "width_options",
@@ -60,20 +59,14 @@ __all__ = [
 SOURCE = "iwslt-en-vi"
 SHARES = (0.001, 0.005, 0.01, 0.05, 0.1, 1.0)
 """Of the training pairs that stay aligned, as in Table 4."""
-PAPER = dict(
-    zip(
-        SHARES,
-        ("-558.88 ± 3.56", "-494.76 ± 4.18", "-483.23 ± 5.81", "-478.75 ± 3.00", "-478.04 ± 4.95", "-478.12 ± 3.02"),
-        strict=True,
-    )
-)
 MODELS = {
     "mvae": "MVAE, aligned and other sentences",
     "mvae-annealed": "MVAE, annealed over all epochs",
     "pairs": "The networks of the MVAE, on the aligned sentences alone",
     "nearest": "The translation of the nearest aligned sentence",
 }
-LEARNED = ("mvae", "mvae-annealed", "pairs")
+MVAES = ("mvae", "mvae-annealed")
+"""Of `MODELS`, what learns from aligned and other sentences."""
 QUANTITIES = {
     "joint": (("en", "vi"), ()),
     "en": (("en",), ()),
@@ -149,7 +142,7 @@ def reproduce(
     imported("sacrebleu", "BLEU and chrF", "translation")  # before anything is trained
     settings = PRESETS[setup.preset]
     results = setup.results(table, plain(settings))
-    tasks = [task for task in tasks_of(table, settings, models, shares) if not results.has(**asdict(task))]
+    tasks = results.missing(tasks_of(table, settings, models, shares))
     load_pairs(setup.data_dir, data_options(settings))  # says what is missing
     for task, record in setup.finish(partial(work, table=table), tasks, results):
         scores = record["scores"]
@@ -229,7 +222,6 @@ def _options(task: Task, settings: Preset, rows: int, aligned: int) -> dict[tupl
     """What differs from the recipe. What learns from aligned sentences alone goes through them so much oftener, until
     validation is the worse for it. What is annealed to the last epoch has no use for the weights of an earlier one.
     """
-    epochs = settings.epochs or resolve(SOURCE, None, {}).training.epochs
     options: dict[tuple[str, ...], Any] = {
         ("data", "options"): data_options(settings),
         **width_options(settings.width),
@@ -238,13 +230,16 @@ def _options(task: Task, settings: Preset, rows: int, aligned: int) -> dict[tupl
         ("training", "seed"): task.seed,
         ("training", "passes"): round(rows / max(1, aligned)) if task.model == "pairs" else None,
         ("training", "patience"): 1 if task.model == "pairs" else None,
-        ("training", "shares"): {COMPLETE: PAIRED_SHARE}
-        if task.model != "pairs" and task.share < PAIRED_SHARE
-        else None,
+        ("training", "shares"): {COMPLETE: PAIRED_SHARE} if task.model in MVAES and task.share < PAIRED_SHARE else None,
     }
     if task.model == "mvae-annealed":
-        options |= {("training", "annealing_epochs"): epochs, ("training", "keep"): "last"}
+        options |= {("training", "annealing_epochs"): epochs_of(settings.epochs), ("training", "keep"): "last"}
     return options
+
+
+def epochs_of(given: int | None) -> int:
+    """The epochs of a preset; the recipe's where it has none of its own."""
+    return given or resolve(SOURCE, None, {}).training.epochs
 
 
 def width_options(width: int | None) -> dict[tuple[str, ...], Any]:
@@ -309,7 +304,7 @@ def _translated(model: MultimodalVAE, rows: Batch, source: str, target: str) -> 
     alphabet, found = model.modalities[target].alphabet, []
     assert alphabet is not None
     for z in posterior_means(model, rows.only([source])):
-        found += [shown(alphabet, symbols) for symbols in model.decode(z, target)[target].mode.cpu()]  # type: ignore[attr-defined]
+        found += [alphabet.text(symbols) for symbols in model.decode(z, target)[target].mode.cpu()]  # type: ignore[attr-defined]
     return [as_read(" ".join(text.replace(UNKNOWN, "").split())) for text in found]
 
 
@@ -331,167 +326,3 @@ def _sentences(
             for place, row in enumerate(chosen.tolist())
         ]
     }
-
-
-def page(table: str, content: dict[str, Any]) -> str:
-    """The docs page of these results, in Markdown."""
-    settings, cells = content["settings"], content["cells"]
-    some = cells[0]
-    common = {
-        "data": some["data"],
-        "train_rows": f"{some['train_rows']:,}",
-        "longest": settings["longest"],
-        "fewest": settings["fewest"],
-        "epochs": settings["epochs"] or "100",
-        "preset": settings["preset"],
-        **made_by(content),
-    }
-    if table == "table5":
-        return TABLE5.format(sentences="\n\n".join(_shown(cell) for cell in cells), **common)
-    return TABLE4.format(
-        likelihoods=_each(cells, LEARNED, [f"log p({name})" for name in QUANTITIES], paper=True),
-        perplexities=_each(cells, LEARNED[:2], [f"perplexity({name})" for name in QUANTITIES], digits=1),
-        translations=_each(cells, MODELS, [f"{m} {s} to {t}" for m in ("bleu", "chrf") for s, t in DIRECTIONS]),
-        retrieval=_each(cells, LEARNED, [f"retrieval {s} to {t}" for s, t in DIRECTIONS], scale=100),
-        held="\n\n".join(f"### {MODELS[model]}\n\n{_held(cells, model)}" for model in LEARNED[:2]),
-        rows=some["rows"],
-        samples=settings["samples"],
-        among=f"{settings['found_among']:,}",
-        chance=f"{100 / settings['found_among']:g}",
-        seeds=settings["seeds"],
-        **common,
-    )
-
-
-def _over_seeds(values: Sequence[float], digits: int) -> str:
-    if not values:
-        return ""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
-
-
-def _each(
-    cells: Sequence[dict[str, Any]],
-    models: Iterable[str],
-    names: Sequence[str],
-    digits: int = 2,
-    scale: float = 1,
-    paper: bool = False,
-) -> str:
-    """A heading and a table for each model; the paper's numbers stand beside the first."""
-    return "\n\n".join(
-        f"### {MODELS[model]}\n\n{_by_share(cells, model, names, digits, scale, paper and not number)}"
-        for number, model in enumerate(models)
-    )
-
-
-def _by_share(
-    cells: Sequence[dict[str, Any]],
-    model: str,
-    names: Sequence[str],
-    digits: int,
-    scale: float,
-    paper: bool,
-) -> str:
-    rows = []
-    for share in SHARES:
-        found = [cell for cell in cells if cell["model"] == model and cell["share"] == share]
-        if found:
-            values = [[scale * cell["scores"][name] for cell in found if name in cell["scores"]] for name in names]
-            shown = [_over_seeds(value, digits) for value in values]
-            rows.append([f"{100 * share:g} % ({found[0]['aligned']:,})", *([PAPER[share]] if paper else []), *shown])
-    return markdown_table(["aligned", *(["paper"] if paper else []), *names], rows)
-
-
-def _held(cells: Sequence[dict[str, Any]], model: str) -> str:
-    rows = []
-    for share in SHARES:
-        found = [cell["held"] for cell in cells if cell["model"] == model and cell["share"] == share]
-        if found:
-            rows.append([f"{100 * share:g} %", *(_over_seeds([one[name] for one in found], 2) for name in LANGUAGES)])
-    return markdown_table(["aligned", "English", "Vietnamese"], rows)
-
-
-def _shown(cell: dict[str, Any]) -> str:
-    lines = []
-    for one in cell["sentences"]:
-        en, vi, to_vi, to_en = (_plain_text(one[what]) for what in ("en", "vi", "vi from en", "en from vi"))
-        lines.append(f"- **en** {en}\\\n  **→ vi** {to_vi}\n- **vi** {vi}\\\n  **→ en** {to_en}")
-    return f"## {100 * cell['share']:g} % of the pairs aligned ({cell['aligned']:,})\n\n" + "\n".join(lines)
-
-
-def _plain_text(text: str) -> str:
-    """A text in Markdown, in which no character of it is a sign."""
-    return re.sub(r"([\\`*_<>\[\]#])", r"\\\1", text)
-
-
-SPENT = """Data: {data}. {train_rows} training pairs, cut after {longest} words; a word is one if it stands {fewest}
-times in them, else unknown; {epochs} epochs."""
-
-TABLE4 = (
-    """# Table 4: translation from few aligned sentences
-
-A share of the training pairs stays aligned; of the others each keeps one language, so that the number of rows is always
-the same. At least 10 % of each batch are aligned pairs, however few there are. """
-    + SPENT
-    + """
-
-The weight of the KL rises to 1 within the first fifth of the epochs, and the model with the best validation ELBO is
-kept. Annealed over all epochs, with the last weights kept, z held more on [validation sentences](collapse.md), with all
-pairs; those are the sentences of the retrieval below, which has so been looked at before. What is trained on aligned
-pairs alone goes through them so much oftener that an epoch has as many steps, and stops after an epoch with a worse
-validation ELBO. Mean over up to {seeds} runs, each with other pairs, ± their standard deviation.
-
-## Log-likelihood of test sentences, in nats
-
-Of the first {rows} test pairs (tst2013), by {samples} draws from the posterior given what is scored. A sentence's is
-the sum over its words and its end. The paper does not say whether its log p(x) is of both languages, of one, or of one
-given the other: here all are given.
-
-{likelihoods}
-
-## Perplexity
-
-The exponential of minus the mean over words.
-
-{perplexities}
-
-## Translations
-
-All test sentences, written word by word from the mean of q(z | the other language), unknown words left out: BLEU and
-chrF by sacrebleu, against the one reference that there is, whole and with all its words.
-
-{translations}
-
-## Retrieval
-
-Of {among} validation pairs (tst2012), how often the mean of q(z | one language) lies nearest to that of its own
-translation (cosine), in percent; chance is {chance}.
-
-{retrieval}
-
-## What z holds of a sentence
-
-KL[q(z | x) || p(z)] in nats, the mean over validation sentences: 0 would be a posterior that has collapsed.
-
-{held}
-
-Made by `{command}` (preset `{preset}`) at commit {commits} on {machine}; the numbers are in
-`results/table4/{preset}.json`.
-"""
-)
-
-TABLE5 = (
-    """# Table 5: sentences translated both ways
-
-Test sentences of 5 to 15 English words, evenly spaced among all of them and not chosen by hand; each is written word
-by word from the mean of q(z | the other language), of the model annealed over all epochs ([Table 4](table4.md)). """
-    + SPENT
-    + """
-
-{sentences}
-
-Made by `{command}` (preset `{preset}`) at commit {commits} on {machine}; the sentences are in
-`results/table5/{preset}.json`.
-"""
-)
