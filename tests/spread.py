@@ -1,13 +1,15 @@
-"""A training on rows from Python, over as many processes as asked; also run as a script, once more by each process."""
+"""A training on rows in memory or on disk, over as many processes as asked; also a script, run by each process."""
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 import mvae
 from mvae import Batch, Dataset
+from mvae.data.shards import open_shards
 from mvae.storage import save_weights, write_json
 
 NAMES = ("a", "b", "c", "d")
@@ -33,41 +35,63 @@ def config():
 
 
 def rows(count, seed):
-    """Rows with gaps of any pattern; the first number of `a` is the row's own."""
+    """Rows with gaps of any pattern."""
     generator = torch.Generator().manual_seed(seed)
     values = {name: torch.randn(count, 3, generator=generator) for name in NAMES}
-    values["a"][:, 0] = torch.arange(count) / count
     values["class"] = torch.randint(0, 4, (count,), generator=generator)
     present = {name: torch.rand(count, generator=generator) < 0.5 for name in values}
     present["b"] |= ~torch.stack(list(present.values())).any(0)
     return Batch(values, present)
 
 
-def dataset(seen, huge_in_part=None):
+def write_shards(folder):
+    """The rows in two Arrow files, what is absent as a null."""
+    import pyarrow as pa
+
+    whole = rows(NUM_ROWS, 0)
+    folder.mkdir()
+    for number, part in enumerate((whole[:20], whole[20:])):
+        columns = {
+            name: [value if there else None for value, there in zip(values.tolist(), part.present[name], strict=True)]
+            for name, values in part.values.items()
+        }
+        table = pa.table(columns)
+        with pa.OSFile(str(folder / f"{number}.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+
+
+def dataset(seen, huge_in_part=False, shards=None):
     """Rows to which each use adds noise; the numbers of those that count are added to `seen`.
 
-    From the eleventh batch on, values of a part that does not start with the batch's first row become huge on request.
+    Args:
+        seen: a list.
+        huge_in_part: from the eleventh batch on, values of a part that does not start with the batch's first row
+            become huge.
+        shards: the folder that the rows lie in.
     """
 
     def transform(batch):
         noise = batch.drawn(torch.rand_like, batch.values["b"])
         if batch.part is not None and batch.part.counts:
-            seen.append((batch.values["a"][:, 0] * NUM_ROWS).round().long().tolist())
+            seen.append(batch.part.rows.tolist())
         factor = 1e25 if huge_in_part and batch.part is not None and batch.part.start and len(seen) > 10 else 1.0
         return Batch({**batch.values, "b": (batch.values["b"] + noise) * factor}, batch.present)
 
+    if shards is not None:
+        return replace(open_shards(shards), transform=transform)
     return Dataset("own", rows(NUM_ROWS, 0), rows(2500, 1), rows(10, 2), transform=transform)  # 3 validation batches
 
 
-def fit(out, seen, huge_in_part=False, **options):
+def fit(out, seen, huge_in_part=False, shards=None, **options):
     """Train, on one process or several."""
-    return mvae.fit(dataset(seen, huge_in_part), config=config(), out=out, progress=False, **options)
+    return mvae.fit(dataset(seen, huge_in_part, shards), config=config(), out=out, progress=False, **options)
 
 
 if __name__ == "__main__":
     folder, kind = Path(sys.argv[1]), sys.argv[2]
     rank, seen = int(os.environ.get("LOCAL_RANK", "0")), []
-    model = fit(folder / "run", seen, kind == "huge", devices=2)
+    shards = folder / "rows" if kind == "shards" else None
+    model = fit(folder / "run", seen, kind == "huge", shards, devices=2)
     (folder / f"rank-{rank}").mkdir()
     save_weights(model, folder / f"rank-{rank}")
     write_json(folder / f"rank-{rank}" / "seen.json", seen)

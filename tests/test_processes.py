@@ -113,12 +113,25 @@ def test_only_the_first_of_two_processes_speaks(two):
         assert result.stdout.count(said) == 1
 
 
+def parts_of(folder):
+    """The rows of each batch of each of two processes, after a look at whether they saw each once and agree."""
+    ranks = [folder / f"rank-{rank}" for rank in (0, 1)]
+    assert len({(path / WEIGHTS).read_bytes() for path in (folder / "run", *ranks)}) == 1
+    parts = [read_json(path / "seen.json") for path in ranks]
+    assert [len(part) for part in parts] == [15, 18]  # the last batch of an epoch has one row
+    for epoch in range(3):
+        numbers = chain(*parts[0][5 * epoch :][:5], *parts[1][6 * epoch :][:6])
+        assert sorted(numbers) == list(range(spread.NUM_ROWS))
+    return parts
+
+
 @pytest.fixture(scope="module")
 def script(environment, tmp_path_factory):
     """Run the script of `spread` in two processes."""
 
     def run(kind):
         folder = tmp_path_factory.mktemp(kind)
+        spread.write_shards(folder / "rows")
         command = [sys.executable, spread.__file__, str(folder), kind]
         return folder, subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -135,14 +148,14 @@ def test_stacked_networks_gaps_and_drawn_transforms_learn_the_same_and_every_row
     assert model.sliced  # the stack was there
     assert_same_curves(history(tmp_path / "run"), history(folder / "run"))
     assert_same_weights(tmp_path / "run", folder / "run")
-    ranks = [folder / f"rank-{rank}" for rank in (0, 1)]
-    assert len({(path / WEIGHTS).read_bytes() for path in (folder / "run", *ranks)}) == 1
-    parts = [read_json(path / "seen.json") for path in ranks]
-    assert [len(part) for part in parts] == [15, 18]  # the last batch of an epoch has one row
-    for epoch in range(3):
-        numbers = chain(*parts[0][5 * epoch :][:5], *parts[1][6 * epoch :][:6])
-        assert sorted(numbers) == list(range(spread.NUM_ROWS))
+    parts = parts_of(folder)
     assert sorted(chain(*seen)) == sorted(chain(*chain(*parts)))
+
+
+def test_rows_on_disk_are_divided_among_processes(script):
+    folder, result = script("shards")
+    assert result.returncode == 0, result.stderr
+    parts_of(folder)
 
 
 # Ends

@@ -89,15 +89,18 @@ def prepare(
             f"training.epochs: '{spec.model.method}' trains in {model.num_stages} stages of an epoch or more"
         )
     if isinstance(dataset.train, Shards):
-        return Run(spec, _streamed(model, spec, dataset), model, folder, resume)
-    dataset = _as_learned(model, spec, dataset)
-    dataset = replace(
-        dataset,
-        train=_checked_training_rows(model, dataset).blocked(),
-        validation=_compact(model, dataset.validation),
-        test=_compact(model, dataset.test),
-    )
-    grouped(dataset.train, model.names, spec.training.shares)  # refuses impossible shares before anything is written
+        dataset = _streamed(model, spec, dataset)
+    else:
+        dataset = _as_learned(model, spec, dataset)
+        dataset = replace(
+            dataset,
+            train=_checked_training_rows(model, dataset).blocked(),
+            validation=_compact(model, dataset.validation),
+            test=_compact(model, dataset.test),
+        )
+        grouped(
+            dataset.train, model.names, spec.training.shares
+        )  # refuses impossible shares before anything is written
     return Run(spec, dataset, model, folder, resume, processes)
 
 
