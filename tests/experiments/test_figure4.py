@@ -62,7 +62,8 @@ def test_each_recipe_is_measured_drawn_and_kept(in_turn, capsys):
 
 def test_an_unknown_recipe_is_refused(capsys):
     assert main(["reproduce", "figure4", "--recipe", "gan"]) == 2
-    assert "--recipe: expected some of paper, sharper, normal, laplace, learned, got 'gan'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "--recipe: expected some of paper, sharper, deeper, normal, laplace, learned, got 'gan'" in error
 
 
 def test_levels_are_measured_by_psnr_and_ssim():

@@ -58,6 +58,7 @@ class Compared:
 RECIPES = {
     "paper": Compared("the paper's: Bernoulli cross-entropy"),
     "sharper": Compared("each modality counted whole, no dropout", variant="vision-sharper"),
+    "deeper": Compared("each counted whole, no dropout, a hidden layer in each decoder", variant="vision-deeper"),
     "normal": Compared("normal, deviation 0.1", _likelihood("normal", 0.1)),
     "laplace": Compared("Laplace, scale 0.1", _likelihood("laplace", 0.1)),
     "learned": Compared("Laplace, scale learned for each pixel", _likelihood("laplace", None)),
@@ -353,7 +354,7 @@ def page(content: dict[str, Any]) -> str:
         validation=_validation(cells),
         best=RECIPES[best].title,
         config=f" (`mvae fit {SOURCE} --config {RECIPES[best].variant}`)" if RECIPES[best].variant else "",
-        pictures="\n\n".join(_picture(name, cells[name]) for name in dict.fromkeys([best, *cells])),
+        pictures="\n\n".join(_picture(name, cells[name]) for name in dict.fromkeys([best, next(iter(cells))])),
         data=some["data"],
         train_rows=f"{some['train_rows']:,}",
         epochs=some["epochs"],
