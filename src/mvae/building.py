@@ -18,7 +18,7 @@ from mvae.networks.mlp import EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder, de
 from mvae.networks.recurrent import RecurrentDecoder, RecurrentEncoder, RecurrentFeatures
 from mvae.networks.transformer import TransformerDecoder, TransformerEncoder, TransformerFeatures
 from mvae.records import Element, RecordEncoder, Records
-from mvae.sequences import Alphabet, SequenceDecoder, Vocabulary
+from mvae.sequences import SequenceDecoder
 from mvae.specs import (
     METHOD_OPTIONS,
     BernoulliSpec,
@@ -40,6 +40,7 @@ from mvae.specs import (
     TransformerDecoderSpec,
     TransformerEncoderSpec,
 )
+from mvae.vocabularies import Alphabet, Vocabulary
 
 __all__ = ["build_model"]
 

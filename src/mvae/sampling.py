@@ -14,8 +14,8 @@ from mvae.data.texts import as_read, as_words
 from mvae.figures import image_grid, read_image
 from mvae.modality import Variable, is_image_shape
 from mvae.models import MultimodalVAE
-from mvae.sequences import Alphabet, Vocabulary
 from mvae.storage import atomic, write_json
+from mvae.vocabularies import Alphabet, Vocabulary
 
 __all__ = ["Drawn", "are_images", "draw", "read_given", "refuse_existing", "shown", "write_samples"]
 

@@ -7,192 +7,25 @@ strings sum to 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Categorical, Distribution, constraints
 
-from mvae.extras import imported
+from mvae.vocabularies import Alphabet, Vocabulary
 
 __all__ = [
-    "GOES_ON",
-    "Alphabet",
     "Bag",
     "SequenceDecoder",
     "Strings",
     "SymbolNetwork",
-    "Vocabulary",
     "counted",
     "ended",
-    "learned_pieces",
     "lengths",
 ]
-
-UNKNOWN = "<unk>"
-GOES_ON = "\ue000"
-"""Before a piece that goes on with a word: a character for private use, which no text should hold."""
-LONGEST_WORD = 1000
-"""Characters; a longer word is unknown."""
-
-
-@dataclass(frozen=True)
-class Alphabet:
-    """Which character each symbol of a string stands for.
-
-    Example:
-        >>> digits = Alphabet("0123456789", end=11)
-        >>> digits.symbols("177", 4)
-        tensor([ 1,  7,  7, 11])
-        >>> digits.text(digits.symbols("177", 4))
-        '177'
-    """
-
-    characters: str
-    """Symbol i is the character at i."""
-    end: int | None = None
-    """The symbol that ends a string, which is no character."""
-
-    def symbols(self, text: str, length: int) -> Tensor:
-        """The symbols `[length]` of a text, int64, filled up with the end symbol.
-
-        Raises:
-            ValueError: if it has other characters, or is too long; without an end symbol, if it is too short.
-        """
-        fits = len(text) <= length if self.end is not None else len(text) == length
-        strange = next((character for character in text if character not in self.characters), None)
-        if strange is not None or not fits:
-            most = "up to " if self.end is not None else ""
-            raise ValueError(f"expected {most}{length} characters of '{self.characters}', got '{text}'")
-        symbols = [self.characters.index(character) for character in text]
-        return torch.tensor(symbols + [self.end or 0] * (length - len(text)))
-
-    def text(self, symbols: Tensor) -> str:
-        """The text of symbols `[T]` up to the end symbol; what is no character becomes the replacement character."""
-        text = ""
-        for symbol in symbols.tolist():
-            if symbol == self.end:
-                break
-            text += self.characters[symbol] if symbol < len(self.characters) else "\N{REPLACEMENT CHARACTER}"
-        return text
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Which word, or piece of a word, each symbol of a sentence stands for: words parted by spaces.
-
-    Example:
-        >>> english = Vocabulary(("the", "cat"))
-        >>> english.symbols("the dog", 4)
-        tensor([0, 2, 3, 3])
-        >>> english.text(english.symbols("the dog", 4))
-        'the <unk>'
-    """
-
-    words: tuple[str, ...]
-    """Symbol i is the word at i."""
-    pieces: bool = False
-    """Whether words are made of these, the longest first (WordPiece, by the package `tokenizers`): what begins with
-    `GOES_ON` goes on with a word."""
-
-    @property
-    def unknown(self) -> int:
-        """The symbol of all other words."""
-        return len(self.words)
-
-    @property
-    def end(self) -> int:
-        """The symbol that ends a sentence."""
-        return len(self.words) + 1
-
-    @property
-    def num_symbols(self) -> int:
-        return len(self.words) + 2
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {word: number for number, word in enumerate(self.words)}
-
-    def symbols(self, text: str, length: int) -> Tensor:
-        """The symbols `[length]` of a text, int64, filled up with the end symbol.
-
-        Raises:
-            ValueError: if it has more words, or pieces; without `tokenizers`, where there are pieces.
-        """
-        parts = self._parts(text)
-        if len(parts) > length:
-            of = "pieces of words" if self.pieces else "words"
-            raise ValueError(f"expected up to {length} {of}, got {len(parts)}: '{' '.join(parts[:5])} ...'")
-        numbers = [self._numbers.get(part, self.unknown) for part in parts]
-        return torch.tensor(numbers + [self.end] * (length - len(parts)))
-
-    def cut(self, text: str, length: int) -> tuple[str, int]:
-        """The start of a text that fits into so many symbols, and how many more it has."""
-        if self.pieces:
-            places = self._tokenizer.encode(text).offsets
-            return (text if len(places) <= length else text[: places[length - 1][1]]), max(0, len(places) - length)
-        words = text.split()
-        return " ".join(words[:length]), max(0, len(words) - length)
-
-    def strange(self, text: str) -> list[str]:
-        """The words of a text that it does not hold, nor can make of pieces."""
-        return [word for word in text.split() if any(part not in self._numbers for part in self._parts(word))]
-
-    def text(self, symbols: Tensor) -> str:
-        """The text of symbols `[T]` up to the end symbol, words parted by spaces."""
-        parts = []
-        for symbol in symbols.tolist():
-            if symbol == self.end:
-                break
-            parts.append(self.words[symbol] if symbol < len(self.words) else UNKNOWN)
-        return self._joined(parts)
-
-    def _parts(self, text: str) -> list[str]:
-        """The words of a text, or their pieces; of pieces a word that cannot be made of them is `UNKNOWN`."""
-        if not self.pieces:
-            return text.split()
-        return [self.words[number] if number < self.unknown else UNKNOWN for number in self._tokenizer.encode(text).ids]
-
-    def _joined(self, parts: list[str]) -> str:
-        return " ".join(parts).replace(f" {GOES_ON}", "").removeprefix(GOES_ON) if self.pieces else " ".join(parts)
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        tokenizers = imported("tokenizers", "pieces of words", "translation")
-        known = {**self._numbers, UNKNOWN: self.unknown}
-        model = tokenizers.models.WordPiece(
-            known, unk_token=UNKNOWN, continuing_subword_prefix=GOES_ON, max_input_chars_per_word=LONGEST_WORD
-        )
-        tokenizer = tokenizers.Tokenizer(model)
-        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-        return tokenizer
-
-
-def learned_pieces(texts: Sequence[str], count: int) -> tuple[str, ...]:
-    """Pieces of words for a `Vocabulary`: all characters of the texts, and what of them stands together often.
-
-    Args:
-        texts: words parted by spaces.
-        count: how many pieces; more where the characters, each at the start of a word and in it, are more.
-
-    Raises:
-        ValueError: without `tokenizers`, saying how to get it.
-    """
-    tokenizers = imported("tokenizers", "pieces of words", "translation")
-    characters = sorted(character for character in set().union(*texts) if not character.isspace())
-    # Named first, so that their numbers, by which the library decides between what is as frequent, are always the same.
-    first = [UNKNOWN, *characters, *(GOES_ON + character for character in characters)]
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    trainer = tokenizers.trainers.WordPieceTrainer(
-        vocab_size=count + 1, special_tokens=first, continuing_subword_prefix=GOES_ON, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    numbers = tokenizer.get_vocab()
-    return tuple(piece for piece in sorted(numbers, key=numbers.__getitem__) if piece != UNKNOWN)
 
 
 def ended(symbols: Tensor, end: int | None) -> Tensor:

@@ -18,8 +18,8 @@ from mvae.figures import image_grid, open_picture
 from mvae.modality import is_image_shape
 from mvae.models import MultimodalVAE, as_names
 from mvae.sampling import read_given, refuse_existing, shown
-from mvae.sequences import Alphabet, Vocabulary
 from mvae.storage import atomic
+from mvae.vocabularies import Alphabet, Vocabulary
 
 __all__ = [
     "Sentence",

@@ -12,7 +12,7 @@ from PIL import Image
 from mvae.cli import main
 from mvae.data.batch import Batch
 from mvae.data.vision import transformed
-from mvae.experiments import figure4
+from mvae.experiments import figure4, figure4_page
 from mvae.experiments.figure4 import baselines, quality
 from mvae.storage import load, read_spec
 
@@ -40,7 +40,7 @@ def test_each_recipe_is_measured_drawn_and_kept(in_turn, capsys):
             assert min(picture.size) > 1000
         assert load(f"runs/reproduce/smoke/vision/{cell['recipe']}").latent_dim == 250
     text = Path("docs/figure4.md").read_text()
-    assert text == figure4.page(content)
+    assert text == figure4_page.page(content)
     assert "32 of 202,599 images" in text
     assert "### Grey to colours" in text
     said = capsys.readouterr().out

@@ -219,9 +219,10 @@ def _attributes(name: str, options: Namespace) -> Plan:
 
 
 def _figure4(name: str, options: Namespace) -> Plan:
-    from mvae.experiments import figure4
+    from mvae.experiments import figure4, figure4_page
 
-    return _planned(name, options, figure4.reproduce, figure4.page, _among(options, "recipe", figure4.RECIPES))
+    recipes = _among(options, "recipe", figure4.RECIPES)
+    return _planned(name, options, figure4.reproduce, figure4_page.page, recipes)
 
 
 def _translation(name: str, options: Namespace) -> Plan:

@@ -16,7 +16,7 @@ import torch
 
 from mvae.data.batch import Batch
 from mvae.data.files import DataError, data_places, text_lines
-from mvae.sequences import Vocabulary, learned_pieces
+from mvae.vocabularies import Vocabulary, learned_pieces
 
 __all__ = [
     "ALL_PAIRS",

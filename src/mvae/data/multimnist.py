@@ -18,7 +18,7 @@ from mvae.data.batch import Batch
 from mvae.data.cache import cached
 from mvae.data.files import DataError, cache_folder, content_md5
 from mvae.data.mnist import MNIST, read_idx
-from mvae.sequences import Alphabet
+from mvae.vocabularies import Alphabet
 
 __all__ = ["DIGITS", "FILL", "LENGTH", "SIZE", "SYMBOLS", "Rules", "load_multimnist", "make_rows"]
 

@@ -32,9 +32,9 @@ from mvae.experiments.side_by_side import Report
 from mvae.extras import imported
 from mvae.models import MultimodalVAE
 from mvae.preparing import learned
-from mvae.sequences import UNKNOWN
 from mvae.storage import METRICS, read_json
 from mvae.training import HELD
+from mvae.vocabularies import UNKNOWN
 
 __all__ = [
     "DIRECTIONS",
