@@ -82,7 +82,7 @@ class Run:
         return outcome
 
     def _outcome(self, history: list[dict[str, float]], interrupted: bool = False) -> Outcome:
-        from mvae.training import ELBO, rank
+        from mvae.callbacks import ELBO, rank
 
         validated = [record for record in history if ELBO in record]
         if self.spec.training.keep == "best" and validated:

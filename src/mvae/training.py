@@ -1,4 +1,4 @@
-"""Training: the loop's hooks (Lightning), KL annealing, checkpoints, progress, in one process or several."""
+"""Training: the loop's hooks (Lightning) and KL annealing, in one process or several."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ctypes
 import logging
 import math
 import signal
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -15,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from tqdm import tqdm
 
+from mvae.callbacks import ACCURACY, BEST, ELBO, LAST, callbacks_of
 from mvae.completion import DRAWS, complete
 from mvae.data.batch import Batch
 from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader, whole_loader
@@ -43,10 +41,8 @@ __all__ = ["NonFiniteLossError", "Training", "annealed_beta", "keep_memory", "tr
 VALIDATION_BATCH = 1000
 LONG = 16
 """From so many symbols on batches are made of strings of about the same length."""
-ELBO, ACCURACY = "validation/elbo", "validation/accuracy"
 HELD = "validation/kl"
 """How many nats z holds of a string alone: KL[q(z | x_i) || p(z)], the mean over validation rows."""
-BEST, LAST = "best.ckpt", "last.ckpt"
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -84,11 +80,6 @@ def cosine_decay(step: int, total: int, lowest: float = 0.01) -> float:
     """
     gone = max(0.0, 2 * step / total - 1)
     return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * min(1.0, gone)))
-
-
-def rank(record: dict[str, float]) -> tuple[float, float]:
-    """What makes one epoch better than another: a later stage, then accuracy where it is asked for, else the ELBO."""
-    return record.get("stage", 0), record.get(ACCURACY, record[ELBO])
 
 
 class Training(LightningModule):
@@ -345,84 +336,6 @@ def _what_is_wrong(objective: Objective) -> tuple[float, str]:
 _REMEDIES = "Look for extreme values in that modality, scale its numbers, or lower the learning rate"
 
 
-class Checkpoints(Checkpoint):
-    """After each epoch: the last state, and the best where rows are validated and this epoch is the best so far.
-
-    What was best is read from the history, so that a folder can be moved between two parts of a run.
-
-    Args:
-        folder: gets `best.ckpt` and `last.ckpt`.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        *earlier, latest = pl_module.history  # type: ignore[misc]
-        if ELBO in latest and all(rank(latest) >= rank(record) for record in earlier):
-            trainer.save_checkpoint(self.folder / BEST)
-        trainer.save_checkpoint(self.folder / LAST)
-
-
-class Patience(EarlyStopping):
-    """Ends a training whose validation has not been better for some epochs, counted in the last stage.
-
-    Args:
-        epochs: how many.
-        watched: `ELBO` or `ACCURACY`.
-    """
-
-    def __init__(self, epochs: int, watched: str) -> None:
-        super().__init__(watched, patience=epochs, mode="max")
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        latest = pl_module.history[-1]  # type: ignore[index, union-attr]
-        if latest.get("stage", 0) == pl_module.model.num_stages - 1:  # type: ignore[union-attr, operator]
-            super().on_train_epoch_end(trainer, pl_module)
-
-
-class Progress(Callback):
-    """One bar over the whole run: epoch, loss, joint ELBO, time left."""
-
-    def __init__(self) -> None:
-        self.bar: Any = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        total = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
-        interval = 0.1 if sys.stderr.isatty() else 10.0  # seconds; a log file wants few lines
-        self.bar = tqdm(total=total, initial=trainer.global_step, unit="step", mininterval=interval, dynamic_ncols=True)
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        latest = pl_module.latest
-        if self.bar.update() and isinstance(latest, Objective):  # the bar was redrawn
-            self.bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
-            elbo = latest.elbo.mean().item()
-            self.bar.set_postfix_str(f"loss {latest.loss.item():.4g}, ELBO {elbo:.4g}", refresh=False)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.bar.close()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-
-class Reporter(Callback):
-    """Tells a function how many steps of how many are done, some ten times an epoch.
-
-    Args:
-        report: called with both numbers.
-    """
-
-    def __init__(self, report: Callable[[int, int], None]) -> None:
-        self.report = report
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        batches = int(trainer.num_training_batches)
-        if trainer.global_step % max(1, batches // 10) == 0:
-            self.report(trainer.global_step, batches * (trainer.max_epochs or 0))
-
-
 def train(
     model: MultimodalVAE,
     dataset: Dataset[Any],
@@ -459,7 +372,7 @@ def train(
     """
     checkpoints = folder / "checkpoints"
     validated = len(dataset.validation) > 0
-    callbacks = _callbacks(spec, checkpoints, validated, progress if processes.first else False)
+    callbacks = callbacks_of(spec, checkpoints, validated, progress if processes.first else False)
     divided = processes.strategy == "fsdp"
     module = Training(deepcopy(model) if divided else model, spec, dataset, processes)
     watch = Watch(processes, advice)
@@ -510,15 +423,6 @@ def train(
             model.enter_stage(0)
             model.cpu().eval()
     return module.history, interrupted
-
-
-def _callbacks(
-    spec: TrainingSpec, checkpoints: Path, validated: bool, progress: bool | Callable[[int, int], None]
-) -> list[Callback]:
-    callbacks: list[Callback] = [Checkpoints(checkpoints)]
-    callbacks += [Reporter(progress)] if callable(progress) else [Progress()] if progress else []
-    watched = ELBO if spec.best_by is None else ACCURACY
-    return callbacks + ([Patience(spec.patience, watched)] if spec.patience is not None and validated else [])
 
 
 def _lengths(model: MultimodalVAE, rows: Batch) -> Tensor | None:

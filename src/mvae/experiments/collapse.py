@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from mvae.building import build_model
+from mvae.callbacks import ELBO
 from mvae.data.iwslt import LANGUAGES
 from mvae.evaluation.translation import retrieval
 from mvae.experiments import translation
@@ -33,7 +34,7 @@ from mvae.experiments.translation import (
 from mvae.preparing import learned
 from mvae.specs import RunSpec, parse
 from mvae.storage import METRICS, read_json
-from mvae.training import ELBO, HELD
+from mvae.training import HELD
 
 __all__ = ["PRESETS", "VARIANTS", "page", "reproduce", "work"]
 
