@@ -22,7 +22,7 @@ from mvae.experiments.results import markdown_table
 from mvae.modality import Decoder
 from mvae.models import MultimodalVAE
 from mvae.specs import RunSpec
-from mvae.storage import CONFIG, METRICS, WEIGHTS, RunError, atomic, load, read_json, read_spec
+from mvae.storage import CONFIG, METRICS, WEIGHTS, RunError, atomic, load, read_json, read_spec, refuse_existing
 
 __all__ = ["CARD", "export", "model_card", "pull", "push"]
 
@@ -45,11 +45,11 @@ def export(run: str | Path, out: str | Path, programs: bool = False) -> list[str
         The names of what was written.
 
     Raises:
-        RunError: if the run is not trained, or `out` is there already.
+        RunError: if the run is not trained.
+        ValueError: if `out` is there already.
     """
     path = Path(out)
-    if path.exists():
-        raise RunError(f"{path} is already there; choose another name")
+    refuse_existing([path])
     if not path.parent.is_dir():
         raise RunError(f"{path}: there is no folder {path.parent}")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as temporary:
@@ -184,11 +184,11 @@ def pull(repository: str, out: str | Path) -> Path:
         The folder, which `mvae.load` takes.
 
     Raises:
-        RunError: if what is there is no run, `out` is there already, or the package `huggingface_hub` is not there.
+        ValueError: if `out` is there already.
+        RunError: if what is there is no run, or the package `huggingface_hub` is not there.
     """
     path = Path(out)
-    if path.exists():
-        raise RunError(f"{path} is already there; choose another name")
+    refuse_existing([path])
     hub = _hub()
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as temporary:
         folder = Path(temporary) / "run"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
@@ -14,10 +14,10 @@ from mvae.data.texts import as_read, as_words
 from mvae.figures import image_grid, read_image
 from mvae.modality import Variable, is_image_shape
 from mvae.models import MultimodalVAE
-from mvae.storage import atomic, write_json
+from mvae.storage import atomic, refuse_existing, write_json
 from mvae.vocabularies import Alphabet, Vocabulary
 
-__all__ = ["Drawn", "are_images", "draw", "read_given", "refuse_existing", "shown", "write_samples"]
+__all__ = ["Drawn", "are_images", "draw", "read_given", "shown", "write_samples"]
 
 Drawn = Tensor | list[str]
 """Observations of one modality: numbers, or texts."""
@@ -178,14 +178,3 @@ def _flat_columns(
         called = elements.get(name) or range(len(flat))
         columns |= {name if len(flat) == 1 else f"{name}[{one}]": part for one, part in zip(called, flat, strict=True)}
     return columns
-
-
-def refuse_existing(paths: Iterable[Path]) -> None:
-    """Refuse to write over files.
-
-    Raises:
-        ValueError: naming the first that is there.
-    """
-    for path in paths:
-        if path.exists():
-            raise ValueError(f"{path} is already there; choose another name")

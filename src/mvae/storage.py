@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ __all__ = [
     "load",
     "read_json",
     "read_spec",
+    "refuse_existing",
     "save_weights",
     "write_json",
     "write_text",
@@ -123,6 +124,17 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path.parent} is not a run: it has no {path.name}") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: not readable as JSON: {error}") from error
+
+
+def refuse_existing(paths: Iterable[Path]) -> None:
+    """Refuse to write over files.
+
+    Raises:
+        ValueError: naming the first that is there.
+    """
+    for path in paths:
+        if path.exists():
+            raise ValueError(f"{path} is already there; choose another name")
 
 
 def write_json(path: Path, content: Any) -> None:

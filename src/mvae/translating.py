@@ -17,8 +17,8 @@ from mvae.data.vision import CERTAIN, transformed
 from mvae.figures import image_grid, open_picture
 from mvae.modality import is_image_shape
 from mvae.models import MultimodalVAE, as_names
-from mvae.sampling import read_given, refuse_existing, shown
-from mvae.storage import atomic
+from mvae.sampling import read_given, shown
+from mvae.storage import atomic, refuse_existing
 from mvae.vocabularies import Alphabet, Vocabulary
 
 __all__ = [

@@ -19,7 +19,7 @@ def _inspect_arguments(parser: ArgumentParser) -> None:
 
 
 def _inspect(options: Namespace) -> int:
-    from mvae.storage import write_text
+    from mvae.storage import refuse_existing, write_text
     from mvae.tables.showing import inspect
 
     said = (of_table(options, None) or {}).get("data", {}).get("table", {})
@@ -27,8 +27,7 @@ def _inspect(options: Namespace) -> int:
     text = inspect(options.data, join=options.join or (), on=options.on, known=known)
     print(text, end="")
     if options.out:
-        if Path(options.out).exists():
-            raise ValueError(f"{options.out} is already there; choose another name")
+        refuse_existing([Path(options.out)])
         write_text(Path(options.out), text)
         print(f"written to {options.out}; change what is wrong, then: mvae fit {options.data} --config {options.out}")
     return 0

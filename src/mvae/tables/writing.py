@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mvae.data.files import DataError
-from mvae.storage import atomic
+from mvae.storage import atomic, refuse_existing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,15 +34,15 @@ def check_out(*paths: Path) -> None:
     """Say what would keep tables from being written, before they are made.
 
     Raises:
-        DataError: if an ending is unknown, a folder is not there, or a file is there already.
+        DataError: if an ending is unknown or a folder is not there.
+        ValueError: if a file is there already.
     """
     for path in paths:
         if path.suffix.lower() not in ENDINGS:
             raise DataError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
         if not path.parent.is_dir():
             raise DataError(f"{path}: there is no folder {path.parent}")
-        if path.exists():
-            raise DataError(f"{path} is already there; choose another name")
+    refuse_existing(paths)
 
 
 def write_table(frame: pd.DataFrame, path: Path, index: bool = False) -> None:
