@@ -15,8 +15,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from mvae.sklearn import MVAEClassifier, MVAEImputer
 
 
-@parametrize_with_checks([MVAEImputer(steps=30, random_state=0), MVAEClassifier(steps=250, random_state=0)])
+@parametrize_with_checks([MVAEImputer(steps=20, random_state=0), MVAEClassifier(steps=20, random_state=0)])
 def test_scikit_learn_has_nothing_to_say_against_them(estimator, check):
+    if check.func.__name__ == "check_classifiers_train":  # asks for an accuracy
+        estimator = clone(estimator).set_params(steps=250)
     check(estimator)
 
 
