@@ -231,3 +231,29 @@ def test_no_step_is_taken_where_all_strings_are_over():
     torch.testing.assert_close(
         found, torch.stack([Strings(network(), z[r], T, V, 2).log_prob(long[r]) for r in range(3)])
     )
+
+
+class Ending(torch.nn.Module):
+    """Says of row r that its string ends at step r + 1, and of every step how many there were."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = 0
+
+    def start(self, z):
+        return torch.zeros(len(z), 1)
+
+    def step(self, previous, z, state):
+        self.steps += 1
+        over = state[:, 0] >= z[:, 0]
+        return torch.where(over.unsqueeze(1), torch.tensor([0.0, 1.0, 9.0]), torch.tensor([9.0, 1.0, 0.0])), state + 1
+
+
+def test_nothing_more_is_written_where_all_strings_are_over():
+    z, long = torch.tensor([[0.0], [2.0]]), 50
+    expected = torch.full((2, long), 2)
+    expected[1, :2] = 0
+    for write in (lambda one: one.mode, lambda one: one.beam(1), lambda one: one.beam(3)):
+        network = Ending()
+        assert torch.equal(write(Strings(network, z, long, V, end=2)), expected)
+        assert network.steps == 3

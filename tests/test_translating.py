@@ -1,6 +1,7 @@
 """From pictures to pictures: what is certain, what is averaged, what is written."""
 
 import os
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from subprocess import PIPE
 
@@ -263,6 +264,14 @@ def test_what_comes_in_is_translated_as_it_comes(sentences, start, tmp_path):
             assert process.stdout.readline().endswith("\n")  # before the next line is there
         process.stdin.close()
     assert process.returncode == 0
+
+
+def test_a_line_of_what_comes_in_that_is_no_text_is_named(sentences, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"xin\n\xff\n")))
+    assert main(["translate", str(sentences / "run"), "-", "--from", "vi", "--to", "en"]) == 2
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 1
+    assert "what comes in, line 2: not UTF-8: invalid start byte at byte 0" in said.err
 
 
 @pytest.mark.parametrize(

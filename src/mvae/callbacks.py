@@ -14,9 +14,11 @@ from tqdm import tqdm
 from mvae.models import Objective
 from mvae.specs import TrainingSpec
 
-__all__ = ["ACCURACY", "BEST", "ELBO", "LAST", "callbacks_of", "rank"]
+__all__ = ["ACCURACY", "BEST", "ELBO", "HELD", "LAST", "callbacks_of", "rank"]
 
 ELBO, ACCURACY = "validation/elbo", "validation/accuracy"
+HELD = "validation/kl"
+"""How many nats z holds of a string alone: KL[q(z | x_i) || p(z)], the mean over validation rows."""
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
@@ -79,10 +81,11 @@ class Patience(EarlyStopping):
 
 
 class Progress(Callback):
-    """One bar over the whole run: epoch, loss, joint ELBO, time left."""
+    """One bar over the whole run: epoch, loss, joint ELBO, what z held of strings after the last epoch, time left."""
 
     def __init__(self) -> None:
         self.bar: Any = None
+        self.held = ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         total = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
@@ -90,11 +93,22 @@ class Progress(Callback):
         self.bar = tqdm(total=total, initial=trainer.global_step, unit="step", mininterval=interval, dynamic_ncols=True)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if self.bar.update():  # it was redrawn
+            self._say(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = trainer.callback_metrics.items()
+        held = [f"{name.removeprefix(f'{HELD}/')} {nats:.2f}" for name, nats in metrics if name.startswith(HELD)]
+        self.held = f", z holds {', '.join(held)} nats" if held else ""
+        self._say(trainer, pl_module)
+
+    def _say(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What the bar shows when it is drawn the next time."""
         latest = pl_module.latest
-        if self.bar.update() and isinstance(latest, Objective):  # the bar was redrawn
+        if isinstance(latest, Objective):
             self.bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
-            elbo = latest.elbo.mean().item()
-            self.bar.set_postfix_str(f"loss {latest.loss.item():.4g}, ELBO {elbo:.4g}", refresh=False)
+            said = f"loss {latest.loss.item():.4g}, ELBO {latest.elbo.mean().item():.4g}{self.held}"
+            self.bar.set_postfix_str(said, refresh=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.bar.close()

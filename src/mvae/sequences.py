@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Categorical, Distribution, constraints
+from torch.nn.functional import pad
 
 from mvae.vocabularies import Alphabet, Vocabulary
 
@@ -64,7 +65,7 @@ def lengths(symbols: Tensor, end: int | None) -> Tensor:
 
 
 class SymbolNetwork(Protocol):
-    """The network behind a distribution of strings of V symbols. Symbol V stands for the start, and for an unknown."""
+    """The network behind a distribution of strings of V symbols. Symbol V is the start, and what is hidden."""
 
     def __call__(self, previous: Tensor, z: Tensor) -> Tensor:
         """Logits `[R, T, V]` of each symbol given those before it, `previous` `[R, T]`, and z `[R, D]`."""
@@ -194,7 +195,9 @@ class Strings(Distribution):
             state, over = state[origin], over[origin]
             if self.end is not None:
                 over = over | (previous == self.end)
-        return strings[::width].reshape(*self.batch_shape, self.length)  # topk puts the best first
+                if over[::width].all():  # what goes on can only get less probable
+                    break
+        return self._filled(strings[::width]).reshape(*self.batch_shape, self.length)  # topk puts the best first
 
     @torch.no_grad()
     def mixture_mode(self) -> Tensor:
@@ -226,10 +229,17 @@ class Strings(Distribution):
             if self.end is not None:
                 symbol = torch.where(over, self.end, symbol)
                 over = over | (symbol == self.end)
+            symbols.append(symbol)
+            if self.end is not None and over.all():
+                break
             weights = weights + each.gather(-1, symbol.expand(count, rows).unsqueeze(-1)).squeeze(-1)
             previous = symbol.repeat(count)
-            symbols.append(symbol)
-        return torch.stack(symbols, 1)
+        return self._filled(torch.stack(symbols, 1))
+
+    def _filled(self, strings: Tensor) -> Tensor:
+        """Strings `[R, T']` that were written until all were over, as `[R, T]`."""
+        rest = self.length - strings.shape[1]
+        return strings if self.end is None else pad(strings, (0, rest), value=self.end)
 
 
 def _likeliest(log_probabilities: Tensor) -> Tensor:

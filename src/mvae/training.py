@@ -20,7 +20,7 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from mvae.callbacks import ACCURACY, BEST, ELBO, LAST, callbacks_of
+from mvae.callbacks import ACCURACY, BEST, ELBO, HELD, LAST, callbacks_of
 from mvae.completion import DRAWS, complete
 from mvae.data.batch import Batch
 from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader, whole_loader
@@ -41,8 +41,6 @@ __all__ = ["NonFiniteLossError", "Training", "annealed_beta", "keep_memory", "tr
 VALIDATION_BATCH = 1000
 LONG = 16
 """From so many symbols on batches are made of strings of about the same length."""
-HELD = "validation/kl"
-"""How many nats z holds of a string alone: KL[q(z | x_i) || p(z)], the mean over validation rows."""
 
 
 class NonFiniteLossError(ArithmeticError):

@@ -149,8 +149,9 @@ def test_what_z_holds_of_each_language_is_told_in_training(place, tmp_path, caps
         prior = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
         expected = torch.distributions.kl_divergence(posterior, prior).sum(-1).mean().item()
         assert record[f"validation/kl/{name}"] == pytest.approx(expected, rel=1e-4)
-    said = capsys.readouterr().out
+    said, bar = capsys.readouterr()
     assert f"z holds {record['validation/kl/en']:.2f} nats of en" in said
+    assert f"z holds en {record['validation/kl/en']:.2f}, vi {record['validation/kl/vi']:.2f} nats" in bar
     assert ("it has collapsed" in said) == (min(record["validation/kl/en"], record["validation/kl/vi"]) < 0.1)
 
 

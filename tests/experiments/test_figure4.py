@@ -63,7 +63,7 @@ def test_each_recipe_is_measured_drawn_and_kept(in_turn, capsys):
 def test_an_unknown_recipe_is_refused(capsys):
     assert main(["reproduce", "figure4", "--recipe", "gan"]) == 2
     error = capsys.readouterr().err
-    assert "--recipe: expected some of paper, sharper, deeper, normal, laplace, learned, got 'gan'" in error
+    assert "--recipe: expected some of paper, given, sharper, deeper, normal, laplace, learned, got 'gan'" in error
 
 
 def test_levels_are_measured_by_psnr_and_ssim():

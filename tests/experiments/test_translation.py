@@ -158,11 +158,15 @@ def test_means_are_over_seeds():
 
 
 def test_what_keeps_z_in_use_is_compared_on_validation_sentences(in_turn, capsys):
-    assert reproduced("collapse", "--variant", "nothing", "bag", "both", "transformer", "--docs", "docs") == 0
+    variants = ["equal-time", "nothing", "bag", "both", "transformer"]
+    assert reproduced("collapse", "--variant", *variants, "--docs", "docs") == 0
     content = json.loads(Path("out/collapse/smoke.json").read_text())
     cells = {cell["variant"]: cell for cell in content["cells"]}
-    assert list(cells) == ["nothing", "bag", "both", "transformer"]
+    assert list(cells) == [*variants[1:], "equal-time"]
     specs = {name: read_spec(Path("runs/reproduce/smoke/collapse") / name) for name in cells}
+    slower = max(("both", "transformer"), key=lambda name: cells[name]["trained"]["processor_seconds"])
+    assert cells["equal-time"]["networks"] == slower
+    assert specs["equal-time"] == specs[slower]  # an epoch is the least
     decoders = {name: spec.model.modalities["vi"].decoder for name, spec in specs.items()}
     # As many parameters as the recurrent networks, as near as a multiple of four in width can be.
     assert decoders["transformer"].kind == "transformer"
@@ -185,6 +189,29 @@ def test_what_keeps_z_in_use_is_compared_on_validation_sentences(in_turn, capsys
     assert "transformer: KL en " in capsys.readouterr().out
 
 
+def timed(variant, seconds, resumed=False):
+    return {
+        "variant": variant,
+        "elbos": [-3.0] * 5,
+        "trained": {"processor_seconds": seconds, "resumed": resumed},
+    }
+
+
+def test_as_many_epochs_as_fit_are_an_equal_time():
+    cells = [timed("nothing", 1.0), timed("both", 100.0), timed("transformer", 130.0)]
+    assert collapse.in_equal_time(cells) == ("transformer", 3)
+    cells = [timed("both", 1000.0), timed("transformer", 130.0)]
+    assert collapse.in_equal_time(cells) == ("both", 1)
+    for wanting in ([timed("both", 1.0)], [timed("both", 1.0), timed("transformer", 2.0, resumed=True)]):
+        with pytest.raises(ValueError, match="equal-time: needs both and transformer first"):
+            collapse.in_equal_time(wanting)
+
+
+def test_a_part_of_the_data_is_not_the_papers(capsys):
+    assert main(["reproduce", "table4", "--preset", "paper", "--data-dir", "data", "--out", "out"]) == 2
+    assert "preset paper: expected all 133,317 training pairs, found " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("variant", "word_dropout", "annealing", "cycles", "free", "bag"),
     [
@@ -194,6 +221,7 @@ def test_what_keeps_z_in_use_is_compared_on_validation_sentences(in_turn, capsys
         ("cycles", 0, 3, 4, None, 0),
         ("free-nats", 0, 0, 1, 10, 0),
         ("bag", 0, 0, 1, None, 1),
+        ("fifth", 0.38, 1, 1, None, 0),
         ("both", 0.38, 3, 1, None, 0),
         ("all", 0.38, 3, 1, 10, 1),
     ],

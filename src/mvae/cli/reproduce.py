@@ -55,8 +55,8 @@ CHOICES: dict[str, tuple[tuple[str, str], ...]] = {
         ("--variant", "plain, smoothness, propagation, chosen, ..."),
     ),
     "attributes": (("--predictor", "majority, logistic, mvae-label, mvae19"),),
-    "figure4": (("--recipe", "paper, sharper, deeper, normal, laplace, learned"),),
-    "collapse": (("--variant", "nothing, word-dropout, annealing, cycles, free-nats, bag, both, all, transformer"),),
+    "figure4": (("--recipe", "paper, given, sharper, deeper, normal, laplace, learned"),),
+    "collapse": (("--variant", "nothing, word-dropout, annealing, ..., transformer, equal-time"),),
     "table4": (("--model", "mvae, mvae-annealed, pairs, nearest"), ("--share", "0.001, 0.005, 0.01, 0.05, 0.1, 1")),
     "imputation": (("--table", "iris, wine, ..., digits"), ("--method", "mean, ..., forest, mvae")),
 }

@@ -69,10 +69,10 @@ def _translate_texts(options: Namespace, model: Any, source: str, target: str) -
 
 def _lines(text: str) -> Iterator[str]:
     """The lines of a file, or of what comes in; or the text itself."""
-    from mvae.data.files import text_lines
+    from mvae.data.files import decoded_lines, text_lines
 
     if text == "-":
-        yield from (line.rstrip("\n") for line in sys.stdin)
+        yield from decoded_lines(sys.stdin.buffer, "what comes in")
     elif _is_file(text):
         yield from text_lines(Path(text))
     else:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Collection", "DataError", "cache_folder", "content_md5", "data_places", "read_bytes", "text_lines"]
+__all__ = [
+    "Collection",
+    "DataError",
+    "cache_folder",
+    "content_md5",
+    "data_places",
+    "decoded_lines",
+    "read_bytes",
+    "text_lines",
+]
 
 
 class DataError(ValueError):
@@ -128,14 +137,27 @@ def text_lines(path: Path) -> Iterator[str]:
     """
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield line.decode("utf-8").rstrip("\r\n")
-                except UnicodeDecodeError as error:
-                    fault = f"not UTF-8: {error.reason} at byte {error.start}"
-                    raise DataError(f"{path}, line {number}: {fault}") from None
+            yield from decoded_lines(file, str(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def decoded_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
+    """Lines of UTF-8, one by one, without what ends them.
+
+    Args:
+        lines: such as an open file gives.
+        name: of what they come from.
+
+    Raises:
+        DataError: naming a line that is not UTF-8.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            fault = f"not UTF-8: {error.reason} at byte {error.start}"
+            raise DataError(f"{name}, line {number}: {fault}") from None
 
 
 def content_md5(path: Path) -> str:

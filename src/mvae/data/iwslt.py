@@ -21,6 +21,7 @@ from mvae.vocabularies import Vocabulary, learned_pieces
 __all__ = [
     "ALL_PAIRS",
     "LANGUAGES",
+    "count_pairs",
     "load_iwslt",
     "part_of_iwslt",
     "read_pairs",
@@ -172,8 +173,16 @@ def part_of_iwslt(data_dir: str | Path | None = None) -> str:
     Raises:
         DataError: as `load_iwslt`.
     """
-    english, _ = _pairs(_find(data_dir), PARTS[0])
-    return f"{len(english):,} of {ALL_PAIRS:,} training pairs"
+    return f"{count_pairs(data_dir):,} of {ALL_PAIRS:,} training pairs"
+
+
+def count_pairs(data_dir: str | Path | None = None) -> int:
+    """How many lines the training files have.
+
+    Raises:
+        DataError: as `load_iwslt`.
+    """
+    return len(_pairs(_find(data_dir), PARTS[0])[0])
 
 
 def read_pairs(paths: Sequence[Path]) -> list[list[str]]:

@@ -15,6 +15,9 @@ from mvae.models import MultimodalVAE
 
 __all__ = ["NearestPair", "quality_of_texts", "retrieval"]
 
+AT_ONCE = 200
+"""How many texts are compared with all training texts at a time."""
+
 
 @torch.no_grad()
 def retrieval(model: MultimodalVAE, rows: Batch, source: str, target: str) -> float:
@@ -60,8 +63,11 @@ class NearestPair:
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The translation of the nearest training text, of several the first."""
-        nearness = self._words.transform(texts) @ self._known.T
-        return [self._translations[int(best)] for best in nearness.toarray().argmax(1)]
+        found: list[str] = []
+        for start in range(0, len(texts), AT_ONCE):
+            nearness = self._words.transform(texts[start : start + AT_ONCE]) @ self._known.T
+            found += [self._translations[int(best)] for best in nearness.toarray().argmax(1)]
+        return found
 
 
 def quality_of_texts(found: Sequence[str], truth: Sequence[str]) -> dict[str, float]:

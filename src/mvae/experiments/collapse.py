@@ -1,7 +1,7 @@
 """`mvae reproduce collapse`: what keeps z in use where the decoders of sentences could do without it.
 
 Remedies known for it, each alone and together, and Transformers in place of recurrent networks, on validation
-sentences: the choice of the recipe for Tables 4 and 5 is made here, not on test sentences.
+sentences: how `mvae-annealed` in Tables 4 and 5 is trained was chosen here, not on test sentences.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from mvae.building import build_model
-from mvae.callbacks import ELBO
+from mvae.callbacks import ELBO, HELD
 from mvae.data.iwslt import LANGUAGES
-from mvae.evaluation.translation import retrieval
 from mvae.experiments import translation
 from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.recipes import resolve
@@ -24,17 +23,18 @@ from mvae.experiments.translation import (
     DIRECTIONS,
     SOURCE,
     Preset,
+    check_whole,
     data_options,
     epochs_of,
     likelihood_scores,
     load_pairs,
     plain,
+    retrieval_scores,
     width_options,
 )
 from mvae.preparing import learned
 from mvae.specs import RunSpec, parse
 from mvae.storage import METRICS, read_json
-from mvae.training import HELD
 
 __all__ = ["PRESETS", "VARIANTS", "page", "reproduce", "work"]
 
@@ -62,13 +62,18 @@ VARIANTS: dict[str, tuple[str, Options]] = {
     "cycles": ("annealing in four cycles", NOTHING | CYCLES),
     "free-nats": (f"{FREE_NATS:g} free nats a term", NOTHING | FREE),
     "bag": ("bag of words", NOTHING | _decoders(bag_of_words=BAG)),
+    "fifth": ("word dropout, annealing over a fifth of the epochs, as the recipe", {}),
     "both": ("word dropout and annealing", BOTH),
     "all": ("word dropout, annealing, free nats and bag of words", BOTH | FREE | _decoders(bag_of_words=BAG)),
     "transformer": ("Transformers; word dropout and annealing", BOTH),
+    "equal-time": ("the slower of the two, in the time of the faster", BOTH),
 }
 """Titles, and what is changed of the recipe."""
 RECURRENT, TRANSFORMER = "both", "transformer"
 """Two that differ in their networks alone, which have no dropout but that of words."""
+NETWORKS = {RECURRENT: "recurrent (LSTM)", TRANSFORMER: "Transformer"}
+EQUAL_TIME = "equal-time"
+"""The one of them that took longer, once more: for as many epochs as fit into the time of the other."""
 LAYERS, HEADS = 2, 4
 
 
@@ -89,28 +94,34 @@ def reproduce(setup: Setup, variants: Sequence[str]) -> Iterator[str]:
     settings = PRESETS[setup.preset]
     results = setup.results("collapse", plain(settings))
     tasks = [name for name in variants if not results.has(variant=name)]
+    check_whole(setup)
     load_pairs(setup.data_dir, data_options(settings))  # says what is missing
-    for name, record in setup.finish(work, tasks, results):
-        held, found = record["held"], record["scores"]["retrieval en to vi"]
-        yield f"{name}: " + ", ".join(f"KL {key} {held[key]:.2f}" for key in held) + f", retrieval {100 * found:.1f} %"
+    last = [name for name in tasks if name == EQUAL_TIME]  # needs to know how long two of the others took
+    for part in ([name for name in tasks if name not in last], last):
+        for name, record in setup.finish(work, part, results):
+            held, found = record["held"], record["scores"]["retrieval en to vi"]
+            nats = ", ".join(f"KL {key} {held[key]:.2f}" for key in held)
+            yield f"{name}: {nats}, retrieval {100 * found:.1f} %"
 
 
 def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
     """One variant's record, all of it on validation rows."""
     settings = PRESETS[setup.preset]
     whole = load_pairs(setup.data_dir, data_options(settings), settings.train_rows)
-    folder = setup.runs / setup.preset / "collapse" / name
-    model, trained = train_on_rows(folder, _spec(name, settings, setup.data_dir), whole, report)
+    folder, networks = setup.runs / setup.preset / "collapse" / name, name
+    if name == EQUAL_TIME:
+        networks, epochs = in_equal_time(read_json(setup.path("collapse"))["cells"])
+        settings = replace(settings, epochs=epochs)
+    model, trained = train_on_rows(folder, _spec(networks, settings, setup.data_dir), whole, report)
     report("scoring", 0, 1)
     metrics, scores = read_json(folder / METRICS), dict[str, float]()
     rows = whole.validation[: settings.rows]
     for quantity in ("joint", "vi given en", "en given vi"):
         scores |= likelihood_scores(model, rows, quantity, settings.samples)
-    for source, target in DIRECTIONS:
-        among = whole.validation[: settings.found_among]
-        scores[f"retrieval {source} to {target}"] = retrieval(model, among, source, target)
+    scores |= retrieval_scores(model, whole.validation[: settings.found_among])
     return {
         "variant": name,
+        "networks": networks,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "train_rows": len(whole.train),
         "rows": len(rows),
@@ -123,6 +134,25 @@ def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
         "trained": trained,
         "made": provenance(),
     }
+
+
+def in_equal_time(cells: Sequence[Mapping[str, Any]]) -> tuple[str, int]:
+    """Which of `NETWORKS` took longer, and how many epochs of it fit into the time of the other, at least one.
+
+    Raises:
+        ValueError: if the time of one of them is not known.
+    """
+    pair = {cell["variant"]: cell for cell in cells if cell["variant"] in NETWORKS}
+    if len(pair) < len(NETWORKS) or not _timed(*pair.values()):
+        raise ValueError(f"{EQUAL_TIME}: needs {' and '.join(NETWORKS)} first, each trained without a break")
+    spent = {name: cell["trained"]["processor_seconds"] for name, cell in pair.items()}
+    slower = max(spent, key=spent.__getitem__)
+    return slower, max(1, int(len(pair[slower]["elbos"]) * min(spent.values()) / spent[slower]))
+
+
+def _timed(*cells: Mapping[str, Any]) -> bool:
+    """Whether it is known how long the processor worked on them."""
+    return all("processor_seconds" in cell["trained"] and not cell["trained"]["resumed"] for cell in cells)
 
 
 def _spec(name: str, settings: Preset, data_dir: str | None) -> RunSpec:
@@ -193,6 +223,8 @@ def page(content: dict[str, Any]) -> str:
 def _remedies(cells: Mapping[str, dict[str, Any]]) -> str:
     rows = []
     for name, cell in cells.items():
+        if name == EQUAL_TIME:
+            continue
         scores = cell["scores"]
         rows.append(
             [
@@ -208,21 +240,26 @@ def _remedies(cells: Mapping[str, dict[str, Any]]) -> str:
 
 def _networks(cells: Mapping[str, dict[str, Any]]) -> str:
     """Recurrent networks and Transformers after as many epochs, and after as long a time."""
-    if not {RECURRENT, TRANSFORMER} <= cells.keys():
+    if not NETWORKS.keys() <= cells.keys():
         return "Not run yet."
-    pair = {"recurrent (LSTM)": cells[RECURRENT], "Transformer": cells[TRANSFORMER]}
-    rows = [[title, f"{cell['parameters']:,}", f"{cell['elbos'][-1]:.2f}"] for title, cell in pair.items()]
-    heads = ["", "parameters", "validation ELBO at the end"]
-    spent = [cell["trained"].get("processor_seconds") for cell in pair.values()]
-    if None in spent or any(cell["trained"]["resumed"] for cell in pair.values()):
-        return (
-            markdown_table(heads, rows) + "\n\nAt equal time: not measured; other work took a share of the processor."
-        )
-    least = min(spent)
-    for row, cell, seconds in zip(rows, pair.values(), spent, strict=True):
-        then = max(1, int(len(cell["elbos"]) * (least / seconds)))
-        row += [f"{seconds / 60:.1f}", f"{cell['elbos'][then - 1]:.2f} (epoch {then})"]
-    return markdown_table([*heads, "processor minutes", f"after {least / 60:.1f} of them"], rows)
+    shown = {title: cells[name] for name, title in NETWORKS.items()}
+    timed = _timed(*shown.values())
+    if EQUAL_TIME in cells:
+        cell = cells[EQUAL_TIME]
+        shown[f"{NETWORKS[cell['networks']]}, in the time of the other"] = cell
+    rows = [
+        [
+            title,
+            f"{cell['parameters']:,}",
+            str(len(cell["elbos"])),
+            f"{cell['trained']['processor_seconds'] / 60:.1f}" if timed else "",
+            f"{cell['elbos'][-1]:.2f}",
+            f"{100 * cell['scores']['retrieval en to vi']:.1f}",
+        ]
+        for title, cell in shown.items()
+    ]
+    heads = ["", "parameters", "epochs", "processor minutes", "validation ELBO", "found en to vi, %"]
+    return markdown_table(heads, rows)
 
 
 PAGE = """# What keeps z in use
@@ -244,7 +281,8 @@ to say the words too, in any order (Zhao et al. 2017).
 
 ## Transformers
 
-In place of recurrent networks, of the width that has as many parameters; both with word dropout and annealing.
+In place of recurrent networks, of the width that has as many parameters; both with word dropout and annealing. In equal
+time: the one that takes longer, annealed and trained for as many epochs as fit.
 
 {networks}
 

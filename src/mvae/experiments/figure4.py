@@ -57,6 +57,7 @@ class Compared:
 
 RECIPES = {
     "paper": Compared("the paper's: Bernoulli cross-entropy"),
+    "given": Compared("as the paper's, each term reconstructing what it is given", {("model", "reconstruct"): "given"}),
     "sharper": Compared("each modality counted whole, no dropout", variant="vision-sharper"),
     "deeper": Compared("each counted whole, no dropout, a hidden layer in each decoder", variant="vision-deeper"),
     "normal": Compared("normal, deviation 0.1", _likelihood("normal", 0.1)),
@@ -148,7 +149,7 @@ def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
     report("measuring", 0, 2)
     measured = {"validation": _measure(model, parts["validation"], known, settings.samples)}
     report("measuring", 1, 2)
-    chosen = {(one["wanted"], one["way"]): one.get("threshold", 0.5) for one in measured["validation"]}
+    chosen = {(one["wanted"], one["way"]): one["threshold"] for one in measured["validation"] if "threshold" in one}
     measured["test"] = _measure(model, parts["test"], known, settings.samples, chosen)
     picture = setup.path("figure4").with_name(f"{setup.preset}-{name}.png")
     _draw(model, whole.test, picture, settings.samples)
@@ -262,7 +263,7 @@ def _measure(
         held: rows that it has not seen.
         known: the simplest ways.
         samples: draws of z a row.
-        thresholds: by what is wanted and the way; the best on these rows where None.
+        thresholds: by what is wanted and the way, 0.5 where there is none; the best on these rows where None.
     """
     measured = []
     for given, wanted in DIRECTIONS:
@@ -278,7 +279,7 @@ def _measure(
         for way, found in ways.items():
             cell: dict[str, Any] = {"given": given, "wanted": wanted, "way": way}
             if wanted in LIT:
-                choices = THRESHOLDS if thresholds is None else [thresholds[wanted, way]]
+                choices = THRESHOLDS if thresholds is None else [thresholds.get((wanted, way), 0.5)]
                 tried = [{**cell, "threshold": one, **quality(wanted, found, truth, one)} for one in choices]
                 cell = max(tried, key=_score)
             else:
@@ -308,20 +309,17 @@ def _draw(model: MultimodalVAE, test: Batch, path: Path, samples: int) -> None:
         ("(c) half to whole", "obscured", ("image",)),
         ("(d) watermarked to clean", "watermark", ("image",)),
     ):
-        one = {given: seen[given]}
         plain = translate(model, rows.only([given]), wanted, DRAWS, samples)
-        found = with_certain(plain, one)
-        columns, heads = [seen[given]], ["given"]
+        found = with_certain(plain, {given: seen[given]})
+        columns = [("given", seen[given])]
         for name in wanted:
             label = "" if len(wanted) == 1 else f" ({name})"
-            columns.append(plain[name].mean)
-            heads.append(f"model{label}")
+            columns.append((f"model{label}", plain[name].mean))
             if given != "image":
                 columns += _beside(found[name], plain[name])
-                heads += ["and what is sure"] * (len(columns) - len(heads) - DRAWS) + ["draw"] * DRAWS
-            columns.append(seen[name])
-            heads.append(f"truth{label}")
-        panels.append((title, heads, torch.stack([column.expand(-1, 3, -1, -1) for column in columns], 1)))
+            columns.append((f"truth{label}", seen[name]))
+        images = torch.stack([column.expand(-1, 3, -1, -1) for _, column in columns], 1)
+        panels.append((title, [head for head, _ in columns], images))
     figure = Figure(figsize=(14, 12.5), layout="constrained")
     for axis, (title, heads, images) in zip(figure.subplots(2, 2).flat, panels, strict=True):
         axis.imshow(image_grid(images), interpolation="antialiased")
@@ -336,7 +334,7 @@ def _draw(model: MultimodalVAE, test: Batch, path: Path, samples: int) -> None:
         figure.savefig(temporary, dpi=90)
 
 
-def _beside(found: Translated, plain: Translated) -> list[Tensor]:
-    """What is put in for certain, where anything is, and draws."""
-    sure = [] if torch.equal(found.mean, plain.mean) else [found.mean]
-    return [*sure, *found.draws]
+def _beside(found: Translated, plain: Translated) -> list[tuple[str, Tensor]]:
+    """What is put in for certain, where anything is, and draws; each with what stands above it."""
+    sure = [] if torch.equal(found.mean, plain.mean) else [("and what is sure", found.mean)]
+    return [*sure, *(("draw", draw) for draw in found.draws)]

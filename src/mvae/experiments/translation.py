@@ -16,8 +16,10 @@ from typing import Any
 import torch
 
 from mvae.baselines.latents import posterior_means
+from mvae.callbacks import HELD
 from mvae.data.batch import Batch
-from mvae.data.iwslt import LANGUAGES, sentences
+from mvae.data.files import DataError
+from mvae.data.iwslt import ALL_PAIRS, LANGUAGES, count_pairs, sentences
 from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
 from mvae.data.splits import Dataset, unpair
@@ -33,7 +35,6 @@ from mvae.extras import imported
 from mvae.models import MultimodalVAE
 from mvae.preparing import learned
 from mvae.storage import METRICS, read_json
-from mvae.training import HELD
 from mvae.vocabularies import UNKNOWN
 
 __all__ = [
@@ -46,12 +47,14 @@ __all__ = [
     "SOURCE",
     "Preset",
     "Task",
+    "check_whole",
     "data_options",
     "epochs_of",
     "likelihood_scores",
     "load_pairs",
     "plain",
     "reproduce",
+    "retrieval_scores",
     "width_options",
     "work",
 ]
@@ -143,6 +146,7 @@ def reproduce(
     settings = PRESETS[setup.preset]
     results = setup.results(table, plain(settings))
     tasks = results.missing(tasks_of(table, settings, models, shares))
+    check_whole(setup)
     load_pairs(setup.data_dir, data_options(settings))  # says what is missing
     for task, record in setup.finish(partial(work, table=table), tasks, results):
         scores = record["scores"]
@@ -206,6 +210,17 @@ def work(task: Task, setup: Setup, report: Report, table: str) -> dict[str, Any]
     held = {name: kept[f"{HELD}/{name}"] for name in LANGUAGES}
     record |= {"scores": scores, "held": held, "epoch": kept["epoch"], **found}
     return record | {"seconds": time.perf_counter() - started, "made": provenance()}
+
+
+def check_whole(setup: Setup) -> None:
+    """Refuse to call a part of the data set the paper's.
+
+    Raises:
+        DataError: if the preset is `paper` and the training files have fewer lines than they should.
+    """
+    count = count_pairs(setup.data_dir)
+    if setup.preset == "paper" and count < ALL_PAIRS:
+        raise DataError(f"preset paper: expected all {ALL_PAIRS:,} training pairs, found {count:,}; --preset cpu")
 
 
 def load_pairs(data_dir: str | None, options: Mapping[str, bool | int], train_rows: int | None = None) -> Dataset:
@@ -276,8 +291,12 @@ def _scores(
     for source, target in DIRECTIONS:
         truth = [as_read(text) for text in references[target]]
         scores |= _named(quality_of_texts(_translated(model, test, source, target), truth), source, target)
-        scores[f"retrieval {source} to {target}"] = retrieval(model, validation[: settings.found_among], source, target)
-    return scores
+    return scores | retrieval_scores(model, validation[: settings.found_among])
+
+
+def retrieval_scores(model: MultimodalVAE, rows: Batch) -> dict[str, float]:
+    """How often a sentence finds its translation among rows, both ways."""
+    return {f"retrieval {source} to {target}": retrieval(model, rows, source, target) for source, target in DIRECTIONS}
 
 
 def likelihood_scores(model: MultimodalVAE, rows: Batch, name: str, samples: int) -> dict[str, float]:
