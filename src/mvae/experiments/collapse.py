@@ -266,7 +266,7 @@ PAGE = """# What keeps z in use
 
 A decoder of sentences that sees the words so far can do without z, and then q(z | x) becomes the prior: the posterior
 has collapsed. What is known against it, each alone and together, on English and Vietnamese. Data: {data};
-{train_rows} training pairs, all aligned, cut after {longest} words; a word is one if it stands {fewest} times in them;
+{train_rows} training pairs, all aligned, cut after {longest} words; a word is one if it stands at least {fewest} times;
 {epochs} epochs, embeddings and networks of width {width}, one training each. All on validation sentences (tst2012).
 
 KL is KL[q(z | one language) || p(z)] in nats, the mean over them: 0 would be a posterior that has collapsed. Found: how
