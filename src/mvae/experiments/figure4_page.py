@@ -147,8 +147,9 @@ PAGE = (
 Six modalities of a face, learned jointly, so that each can be made from any other: the image, grey, edges, a mask of
 the face's parts, the image with its right half hidden, and under a watermark. Data: {data}; {train_rows} rows to train,
 {epochs} epochs in {precision}, {spent}; networks {networks}; every term reconstructs
-all six, as in the authors' code, but where it is said that it does not. Measured on all {rows} test faces, of people who are in no other part ({masks} of them have a mask); an answer is the average of
-the means of p(x | z) over {samples} draws from q(z | given).
+all six, as in the authors' code, but where it is said that it does not. Measured on all {rows} test faces, of people
+who are in no other part ({masks} of them have a mask); an answer is the average of the means of p(x | z) over {samples}
+draws from q(z | given).
 
 A grey picture says more of the colours than z keeps: their luma. And half of a picture says what that half is. Put into
 the answer (all three channels made lighter or darker by as much, until the luma is right; the half itself) that is the
