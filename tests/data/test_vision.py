@@ -132,7 +132,7 @@ def test_dlib_is_used_where_both_it_and_its_file_are_there(tmp_path, nowhere, mo
             shape_predictor=lambda path: lambda pixels, face: SimpleNamespace(part=points.__getitem__),
         ),
     )
-    assert vision.mask_in_use(tmp_path) == "OpenCV's cascade classifiers"
+    assert vision.mask_in_use(tmp_path).startswith("OpenCV's cascade classifiers (dlib is there, its file shape_")
     (tmp_path / vision.LANDMARKS).write_bytes(b"")
     assert vision.mask_in_use(tmp_path) == "dlib's 68 landmarks"
     assert transformed(plain("black"), "mask", tmp_path) is None
@@ -142,6 +142,13 @@ def test_dlib_is_used_where_both_it_and_its_file_are_there(tmp_path, nowhere, mo
     assert torch.equal(found, transformed(plain("white"), "drawn"))
     assert found.any()
     vision._dlib.cache_clear()
+
+
+def test_without_dlib_its_file_alone_says_what_is_missing(tmp_path, nowhere, monkeypatch):
+    monkeypatch.setattr(vision.importlib.util, "find_spec", lambda name: None)
+    assert vision.mask_in_use(tmp_path) == "OpenCV's cascade classifiers"
+    (tmp_path / vision.LANDMARKS).write_bytes(b"")
+    assert "dlib is not: pip install 'mvae[landmarks]'" in vision.mask_in_use(tmp_path)
 
 
 def test_rows_hold_all_transformations_and_lack_a_mask_where_no_face_is_found(tmp_path, nowhere):

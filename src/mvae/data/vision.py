@@ -277,8 +277,14 @@ def transformed(picture: Picture, name: str, data_dir: str | Path | None = None)
 
 
 def mask_in_use(data_dir: str | Path | None = None) -> str:
-    """What finds the parts of faces here."""
-    return WITH_CASCADES if _predictor(data_dir) is None else WITH_DLIB
+    """What finds the parts of faces here; where half of dlib's landmarks is there, also what is missing of them."""
+    if _predictor(data_dir) is not None:
+        return WITH_DLIB
+    if _has_dlib():
+        return f"{WITH_CASCADES} (dlib is there, its file {LANDMARKS} is not: put it beside celeba/)"
+    if _landmarks(data_dir) is not None:
+        return f"{WITH_CASCADES} ({LANDMARKS} is there, dlib is not: pip install 'mvae[landmarks]')"
+    return WITH_CASCADES
 
 
 def _known(name: str, data_dir: str | Path | None) -> Transformation:
@@ -291,8 +297,14 @@ def _known(name: str, data_dir: str | Path | None) -> Transformation:
 
 def _predictor(data_dir: str | Path | None) -> Path | None:
     """dlib's 68-point predictor, where both it and the package are there."""
-    if importlib.util.find_spec("dlib") is None:
-        return None
+    return _landmarks(data_dir) if _has_dlib() else None
+
+
+def _has_dlib() -> bool:
+    return importlib.util.find_spec("dlib") is not None
+
+
+def _landmarks(data_dir: str | Path | None) -> Path | None:
     files = [place / LANDMARKS for place in data_places(data_dir)]
     return next((file for file in files if file.is_file()), None)
 
