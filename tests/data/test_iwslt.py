@@ -9,7 +9,7 @@ import torch
 import mvae
 from mvae.cli import main
 from mvae.data.files import DataError
-from mvae.data.iwslt import load_iwslt, vocabularies
+from mvae.data.iwslt import load_iwslt, part_of_iwslt, vocabularies
 from mvae.data.sources import load_dataset
 from mvae.experiments.recipes import resolve
 from mvae.storage import read_spec
@@ -89,6 +89,7 @@ def test_a_row_without_either_is_no_row(place):
     train = load_iwslt(place)[0]
     assert len(train) == 2
     assert train.present["vi"].tolist() == [True, False]
+    assert part_of_iwslt(place) == "3 of 133,317 training pairs, 2 of them with an empty side (first: line 2)"
 
 
 def test_options_below_one_are_refused(place):

@@ -168,12 +168,15 @@ def with_vocabularies(
 
 
 def part_of_iwslt(data_dir: str | Path | None = None) -> str:
-    """How much of the data set there is, in words.
+    """How much of the data set there is, in words, and where its first empty line is, if it has any.
 
     Raises:
         DataError: as `load_iwslt`.
     """
-    return f"{count_pairs(data_dir):,} of {ALL_PAIRS:,} training pairs"
+    pairs = [*zip(*_pairs(_find(data_dir), PARTS[0]), strict=True)]
+    lacking = [number for number, pair in enumerate(pairs, 1) if not all(pair)]
+    empty = f", {len(lacking):,} of them with an empty side (first: line {lacking[0]:,})" if lacking else ""
+    return f"{len(pairs):,} of {ALL_PAIRS:,} training pairs{empty}"
 
 
 def count_pairs(data_dir: str | Path | None = None) -> int:
