@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,9 +56,7 @@ class NearestPair:
 
     def fit(self, texts: Sequence[str], translations: Sequence[str]) -> NearestPair:
         """Remember pairs of texts, words parted by spaces."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        self._words = TfidfVectorizer(tokenizer=str.split, token_pattern=None, lowercase=True)
+        self._words = _weighted_words()
         self._known, self._translations = self._words.fit_transform(texts), list(translations)
         return self
 
@@ -68,6 +67,30 @@ class NearestPair:
             nearness = self._words.transform(texts[start : start + AT_ONCE]) @ self._known.T
             found += [self._translations[int(best)] for best in nearness.toarray().argmax(1)]
         return found
+
+    def retrieval(self, texts: Sequence[str], translations: Sequence[str]) -> float:
+        """How often what a text is translated as is nearest to its own translation, by words, among all translations.
+
+        Args:
+            texts: what is looked for with.
+            translations: of each text its own.
+
+        Returns:
+            The share of texts; of several nearest ones each counts its part, and none does that shares no word.
+        """
+        words = _weighted_words()
+        candidates = words.fit_transform([*translations, *self._translations])[: len(translations)]
+        nearness = (words.transform(self.predict(texts)) @ candidates.T).toarray()
+        best = nearness.max(1, keepdims=True)
+        nearest = (nearness >= best) & (best > 0)
+        return float((nearest.diagonal() / nearest.sum(1).clip(1)).mean())
+
+
+def _weighted_words() -> Any:
+    """Counts of words, weighted by how rare they are, of length 1."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(tokenizer=str.split, token_pattern=None, lowercase=True)
 
 
 def quality_of_texts(found: Sequence[str], truth: Sequence[str]) -> dict[str, float]:

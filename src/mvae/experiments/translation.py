@@ -197,7 +197,8 @@ def work(task: Task, setup: Setup, report: Report, table: str) -> dict[str, Any]
         known = {
             name: [texts[row] for row in both.tolist()] for name, texts in sentences(setup.data_dir, "train").items()
         }
-        scores = _by_nearest(known, references) if len(aligned) else {}
+        among = {name: texts[: settings.found_among] for name, texts in sentences(setup.data_dir, "tst2012").items()}
+        scores = _by_nearest(known, references, among) if len(aligned) else {}
         return record | {"scores": scores, "seconds": time.perf_counter() - started, "made": provenance()}
     folder = setup.runs / setup.preset / SOURCE / f"{task.model}-{task.share:g}" / f"seed-{task.seed}"
     dataset = replace(whole, train=aligned if task.model == "pairs" else train)
@@ -268,11 +269,15 @@ def width_options(width: int | None) -> dict[tuple[str, ...], Any]:
     return dict.fromkeys(places if width else [], width)
 
 
-def _by_nearest(aligned: Mapping[str, list[str]], test: Mapping[str, list[str]]) -> dict[str, float]:
+def _by_nearest(
+    aligned: Mapping[str, list[str]], test: Mapping[str, list[str]], among: Mapping[str, list[str]]
+) -> dict[str, float]:
     scores: dict[str, float] = {}
     for source, target in DIRECTIONS:
-        found = NearestPair().fit(aligned[source], aligned[target]).predict(test[source])
+        nearest = NearestPair().fit(aligned[source], aligned[target])
+        found = nearest.predict(test[source])
         scores |= _named(quality_of_texts([*map(as_read, found)], [*map(as_read, test[target])]), source, target)
+        scores[f"retrieval {source} to {target}"] = nearest.retrieval(among[source], among[target])
     return scores
 
 
