@@ -11,20 +11,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from tqdm import tqdm
 
+from mvae.epochs import ACCURACY, ELBO, held, rank
 from mvae.models import Objective
 from mvae.specs import TrainingSpec
 
-__all__ = ["ACCURACY", "BEST", "ELBO", "HELD", "LAST", "callbacks_of", "rank"]
+__all__ = ["BEST", "LAST", "callbacks_of"]
 
-ELBO, ACCURACY = "validation/elbo", "validation/accuracy"
-HELD = "validation/kl"
-"""How many nats z holds of a string alone: KL[q(z | x_i) || p(z)], the mean over validation rows."""
 BEST, LAST = "best.ckpt", "last.ckpt"
-
-
-def rank(record: dict[str, float]) -> tuple[float, float]:
-    """What makes one epoch better than another: a later stage, then accuracy where it is asked for, else the ELBO."""
-    return record.get("stage", 0), record.get(ACCURACY, record[ELBO])
 
 
 def callbacks_of(
@@ -97,9 +90,8 @@ class Progress(Callback):
             self._say(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = trainer.callback_metrics.items()
-        held = [f"{name.removeprefix(f'{HELD}/')} {nats:.2f}" for name, nats in metrics if name.startswith(HELD)]
-        self.held = f", z holds {', '.join(held)} nats" if held else ""
+        each = [f"{name} {nats:.2f}" for name, nats in held(trainer.callback_metrics).items()]
+        self.held = f", z holds {', '.join(each)} nats" if each else ""
         self._say(trainer, pl_module)
 
     def _say(self, trainer: Trainer, pl_module: LightningModule) -> None:

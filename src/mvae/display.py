@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mvae.data.batch import Batch
 from mvae.data.shards import Shards
+from mvae.epochs import ACCURACY, ELBO, held
 from mvae.modality import is_image_shape
 from mvae.tables.columns import LeftOutColumn
 
@@ -127,16 +128,14 @@ def print_outcome(run: Run, outcome: Outcome) -> None:
         print(f"continue: mvae fit {run.spec.data.source} --out {run.folder} --resume")
     if not outcome.history:
         return
-    kept, elbo = outcome.kept, outcome.kept.get("validation/elbo")
+    kept, elbo = outcome.kept, outcome.kept.get(ELBO)
     which = "the best on validation" if run.spec.training.keep == "best" and elbo is not None else "the last"
     score = "" if elbo is None else f" (validation ELBO {elbo:.2f} nats)"
-    if (right := kept.get("validation/accuracy")) is not None:
+    if (right := kept.get(ACCURACY)) is not None:
         score = f" ({run.spec.training.best_by} right in {100 * right:.1f} % of validation rows)"
     print(f"{len(outcome.history)} epochs; kept the weights of epoch {kept['epoch']}, {which}{score}")
-    for key, nats in kept.items():
-        if key.startswith("validation/kl/"):
-            name = key.removeprefix("validation/kl/")
-            print(f"z holds {nats:.2f} nats of {name}" + (COLLAPSED if nats < FEW_NATS else ""))
+    for name, nats in held(kept).items():
+        print(f"z holds {nats:.2f} nats of {name}" + (COLLAPSED if nats < FEW_NATS else ""))
     if run.spec.data.table is not None:
         source = run.spec.data.source or "TABLE"
         print(f"fill holes:  mvae impute {run.folder} {source} --out filled.csv")

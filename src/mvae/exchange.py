@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from mvae import __version__
+from mvae.epochs import ELBO
 from mvae.experiments.results import markdown_table
 from mvae.modality import Decoder
 from mvae.models import MultimodalVAE
@@ -115,7 +116,7 @@ def _columns(spec: RunSpec) -> list[str]:
 
 
 def _scores(folder: Path, kept: dict[str, Any]) -> list[str]:
-    elbo = kept.get("validation/elbo")
+    elbo = kept.get(ELBO)
     lines = [] if elbo is None else [f"Validation ELBO of the epoch kept ({kept['epoch']}): {elbo:.2f} nats.\n"]
     if (folder / EVALUATION).exists():
         report = read_json(folder / EVALUATION)

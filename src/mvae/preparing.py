@@ -98,9 +98,8 @@ def prepare(
             validation=_compact(model, dataset.validation),
             test=_compact(model, dataset.test),
         )
-        grouped(
-            dataset.train, model.names, spec.training.shares
-        )  # refuses impossible shares before anything is written
+        # Refuses impossible shares before anything is written.
+        grouped(dataset.train, model.names, spec.training.shares)
     return Run(spec, dataset, model, folder, resume, processes)
 
 

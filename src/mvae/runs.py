@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mvae.data.splits import Dataset
+from mvae.epochs import ELBO, rank
 from mvae.models import MultimodalVAE
 from mvae.processes import ALONE, Processes
 from mvae.specs import RunSpec
@@ -82,8 +83,6 @@ class Run:
         return outcome
 
     def _outcome(self, history: list[dict[str, float]], interrupted: bool = False) -> Outcome:
-        from mvae.callbacks import ELBO, rank
-
         validated = [record for record in history if ELBO in record]
         if self.spec.training.keep == "best" and validated:
             return Outcome(history, max(reversed(validated), key=rank), interrupted)

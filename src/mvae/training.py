@@ -20,12 +20,13 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from mvae.callbacks import ACCURACY, BEST, ELBO, HELD, LAST, callbacks_of
+from mvae.callbacks import BEST, LAST, callbacks_of
 from mvae.completion import DRAWS, complete
 from mvae.data.batch import Batch
 from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader, whole_loader
 from mvae.data.shards import ShardedBatches, Shards
 from mvae.data.splits import Dataset
+from mvae.epochs import ACCURACY, ELBO, HELD
 from mvae.evaluation.classification import alike, guess
 from mvae.experts import kl_to_prior
 from mvae.launching import Watch, strategy_of
@@ -277,7 +278,7 @@ class Training(LightningModule):
         for name, sums in list(self._divergences.items()):
             total = self._sum(sums)
             if total[1]:
-                self.log(f"{HELD}/{name}", total[0] / total[1])
+                self.log(f"{HELD}{name}", total[0] / total[1])
             self._divergences[name] = torch.zeros(2)
         if self.spec.best_by is not None:
             if not guessed[1]:
@@ -296,7 +297,7 @@ class Training(LightningModule):
         means = {f"train/{name}": (self._sum(total) / self._batches).item() for name, total in self._sums.items()}
         self.log_dict(means)
         self.log("beta", self.beta)
-        for name in (ELBO, ACCURACY, *(f"{HELD}/{one}" for one in self._divergences)):
+        for name in (ELBO, ACCURACY, *(f"{HELD}{one}" for one in self._divergences)):
             if name not in self.trainer.callback_metrics:
                 continue
             means[name] = self.trainer.callback_metrics[name].item()

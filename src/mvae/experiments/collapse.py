@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from mvae.building import build_model
-from mvae.callbacks import ELBO, HELD
 from mvae.data.iwslt import LANGUAGES
+from mvae.epochs import ELBO, held
 from mvae.experiments import translation
 from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.recipes import resolve
@@ -23,7 +23,7 @@ from mvae.experiments.translation import (
     DIRECTIONS,
     SOURCE,
     Preset,
-    check_whole,
+    check_data,
     data_options,
     epochs_of,
     likelihood_scores,
@@ -94,13 +94,12 @@ def reproduce(setup: Setup, variants: Sequence[str]) -> Iterator[str]:
     settings = PRESETS[setup.preset]
     results = setup.results("collapse", plain(settings))
     tasks = [name for name in variants if not results.has(variant=name)]
-    check_whole(setup)
-    load_pairs(setup.data_dir, data_options(settings))  # says what is missing
+    check_data(setup, settings)
     last = [name for name in tasks if name == EQUAL_TIME]  # needs to know how long two of the others took
     for part in ([name for name in tasks if name not in last], last):
         for name, record in setup.finish(work, part, results):
-            held, found = record["held"], record["scores"]["retrieval en to vi"]
-            nats = ", ".join(f"KL {key} {held[key]:.2f}" for key in held)
+            found = record["scores"]["retrieval en to vi"]
+            nats = ", ".join(f"KL {key} {value:.2f}" for key, value in record["held"].items())
             yield f"{name}: {nats}, retrieval {100 * found:.1f} %"
 
 
@@ -127,7 +126,7 @@ def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
         "rows": len(rows),
         "found_among": len(whole.validation[: settings.found_among]),
         "data": whole.description,
-        "held": {language: metrics["kept"][f"{HELD}/{language}"] for language in LANGUAGES},
+        "held": held(metrics["kept"]),
         "epoch": metrics["kept"]["epoch"],
         "elbos": [record[ELBO] for record in metrics["history"]],
         "scores": scores,
@@ -213,7 +212,7 @@ def page(content: dict[str, Any]) -> str:
         fewest=settings["fewest"],
         width=settings["width"] or "those of the recipe",
         epochs=len(some["elbos"]),
-        remedies=_remedies(cells),
+        remedies=_remedies({name: cell for name, cell in cells.items() if name != EQUAL_TIME}),
         networks=_networks(cells),
         preset=settings["preset"],
         **made_by(content),
@@ -223,8 +222,6 @@ def page(content: dict[str, Any]) -> str:
 def _remedies(cells: Mapping[str, dict[str, Any]]) -> str:
     rows = []
     for name, cell in cells.items():
-        if name == EQUAL_TIME:
-            continue
         scores = cell["scores"]
         rows.append(
             [

@@ -19,6 +19,7 @@ from mvae.data.loading import COMPLETE
 from mvae.data.multimnist import FILL
 from mvae.data.sources import load_dataset
 from mvae.data.splits import Dataset, pairing_order, unpair
+from mvae.epochs import ACCURACY
 from mvae.evaluation.classification import alike, guess
 from mvae.experiments.comparison import method, placed
 from mvae.experiments.recipes import resolve
@@ -292,7 +293,7 @@ def _networks(
         "epoch": outcome.kept["epoch"],
         "epochs": len(outcome.history),
         "precision": run.spec.training.precision_here,
-        "validation_accuracy": outcome.kept["validation/accuracy"],
+        "validation_accuracy": outcome.kept[ACCURACY],
         "predictions": _predictions(placed(run.model), whole.test, target, compared.kind, settings.samples),
     }
 

@@ -10,6 +10,7 @@ import torch
 
 from mvae.baselines.logistic import PairedLogisticRegression
 from mvae.data.batch import Batch
+from mvae.epochs import ELBO
 from mvae.evaluation.classification import classify
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.experiments.results import Results, markdown_table
@@ -52,7 +53,7 @@ def reproduce(
         outcome = run.train_to_the_end()
         cell: dict[str, Any] = {
             "reconstruct": name,
-            "elbo": outcome.kept["validation/elbo"],
+            "elbo": outcome.kept[ELBO],
             **_score(run.model, run.dataset.validation),
         }
         cell["coherence"] = _coherence(run.model, judge)

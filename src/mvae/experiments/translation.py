@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from mvae.baselines.latents import posterior_means
-from mvae.callbacks import HELD
 from mvae.data.batch import Batch
 from mvae.data.files import DataError
 from mvae.data.iwslt import ALL_PAIRS, LANGUAGES, count_pairs, sentences
@@ -24,6 +23,7 @@ from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
 from mvae.data.splits import Dataset, unpair
 from mvae.data.texts import as_read
+from mvae.epochs import held
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.evaluation.translation import NearestPair, quality_of_texts, retrieval
 from mvae.experiments.comparison import train_on_rows
@@ -47,7 +47,7 @@ __all__ = [
     "SOURCE",
     "Preset",
     "Task",
-    "check_whole",
+    "check_data",
     "data_options",
     "epochs_of",
     "likelihood_scores",
@@ -146,8 +146,7 @@ def reproduce(
     settings = PRESETS[setup.preset]
     results = setup.results(table, plain(settings))
     tasks = results.missing(tasks_of(table, settings, models, shares))
-    check_whole(setup)
-    load_pairs(setup.data_dir, data_options(settings))  # says what is missing
+    check_data(setup, settings)
     for task, record in setup.finish(partial(work, table=table), tasks, results):
         scores = record["scores"]
         yield f"{task}: " + ", ".join(f"{name} {value:.2f}" for name, value in list(scores.items())[:4])
@@ -208,20 +207,19 @@ def work(task: Task, setup: Setup, report: Report, table: str) -> dict[str, Any]
     report("scoring", 0, 1)
     found = _sentences(model, test, references) if table == "table5" else {}
     scores = _scores(model, validation, test, references, settings) if table == "table4" else {}
-    held = {name: kept[f"{HELD}/{name}"] for name in LANGUAGES}
-    record |= {"scores": scores, "held": held, "epoch": kept["epoch"], **found}
+    record |= {"scores": scores, "held": held(kept), "epoch": kept["epoch"], **found}
     return record | {"seconds": time.perf_counter() - started, "made": provenance()}
 
 
-def check_whole(setup: Setup) -> None:
-    """Refuse to call a part of the data set the paper's.
+def check_data(setup: Setup, settings: Preset) -> None:
+    """Say what is missing of the data before anything is trained; a part of it is not the paper's.
 
     Raises:
-        DataError: if the preset is `paper` and the training files have fewer lines than they should.
+        DataError: as reading it does; if the preset is `paper` and the training files lack lines.
     """
-    count = count_pairs(setup.data_dir)
-    if setup.preset == "paper" and count < ALL_PAIRS:
+    if setup.preset == "paper" and (count := count_pairs(setup.data_dir)) < ALL_PAIRS:
         raise DataError(f"preset paper: expected all {ALL_PAIRS:,} training pairs, found {count:,}; --preset cpu")
+    load_pairs(setup.data_dir, data_options(settings))
 
 
 def load_pairs(data_dir: str | None, options: Mapping[str, bool | int], train_rows: int | None = None) -> Dataset:

@@ -20,8 +20,6 @@ PAPER = dict(
         strict=True,
     )
 )
-
-
 COMPARED = {
     "pairs": {"log p(joint)": "log p(joint)", "retrieval en to vi": "retrieval from English"},
     "nearest": {
@@ -74,7 +72,7 @@ def _verdicts(cells: Sequence[dict[str, Any]]) -> list[str]:
         }
         for model in MODELS
         for share in SHARES
-        if (found := [cell for cell in cells if (cell["model"], cell["share"]) == (model, share)])
+        if (found := _runs(cells, model, share))
     }
     lines = []
     for model in MVAES:
@@ -97,6 +95,10 @@ def _verdicts(cells: Sequence[dict[str, Any]]) -> list[str]:
                 against = f"{MODELS[other][0].lower()}{MODELS[other][1:]}"
                 lines.append(f"Beside {against}, it is ahead {', '.join(ahead)} of {len(both)} shares.")
     return lines
+
+
+def _runs(cells: Sequence[dict[str, Any]], model: str, share: float) -> list[dict[str, Any]]:
+    return [cell for cell in cells if (cell["model"], cell["share"]) == (model, share)]
 
 
 def _over_seeds(values: Sequence[float], digits: int) -> str:
@@ -131,7 +133,7 @@ def _by_share(
 ) -> str:
     rows = []
     for share in SHARES:
-        found = [cell for cell in cells if cell["model"] == model and cell["share"] == share]
+        found = _runs(cells, model, share)
         if found:
             values = [[scale * cell["scores"][name] for cell in found if name in cell["scores"]] for name in names]
             shown = [_over_seeds(value, digits) for value in values]
@@ -142,7 +144,7 @@ def _by_share(
 def _held(cells: Sequence[dict[str, Any]], model: str) -> str:
     rows = []
     for share in SHARES:
-        found = [cell["held"] for cell in cells if cell["model"] == model and cell["share"] == share]
+        found = [cell["held"] for cell in _runs(cells, model, share)]
         if found:
             rows.append([f"{100 * share:g} %", *(_over_seeds([one[name] for one in found], 2) for name in LANGUAGES)])
     return markdown_table(["aligned", "English", "Vietnamese"], rows)

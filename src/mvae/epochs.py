@@ -1,0 +1,23 @@
+"""What is recorded of an epoch: its names in `metrics.json`, and what makes one epoch better than another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["ACCURACY", "ELBO", "HELD", "held", "rank"]
+
+ELBO, ACCURACY = "validation/elbo", "validation/accuracy"
+HELD = "validation/kl/"
+"""Before a modality's name: how many nats z holds of a string alone, KL[q(z | x_i) || p(z)], the mean over validation
+rows."""
+
+
+def rank(record: Mapping[str, float]) -> tuple[float, float]:
+    """What makes one epoch better than another: a later stage, then accuracy where it is asked for, else the ELBO."""
+    return record.get("stage", 0), record.get(ACCURACY, record[ELBO])
+
+
+def held(record: Mapping[str, Any]) -> dict[str, float]:
+    """How many nats z holds of each string, by its name."""
+    return {name.removeprefix(HELD): float(nats) for name, nats in record.items() if name.startswith(HELD)}
