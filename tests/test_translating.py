@@ -1,6 +1,8 @@
 """From pictures to pictures: what is certain, what is averaged, what is written."""
 
 import os
+import shutil
+import sys
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from subprocess import PIPE
@@ -141,6 +143,19 @@ def test_what_is_given_is_put_in_unless_told(run, tmp_path):
     assert np.array_equal(pixels["sure"][:, :31], half[:, :31])
     assert not np.array_equal(pixels["plain"][:, :31], half[:, :31])
     assert np.array_equal(pixels["plain"][:, 31:], pixels["sure"][:, 31:])
+
+
+def test_a_mask_is_made_by_what_made_those_of_the_run(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "dlib", None)  # as where it is not installed
+    assert translated(run, tmp_path, "--from", "mask", "--to", "image") == 2
+    assert "nothing found for 'mask'" in capsys.readouterr().err  # by the classifiers, in noise
+    shutil.copytree(run / "run", tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    assert '"landmarks": false' in config.read_text()
+    config.write_text(config.read_text().replace('"landmarks": false', '"landmarks": true'))
+    options = ["--from", "mask", "--to", "image", "--out", str(tmp_path / "made")]
+    assert main(["translate", str(tmp_path / "run"), str(run / "me.png"), *options]) == 2
+    assert "need dlib (pip install 'mvae[landmarks]')" in capsys.readouterr().err
 
 
 def test_a_picture_may_be_transformed_already(run, tmp_path):

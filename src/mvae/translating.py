@@ -104,7 +104,12 @@ def with_certain(found: Mapping[str, Translated], given: Mapping[str, Tensor]) -
 
 
 def read_picture(
-    model: MultimodalVAE, path: str | Path, names: Sequence[str], transform: bool = True, data_dir: str | None = None
+    model: MultimodalVAE,
+    path: str | Path,
+    names: Sequence[str],
+    transform: bool = True,
+    data_dir: str | None = None,
+    landmarks: bool = False,
 ) -> dict[str, Tensor]:
     """A picture file as the modalities a model is given.
 
@@ -115,6 +120,7 @@ def read_picture(
         transform: make each of the picture by the transformation of that name; else the picture is resized and is a
             grey one, edges, a mask, ... already.
         data_dir: where to look first for what the masks need.
+        landmarks: the masks that the model knows are of dlib's landmarks.
 
     Returns:
         Name to `[1, C, H, W]`.
@@ -127,7 +133,7 @@ def read_picture(
         if not transform:
             given |= read_given(model, {name: str(path)})
             continue
-        found = transformed(open_picture(path), name, data_dir)
+        found = transformed(open_picture(path), name, data_dir, landmarks)
         if found is None:
             raise ValueError(f"{path}: nothing found for '{name}', such as a face that is seen from the front")
         given[name] = found

@@ -16,6 +16,8 @@ from mvae.data import vision
 from mvae.data.files import DataError
 from mvae.data.sources import load_dataset
 from mvae.data.vision import TRANSFORMATIONS, Transformation, load_vision, mask_from_points, transformed
+from mvae.experiments.recipes import resolve
+from mvae.preparing import learned
 
 SIZE = (178, 218)
 
@@ -121,34 +123,68 @@ def test_faces_are_found_where_aligned_faces_have_them():
     assert eyes[:, 33:46].any(1).float().mean() > 0.75
 
 
-def test_dlib_is_used_where_both_it_and_its_file_are_there(tmp_path, nowhere, monkeypatch):
-    points = [SimpleNamespace(x=20 + number, y=100 + number % 7) for number in range(68)]
+POINTS = [SimpleNamespace(x=20 + number, y=100 + number % 7) for number in range(68)]
+
+
+@pytest.fixture
+def dlib(monkeypatch):
+    """A stand-in that finds `POINTS` in every picture that is not black."""
     monkeypatch.setitem(
         sys.modules,
         "dlib",
         SimpleNamespace(
             __spec__=SimpleNamespace(),
             get_frontal_face_detector=lambda: lambda pixels, times: ["a face"] if pixels.any() else [],
-            shape_predictor=lambda path: lambda pixels, face: SimpleNamespace(part=points.__getitem__),
+            shape_predictor=lambda path: lambda pixels, face: SimpleNamespace(part=POINTS.__getitem__),
         ),
     )
-    assert vision.mask_in_use(tmp_path).startswith("OpenCV's cascade classifiers (dlib is there, its file shape_")
-    (tmp_path / vision.LANDMARKS).write_bytes(b"")
-    assert vision.mask_in_use(tmp_path) == "dlib's 68 landmarks"
-    assert transformed(plain("black"), "mask", tmp_path) is None
-    found = transformed(plain("white"), "mask", tmp_path)
-    drawn = mask_from_points([(point.x, point.y) for point in points], SIZE)
-    monkeypatch.setitem(TRANSFORMATIONS, "drawn", Transformation(lambda _: drawn, 1))
-    assert torch.equal(found, transformed(plain("white"), "drawn"))
-    assert found.any()
+    yield
     vision._dlib.cache_clear()
 
 
-def test_without_dlib_its_file_alone_says_what_is_missing(tmp_path, nowhere, monkeypatch):
-    monkeypatch.setattr(vision.importlib.util, "find_spec", lambda name: None)
-    assert vision.mask_in_use(tmp_path) == "OpenCV's cascade classifiers"
+def test_masks_of_landmarks_are_drawn_of_what_dlib_finds(tmp_path, nowhere, dlib, monkeypatch):
     (tmp_path / vision.LANDMARKS).write_bytes(b"")
-    assert "dlib is not: pip install 'mvae[landmarks]'" in vision.mask_in_use(tmp_path)
+    assert transformed(plain("black"), "mask", tmp_path, landmarks=True) is None
+    found = transformed(plain("white"), "mask", tmp_path, landmarks=True)
+    drawn = mask_from_points([(point.x, point.y) for point in POINTS], SIZE)
+    monkeypatch.setitem(TRANSFORMATIONS, "drawn", Transformation(lambda _: drawn, 1))
+    assert torch.equal(found, transformed(plain("white"), "drawn"))
+    assert found.any()
+    assert transformed(plain("white"), "mask", tmp_path) is None  # the classifiers, as asked
+
+
+def chosen(tmp_path, **options):
+    """What a run of `vision` keeps of how it finds masks."""
+    spec = resolve("vision", None, {("data", "options"): options})
+    return learned(spec, tmp_path).data.options
+
+
+def test_a_run_keeps_what_finds_its_masks(tmp_path, nowhere, dlib):
+    write_faces(tmp_path)
+    assert chosen(tmp_path) == {"landmarks": False}  # the file is not there
+    (tmp_path / vision.LANDMARKS).write_bytes(b"")
+    assert chosen(tmp_path) == {"landmarks": True}
+    assert chosen(tmp_path, landmarks=False) == {"landmarks": False}
+    assert chosen(tmp_path, skip_damaged=True) == {"landmarks": True, "skip_damaged": True}
+    described = {name: load_dataset("vision", data_dir=tmp_path, options={"landmarks": name}) for name in (True, False)}
+    assert "masks by dlib's 68 landmarks" in described[True].description
+    assert "masks by OpenCV's cascade classifiers)" in described[False].description
+    masks = {name: data.train.present["mask"].any() for name, data in described.items()}
+    assert masks == {True: True, False: False}  # the stand-in finds a face in plain colours
+
+
+def test_landmarks_that_cannot_be_had_say_what_they_need(tmp_path, nowhere, monkeypatch):
+    monkeypatch.setattr(vision.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"need dlib \(pip install 'mvae\[landmarks\]'\) and its file shape_predictor"):
+        transformed(plain("white"), "mask", tmp_path, landmarks=True)
+
+
+def test_half_of_what_landmarks_need_says_what_is_missing(tmp_path, nowhere, dlib, monkeypatch):
+    assert vision.masks_by(tmp_path).startswith("OpenCV's cascade classifiers (dlib is there, its file shape_")
+    monkeypatch.setattr(vision.importlib.util, "find_spec", lambda name: None)
+    assert vision.masks_by(tmp_path) == "OpenCV's cascade classifiers"
+    (tmp_path / vision.LANDMARKS).write_bytes(b"")
+    assert "dlib is not: pip install 'mvae[landmarks]'" in vision.masks_by(tmp_path)
 
 
 def test_rows_hold_all_transformations_and_lack_a_mask_where_no_face_is_found(tmp_path, nowhere):

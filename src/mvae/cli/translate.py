@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from mvae.cli.options import Command
+
+if TYPE_CHECKING:
+    from mvae.specs import DataSpec
 
 __all__ = ["TRANSLATE"]
 
@@ -41,7 +44,7 @@ def _translate_arguments(parser: ArgumentParser) -> None:
 def _translate(options: Namespace) -> int:
     from mvae.storage import load, read_spec
 
-    model, known = load(options.run), read_spec(options.run).data.source
+    model, data = load(options.run), read_spec(options.run).data
     sources, targets = ([name.strip() for name in text.split(",")] for text in (options.source, options.target))
     if sources[0] in model.names and model.variables[sources[0]].is_string:
         if len(sources) + len(targets) != 2:
@@ -50,7 +53,7 @@ def _translate(options: Namespace) -> int:
             if options[name]:
                 raise ValueError(f"--{name.replace('_', '-')}: only of pictures; texts are printed")
         return _translate_texts(options, model, sources[0], targets[0])
-    return _translate_pictures(options, model, sources, targets, known == "vision")
+    return _translate_pictures(options, model, sources, targets, data)
 
 
 def _translate_texts(options: Namespace, model: Any, source: str, target: str) -> int:
@@ -86,7 +89,7 @@ def _is_file(text: str) -> bool:
         return False
 
 
-def _translate_pictures(options: Namespace, model: Any, sources: list[str], targets: list[str], own: bool) -> int:
+def _translate_pictures(options: Namespace, model: Any, sources: list[str], targets: list[str], data: DataSpec) -> int:
     """Make pictures of pictures, once it is sure that all can be read and written."""
     from mvae.translating import check_pictures, paths_of, read_picture, translate, with_certain, write_pictures
 
@@ -94,8 +97,11 @@ def _translate_pictures(options: Namespace, model: Any, sources: list[str], targ
         raise ValueError("--out: name a folder for the pictures")
     check_pictures(model, targets)
     places = paths_of(options.inputs, targets, options.draws, Path(options.out))
+    own, landmarks = data.source == "vision", bool(data.options.get("landmarks"))
     transform = own and not options.as_it_is
-    everything = {picture: read_picture(model, picture, sources, transform, options.data_dir) for picture in places}
+    everything = {
+        picture: read_picture(model, picture, sources, transform, options.data_dir, landmarks) for picture in places
+    }
     for picture, given in everything.items():
         found = translate(model, given, targets, options.draws, seed=options.seed)
         write_pictures(with_certain(found, given) if own and not options.plain else found, places[picture])

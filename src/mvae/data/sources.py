@@ -18,7 +18,7 @@ from mvae.data.iwslt import OPTIONS, load_iwslt, part_of_iwslt, with_vocabularie
 from mvae.data.mnist import FASHION_MNIST, MNIST, binarise, load_idx_pairs
 from mvae.data.multimnist import Rules, load_multimnist
 from mvae.data.splits import Dataset, hold_out, unpair
-from mvae.data.vision import load_vision, mask_in_use, with_own
+from mvae.data.vision import load_vision, masks_by, with_finder, with_own
 
 __all__ = ["SOURCES", "Source", "load_dataset", "source_named"]
 
@@ -39,15 +39,19 @@ class Source:
     """The files it is read from; None where it comes with a library."""
     binary: bool = False
     """Whether its images are binarised."""
-    part: Callable[[str | Path | None], str] | None = None
-    """How much of it there is, where that may be a part."""
+    part: Callable[..., str] | None = None
+    """From a data directory (or None) and options to how much of it there is, where that may be a part."""
     options: Mapping[str, bool | int] = field(default_factory=dict)
     """What else may be chosen of it, and what is chosen unless told."""
     recipe: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     """From its recipe to one with what was added to the data set, where something can be."""
     learned: Callable[..., dict[str, Any]] | None = None
     """From a spec, as plain data, a data directory (or None) and options to the spec with what is learned of the data,
-    such as the words of a language."""
+    such as the words of a language, or of what is here to read it with."""
+
+
+def _faces(data_dir: str | Path | None, **_: bool | int) -> str:
+    return part_at_hand(data_dir)
 
 
 SOURCES: dict[str, Source] = {
@@ -60,24 +64,27 @@ SOURCES: dict[str, Source] = {
         MNIST,
         options=asdict(Rules()),
     ),
-    "celeba": Source("faces and 18 attributes, all in one modality", load_celeba, part=part_at_hand, options=SKIP),
+    "celeba": Source("faces and 18 attributes, all in one modality", load_celeba, part=_faces, options=SKIP),
     "celeba19": Source(
         "faces and 18 attributes, each a modality",
         partial(load_celeba, apart=True),
-        part=part_at_hand,
+        part=_faces,
         options=SKIP,
     ),
     "vision": Source(
         "faces and five transformations of each, each a modality",
         load_vision,
-        part=lambda data_dir: f"{part_at_hand(data_dir)}; masks by {mask_in_use(data_dir)}",
-        options=SKIP,
+        part=lambda data_dir, landmarks=False, **_: (
+            f"{part_at_hand(data_dir)}; masks by {masks_by(data_dir, landmarks)}"
+        ),
+        options=SKIP | {"landmarks": False},
         recipe=with_own,
+        learned=with_finder,
     ),
     "iwslt-en-vi": Source(
         "English sentences and their Vietnamese translations",
         load_iwslt,
-        part=part_of_iwslt,
+        part=lambda data_dir, **_: part_of_iwslt(data_dir),
         options=OPTIONS,
         learned=with_vocabularies,
     ),
@@ -141,7 +148,7 @@ def load_dataset(
     train, validation = (everything, split[0]) if split else (everything[kept], everything[held])
     description, transform = known.summary, None
     if known.part is not None:
-        description += f" ({known.part(data_dir)})"
+        description += f" ({known.part(data_dir, **chosen)})"
     if chosen:
         description += f"; {', '.join(f'{name} {value}' for name, value in chosen.items())}"
     if known.binary:

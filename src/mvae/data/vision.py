@@ -41,10 +41,11 @@ __all__ = [
     "landmark_mask",
     "load_vision",
     "mask_from_points",
-    "mask_in_use",
+    "masks_by",
     "obscured",
     "transformed",
     "watermark",
+    "with_finder",
     "with_left_half",
     "with_luma",
     "with_own",
@@ -181,7 +182,7 @@ TRANSFORMATIONS = {
     "obscured": Transformation(obscured, 3),
     "watermark": Transformation(watermark, 3),
 }
-"""The paper's six; the mask is dlib's where it can be had (`mask_in_use`)."""
+"""The paper's six; the mask is dlib's where it can be had (`with_finder`)."""
 
 
 LUMA = (0.299, 0.587, 0.114)
@@ -218,7 +219,10 @@ CERTAIN = {("gray", "image"): with_luma, ("obscured", "image"): with_left_half}
 
 
 def load_vision(
-    data_dir: str | Path | None = None, names: Sequence[str] | None = None, skip_damaged: bool = False
+    data_dir: str | Path | None = None,
+    names: Sequence[str] | None = None,
+    skip_damaged: bool = False,
+    landmarks: bool = False,
 ) -> tuple[Batch, Batch, Batch]:
     """Training, validation and test rows: for each transformation bytes `[1 or 3, 64, 64]` of CelebA's images.
 
@@ -229,15 +233,16 @@ def load_vision(
         data_dir: where to look first for the folder `celeba` and dlib's predictor.
         names: of transformations; all where None.
         skip_damaged: leave out images that cannot be decoded.
+        landmarks: masks are of dlib's landmarks, not by OpenCV's cascade classifiers.
 
     Raises:
-        ValueError: on an unknown name, or naming the package that a transformation needs.
+        ValueError: on an unknown name, or naming the package or file that a transformation needs.
         DataError: as `load_celeba`.
     """
     faces = find_faces(data_dir)
     made = {}
     for name in names or TRANSFORMATIONS:
-        known = _known(name, data_dir)
+        known = _known(name, data_dir, landmarks)
         settings = {"transformation": _identity(known.make), "version": [VERSION, known.version]}
         made[name] = faces.pictures(f"vision-{name}", known.channels, partial(_seen, known), settings, skip_damaged)
     batches = []
@@ -258,41 +263,63 @@ def with_own(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"model": content["model"] | {"modalities": modalities | more}}
 
 
-def transformed(picture: Picture, name: str, data_dir: str | Path | None = None) -> torch.Tensor | None:
+def with_finder(content: dict[str, Any], data_dir: str | Path | None = None, **options: bool | int) -> dict[str, Any]:
+    """A spec, as plain data, that says whether masks are of dlib's landmarks: unless told, where they can be had here.
+
+    Args:
+        content: the spec.
+        data_dir: where to look first for dlib's predictor.
+        options: what the spec has chosen of the data set.
+    """
+    chosen = {"landmarks": _predictor(data_dir) is not None} | options
+    return content | {"data": content["data"] | {"options": chosen}}
+
+
+def transformed(
+    picture: Picture, name: str, data_dir: str | Path | None = None, landmarks: bool = False
+) -> torch.Tensor | None:
     """One transformation of any picture, as a model sees it.
 
     Args:
         picture: of any size; it is resized to cover 178x218 pixels and cropped to the middle.
         name: of the transformation.
         data_dir: where to look first for dlib's predictor.
+        landmarks: a mask is of dlib's landmarks.
 
     Returns:
         float32 `[1 or 3, 64, 64]` in [0, 1], or None where it finds nothing.
 
     Raises:
-        ValueError: on an unknown name.
+        ValueError: on an unknown name, or naming what dlib's landmarks lack here.
     """
-    seen = _seen(_known(name, data_dir), picture.convert("RGB"))
+    seen = _seen(_known(name, data_dir, landmarks), picture.convert("RGB"))
     return None if seen is None else torch.tensor(seen) / 255
 
 
-def mask_in_use(data_dir: str | Path | None = None) -> str:
-    """What finds the parts of faces here; where half of dlib's landmarks is there, also what is missing of them."""
-    if _predictor(data_dir) is not None:
+def masks_by(data_dir: str | Path | None = None, landmarks: bool = False) -> str:
+    """What finds the parts of faces; where half of dlib's landmarks is there, also what is missing of them."""
+    if landmarks:
         return WITH_DLIB
-    if _has_dlib():
+    if _has_dlib() and _landmarks(data_dir) is None:
         return f"{WITH_CASCADES} (dlib is there, its file {LANDMARKS} is not: put it beside celeba/)"
-    if _landmarks(data_dir) is not None:
+    if _landmarks(data_dir) is not None and not _has_dlib():
         return f"{WITH_CASCADES} ({LANDMARKS} is there, dlib is not: pip install 'mvae[landmarks]')"
     return WITH_CASCADES
 
 
-def _known(name: str, data_dir: str | Path | None) -> Transformation:
+def _known(name: str, data_dir: str | Path | None, landmarks: bool) -> Transformation:
     if name not in TRANSFORMATIONS:
         raise ValueError(f"unknown transformation '{name}'; there are {', '.join(TRANSFORMATIONS)}")
     known = TRANSFORMATIONS[name]
-    predictor = _predictor(data_dir) if known.make is cascade_mask else None
-    return known if predictor is None else replace(known, make=partial(landmark_mask, predictor=predictor))
+    if not landmarks or known.make is not cascade_mask:
+        return known
+    predictor = _predictor(data_dir)
+    if predictor is None:
+        raise ValueError(
+            f"landmarks: masks are of dlib's landmarks, which need dlib (pip install 'mvae[landmarks]') and its file"
+            f" {LANDMARKS} beside celeba/"
+        )
+    return replace(known, make=partial(landmark_mask, predictor=predictor))
 
 
 def _predictor(data_dir: str | Path | None) -> Path | None:

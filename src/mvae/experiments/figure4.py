@@ -19,6 +19,7 @@ from torch import Tensor
 from mvae.data.batch import Batch
 from mvae.data.celeba import SIDE
 from mvae.data.sources import load_dataset
+from mvae.data.splits import Dataset
 from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.recipes import resolve
 from mvae.experiments.results import provenance
@@ -27,6 +28,8 @@ from mvae.experiments.side_by_side import Report
 from mvae.figures import image_grid
 from mvae.modality import levels
 from mvae.models import MultimodalVAE
+from mvae.preparing import learned
+from mvae.specs import RunSpec
 from mvae.storage import atomic
 from mvae.translating import Translated, translate, with_certain
 
@@ -129,8 +132,7 @@ def reproduce(setup: Setup, recipes: Sequence[str]) -> Iterator[str]:
     """
     results = setup.results("figure4", asdict(PRESETS[setup.preset]))
     tasks = [name for name in recipes if not results.has(recipe=name)]
-    # Says what is missing, and makes all modalities once, before anything starts.
-    load_dataset(SOURCE, data_dir=setup.data_dir)
+    _load(_spec("paper", setup), setup)  # says what is missing, and makes all modalities once, before anything starts
     for name, record in setup.finish(work, tasks, results):
         found = {(cell["given"], cell["wanted"]): cell for cell in record["test"] if cell["way"] == "with certain"}
         colours, whole = found["gray", "image"], found["obscured", "image"]
@@ -140,9 +142,9 @@ def reproduce(setup: Setup, recipes: Sequence[str]) -> Iterator[str]:
 def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
     """One recipe's record."""
     settings = PRESETS[setup.preset]
-    whole = load_dataset(SOURCE, data_dir=setup.data_dir)
+    spec = _spec(name, setup)
+    whole = _load(spec, setup)
     rows = whole.train[: settings.train_rows]
-    spec = resolve(SOURCE, RECIPES[name].variant, _options(name, settings))
     model, trained = train_on_rows(setup.runs / setup.preset / SOURCE / name, spec, replace(whole, train=rows), report)
     known = baselines(rows)
     parts = {"validation": whole.validation[: settings.validation_rows], "test": whole.test[: settings.test_rows]}
@@ -166,6 +168,16 @@ def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
         "trained": trained,
         "made": provenance(),
     }
+
+
+def _spec(name: str, setup: Setup) -> RunSpec:
+    """A recipe, with the masks that can be had here."""
+    options = _options(name, PRESETS[setup.preset])
+    return learned(resolve(SOURCE, RECIPES[name].variant, options), setup.data_dir)
+
+
+def _load(spec: RunSpec, setup: Setup) -> Dataset:
+    return load_dataset(SOURCE, data_dir=setup.data_dir, options=spec.data.options)
 
 
 def _options(name: str, settings: Preset) -> dict[tuple[str, ...], Any]:
