@@ -193,9 +193,33 @@ def test_where_the_mvae_had_fewer_choices_of_pairs_the_others_are_taken_on_those
 
     others = [cell("rbm", 0, 0.8), cell("rbm", 1, 0.1), cell("rbm", 2, 0.1), cell("logistic", 0, 0.5)]
     content = {"cells": [cell("mvae-label", 0, 0.7), *others, cell("jmvae", 1, 0.99)]}
-    word, points, best = figure3_page._verdict(content, "mnist", "mvae-label", 10)
-    assert word == "loses"
-    assert points.startswith("-10.0 ± ")
+    points, best = figure3_page._verdict(content, "mnist", "mvae-label", 10, ["rbm", "logistic", "jmvae"]).cells
+    assert points.startswith("loses, -10.0 ± ")
     assert best == "RBM + logistic regression, 80.0"
+    assert figure3_page._verdict(content, "mnist", "mvae-label", 10, ["logistic", "jmvae"]).cells[0].startswith("wins")
     content["cells"].append(cell("mvae-label", 1, 0.7))
-    assert figure3_page._verdict(content, "mnist", "mvae-label", 10)[2] == "RBM + logistic regression, 45.0"
+    found = figure3_page._verdict(content, "mnist", "mvae-label", 10, ["rbm", "logistic", "jmvae"])
+    assert found.cells == ("neither wins nor loses, +25.0 ± 35.0", "RBM + logistic regression, 45.0")
+
+
+def test_in_words_where_the_mvae_wins_beside_whom():
+    def cell(model, pairs, accuracy):
+        one = {"dataset": "mnist", "model": model, "pairs": pairs, "seed": 0, "accuracy": accuracy}
+        return one | {"rows": 10_000, "right": {"decoder": int(10_000 * accuracy)}}
+
+    accuracies = {
+        "mvae-label": (0.3, 0.8, 0.9, 0.97),
+        "supervised": (0.4, 0.7, 0.85, 0.97),
+        "logistic": (0.5, 0.6, 0.7, 0.8),
+        "rbm": (0.6, 0.75, 0.95, 0.8),
+    }
+    levels = (10, 100, 1000, 0)
+    cells = [
+        cell(name, n, value) for name, values in accuracies.items() for n, value in zip(levels, values, strict=True)
+    ]
+    assert figure3_page._in_words({"cells": cells}, "mnist").splitlines() == [
+        "- Beside what learns from the pairs alone it wins at 100 and 1,000 pairs (by 5.0 to 10.0 points); loses at 10"
+        " pairs (by 20.0 points); neither wins nor loses at all pairs.",
+        "- Beside all that is no MVAE it wins at 100 pairs (by 5.0 points); loses at 10 and 1,000 pairs (by 5.0 to 30.0"
+        " points); neither wins nor loses at all pairs.",
+    ]

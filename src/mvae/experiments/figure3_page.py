@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,16 @@ STYLES = {
     "rbm": ("C7", ":"),
 }
 OURS = [name for name, compared in MODELS.items() if compared.kind == "joint" and not compared.aside]
+COMPARED = ("mvae-label", "mvae-weight-1", "mvae")
+"""Those of ours that are said to win or lose."""
+OTHERS = {
+    "what learns from the pairs alone": [
+        name for name in STYLES if MODELS[name].kind in ("pairs", "supervised", "logistic")
+    ],
+    "all that is no MVAE": [name for name in STYLES if name not in OURS],
+}
+"""Beside whom."""
+WINS, LOSES, NEITHER = "wins", "loses", "neither wins nor loses"
 
 
 def draw(content: dict[str, Any], dataset: str, folder: Path) -> Path:
@@ -109,6 +120,7 @@ def _section(content: dict[str, Any], dataset: str) -> str:
         file=f"{content['settings']['preset']}-{dataset}.png",
         table=markdown_table(head, rows),
         estimators=markdown_table(head, estimators),
+        words=_in_words(content, dataset),
         verdicts=_verdicts(content, dataset),
         rows=f"{largest:,}",
         half=f"{50 * widths[0]:.1f}",
@@ -129,20 +141,67 @@ def _estimators(content: dict[str, Any], dataset: str, levels: Sequence[int]) ->
     return rows
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """An MVAE beside the best of others, on the same choices of pairs."""
+
+    best: str
+    accuracy: float
+    gain: float
+    error: float
+    """The standard error of `gain`."""
+
+    @property
+    def word(self) -> str:
+        """Up to two standard errors are called neither."""
+        if abs(self.gain) <= 2 * self.error:
+            return NEITHER
+        return WINS if self.gain > 0 else LOSES
+
+    @property
+    def cells(self) -> tuple[str, str]:
+        """Of a table: who is ahead by how many points, and who the best of the others is."""
+        points = f"{self.word}, {100 * self.gain:+.1f} ± {100 * self.error:.1f}"
+        return points, f"{MODELS[self.best].title}, {100 * self.accuracy:.1f}"
+
+
 def _verdicts(content: dict[str, Any], dataset: str) -> str:
-    """Where each MVAE wins and loses against the best that is none, and by how much, in words."""
+    """Where each MVAE wins and loses against the best of the others, and by how much."""
     lines = []
-    for model in ("mvae-label", "mvae-weight-1", "mvae"):
+    for model in COMPARED:
         for pairs in _levels(content, dataset):
-            verdict = _verdict(content, dataset, model, pairs)
-            if verdict is not None:
-                lines.append([MODELS[model].title, f"{pairs:,}" if pairs else "all", *verdict])
-    return markdown_table(["", "pairs", "", "points", "the best that is no MVAE"], lines)
+            found = [_verdict(content, dataset, model, pairs, others) for others in OTHERS.values()]
+            if any(found):
+                parts = [part for one in found for part in (one.cells if one else ("", ""))]
+                lines.append([MODELS[model].title, _level(pairs), *parts])
+    return markdown_table(["", "pairs", *(part for title in OTHERS for part in (f"beside {title}", "best"))], lines)
 
 
-def _verdict(content: dict[str, Any], dataset: str, model: str, pairs: int) -> list[str] | None:
+def _level(pairs: int) -> str:
+    return f"{pairs:,}" if pairs else "all"
+
+
+def _in_words(content: dict[str, Any], dataset: str) -> str:
+    """At which numbers of pairs the MVAE with the label in every term wins and loses, and by how much."""
+    lines = []
+    for title, others in OTHERS.items():
+        verdicts = {n: _verdict(content, dataset, COMPARED[0], n, others) for n in _levels(content, dataset)}
+        parts = []
+        for word in (WINS, LOSES, NEITHER):
+            some = {pairs: one for pairs, one in verdicts.items() if one and one.word == word}
+            sizes = sorted(100 * abs(one.gain) for one in some.values())
+            if some:
+                extent = " to ".join(dict.fromkeys((f"{sizes[0]:.1f}", f"{sizes[-1]:.1f}")))
+                at = " and ".join(", ".join(map(_level, some)).rsplit(", ", 1))
+                parts.append(f"{word} at {at} pairs" + (f" (by {extent} points)" if word != NEITHER else ""))
+        if parts:
+            lines.append(f"- Beside {title} it {'; '.join(parts)}.")
+    return "\n".join(lines)
+
+
+def _verdict(content: dict[str, Any], dataset: str, model: str, pairs: int, others: Sequence[str]) -> Verdict | None:
     ours = _by_seed(content, dataset, model, pairs)
-    found = {name: _by_seed(content, dataset, name, pairs) for name in STYLES if name not in OURS}
+    found = {name: _by_seed(content, dataset, name, pairs) for name in others}
     if not ours:
         return None
     means = {  # on the choices of pairs that the MVAE had
@@ -154,12 +213,10 @@ def _verdict(content: dict[str, Any], dataset: str, model: str, pairs: int) -> l
         return None
     best = max(means, key=means.__getitem__)
     gains = [accuracy - found[best][seed] for seed, accuracy in ours.items()]
-    gain, rows = statistics.mean(gains), max(cell["rows"] for cell in content["cells"] if cell["dataset"] == dataset)
+    rows = max(cell["rows"] for cell in content["cells"] if cell["dataset"] == dataset)
     of_rows = sum(mean * (1 - mean) / rows for mean in (statistics.mean(ours.values()), means[best]))
     of_choices = statistics.variance(gains) / len(gains) if len(gains) > 1 else 0.0
-    error = max(of_rows, of_choices) ** 0.5
-    word = "wins" if gain > 2 * error else "loses" if gain < -2 * error else "neither wins nor loses"
-    return [word, f"{100 * gain:+.1f} ± {100 * error:.1f}", f"{MODELS[best].title}, {100 * means[best]:.1f}"]
+    return Verdict(best, means[best], statistics.mean(gains), max(of_rows, of_choices) ** 0.5)
 
 
 def _by_seed(
@@ -237,8 +294,12 @@ one core.
 
 {table}
 
-Where the MVAE wins and where it loses against the best of the others, chosen by these numbers themselves: the mean
-difference on the same choices of pairs, ± its standard error, the larger of that over test rows and, where there are
+The MVAE with the label in every term, in words:
+
+{words}
+
+That is against the best of them at each number of pairs, chosen by these numbers themselves: the mean difference in
+points on the same choices of pairs, ± its standard error, the larger of that over test rows and, where there are
 several choices, that over them; less than two of them is called neither. Where there is one choice, how much another
 training would differ is not in it.
 
