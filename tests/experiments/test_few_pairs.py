@@ -7,8 +7,8 @@ import pytest
 
 from mvae.data.sources import load_dataset
 from mvae.experiments import few_pairs
+from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.few_pairs import PRESETS, TESTED, VARIANTS, Task, tasks_of, work
-from mvae.experiments.figure3 import by_recipe
 from mvae.experiments.setup import Setup
 
 
@@ -23,16 +23,16 @@ def tiny(monkeypatch, tmp_path_factory, write_mnist, in_turn):
 
 
 @pytest.mark.parametrize("variant", ["as-they-come", "chosen", "completion", "present"])
-def test_what_a_variant_trains(tiny, monkeypatch, variant):
-    runs = []
-    monkeypatch.setattr(few_pairs, "by_recipe", lambda *given: runs.append(by_recipe(*given)) or runs[-1])
-    record = work(Task("binary-mnist", variant, 50, 0), Setup("tiny", data_dir=tiny), lambda *_: None)
-    (run,) = runs
-    assert len(run.dataset.train) == 150
-    paired = run.dataset.train.presence(["image", "label"]).all(1)
+def test_what_a_variant_trains(tiny, monkeypatch, variant, tmp_path):
+    trained = []
+    monkeypatch.setattr(few_pairs, "train_on_rows", lambda *given: trained.append(given) or train_on_rows(*given))
+    record = work(Task("binary-mnist", variant, 50, 0), Setup("tiny", runs=tmp_path, data_dir=tiny), lambda *_: None)
+    ((_, spec, dataset, _),) = trained
+    assert len(dataset.train) == 150
+    paired = dataset.train.presence(["image", "label"]).all(1)
     assert int(paired.sum()) == 50
-    assert len(run.dataset.validation) == 0  # the 80 rows are for choosing among variants
-    training, counts = run.spec.training, run.dataset.train.values["label"][paired].bincount(minlength=10)
+    assert len(dataset.validation) == 0  # the 80 rows are for choosing among variants
+    training, counts = spec.training, dataset.train.values["label"][paired].bincount(minlength=10)
     held = load_dataset("binary-mnist", data_dir=tiny, validation_rows=80).train[:150]
     most = held.values["label"].bincount(minlength=10).clamp(max=5)
     assert (counts >= most).all() == (variant == "chosen")
@@ -40,7 +40,7 @@ def test_what_a_variant_trains(tiny, monkeypatch, variant):
     assert training.shares == shares.get(variant, {"complete": 0.1})
     assert (training.smoothness, training.propagation) == ((30, 1) if variant == "chosen" else (0, 0))
     assert training.completion == (1 if variant == "completion" else 0)
-    assert run.spec.model.reconstruct == ("present" if variant == "present" else ["label"])
+    assert spec.model.reconstruct == ("present" if variant == "present" else ["label"])
     assert ("test" in record) == (variant in TESTED)
     assert 0 <= record["validation"]["decoder"] <= 1
 
@@ -52,7 +52,7 @@ def test_only_what_is_tested_has_several_seeds(tiny):
 
 
 def test_the_page_has_what_was_measured(tiny, tmp_path):
-    setup = Setup("tiny", tmp_path, data_dir=tiny)
+    setup = Setup("tiny", tmp_path, tmp_path / "runs", data_dir=tiny)
     lines = few_pairs.reproduce(setup, ["binary-mnist"], ["plain", "smoothness"])
     first = next(lines)
     lines.close()
@@ -65,3 +65,13 @@ def test_the_page_has_what_was_measured(tiny, tmp_path):
     assert f"| smoothness | 1 | {100 * smoothed['validation']['decoder']:.1f} |" in page
     plain = [cell["test"]["decoder"] for cell in content["cells"] if cell["variant"] == "plain"]
     assert f"{50 * sum(plain):.1f} ± " in page
+
+
+def test_a_training_that_was_done_is_not_done_again(tiny, tmp_path):
+    setup, task = Setup("tiny", tmp_path, tmp_path / "runs", data_dir=tiny), Task("binary-mnist", "plain", 50, 0)
+    once = work(task, setup, lambda *_: None)
+    stages = []
+    again = work(task, setup, lambda stage, *_: stages.append(stage))
+    assert stages == ["predicting"]
+    assert again["validation"] == once["validation"]
+    assert again["test"] == once["test"]

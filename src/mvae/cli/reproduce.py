@@ -75,7 +75,7 @@ TIMES = {
     "imputation": "1 hour",
 }
 """Below which the preset `cpu` stays on 2 cores."""
-KEPT = (*COMPARED, "attributes", "figure4", "collapse", "table4", "table5")
+KEPT = (*COMPARED, "few-pairs", "attributes", "figure4", "collapse", "table4", "table5")
 """Experiments whose trained models are kept."""
 
 

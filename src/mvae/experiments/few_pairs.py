@@ -13,8 +13,9 @@ from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
 from mvae.data.splits import unpair
 from mvae.evaluation.classification import classify, proportion_interval
-from mvae.experiments.comparison import placed
-from mvae.experiments.figure3 import IMAGE, LABEL, PAIRED_SHARE, by_recipe
+from mvae.experiments.comparison import train_on_rows
+from mvae.experiments.figure3 import IMAGE, LABEL, PAIRED_SHARE
+from mvae.experiments.recipes import resolve
 from mvae.experiments.results import made_by, markdown_table, percent, provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
@@ -168,16 +169,17 @@ def work(task: Task, setup: Setup, report: Report) -> dict[str, Any]:
         precision=settings.precision_of.get(task.dataset),
         shares={COMPLETE: PAIRED_SHARE},
     )
-    run = by_recipe(task.dataset, replace(whole, train=train, validation=train[:0]), defaults | options)
-    run.train_to_the_end(lambda done, total: report("training", done, total))
+    spec = resolve(task.dataset, None, defaults | options)
+    folder = setup.runs / setup.preset / "few-pairs" / f"{task.dataset}-{task.variant}-{task.pairs}-{task.seed}"
+    model, trained = train_on_rows(folder, spec, replace(whole, train=train, validation=train[:0]), report)
     report("predicting", 0, 1)
     parts = {"validation": whole.validation, **({"test": whole.test} if task.variant in TESTED else {})}
-    scores = {name: _accuracies(placed(run.model), rows, settings.samples) for name, rows in parts.items()}
+    scores = {name: _accuracies(model, rows, settings.samples) for name, rows in parts.items()}
     made = {"made": provenance(), "seconds": time.perf_counter() - started}
     return {
         **asdict(task),
-        "epochs": run.spec.training.epochs,
-        "precision": run.spec.training.precision_here,
+        "epochs": spec.training.epochs,
+        "precision": trained["precision"],
         **scores,
         "test_rows": len(whole.test),
         **made,
