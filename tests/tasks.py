@@ -54,6 +54,11 @@ def meet(task, folder, report):
     return wait_for(lambda: len(list(folder.iterdir())) >= int(task[0]))
 
 
+def variable(task, report):
+    """What the environment has of that name."""
+    return os.environ.get(task)
+
+
 def sleep(task, folder, report):
     """End only when made to, and then as a training does."""
 

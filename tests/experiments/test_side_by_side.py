@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mvae.experiments.side_by_side import default_jobs, run_side_by_side
-from tasks import LARGE, is_alive, meet, perform, wait_for
+from tasks import LARGE, is_alive, meet, perform, variable, wait_for
 
 TASKS = ["fine", "wrong", "killed", "unpicklable exception", "unpicklable result", "large"]
 
@@ -51,6 +51,15 @@ def test_no_more_at_a_time_than_said(outcome):
 def test_more_at_a_time_than_there_are(tmp_path):
     # Each waits for the other: one after the other, they would wait in vain.
     assert dict(run_side_by_side(meet, ["2 a", "2 b"], 9, [tmp_path])) == {"2 a": True, "2 b": True}
+
+
+def test_each_has_the_environment_that_is_then(monkeypatch):
+    monkeypatch.setenv("MVAE_ANYTHING", "first")
+    assert list(run_side_by_side(variable, ["MVAE_ANYTHING"], 1)) == [("MVAE_ANYTHING", "first")]
+    monkeypatch.setenv("MVAE_ANYTHING", "second")
+    assert list(run_side_by_side(variable, ["MVAE_ANYTHING"], 1)) == [("MVAE_ANYTHING", "second")]
+    monkeypatch.delenv("MVAE_ANYTHING")
+    assert list(run_side_by_side(variable, ["MVAE_ANYTHING"], 1)) == [("MVAE_ANYTHING", None)]
 
 
 def test_nothing_to_do():

@@ -8,8 +8,9 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.reduction import ForkingPickler
 from threading import Thread
 from typing import Any
@@ -50,7 +51,7 @@ def run_side_by_side(
         RuntimeError: after the last one, if some failed, naming them and why.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)  # whatever is left to do: a resumed table computes the same
-    context = get_context("spawn")
+    context = _context()
     waiting = list(tasks)
     running: dict[Any, tuple[Any, Any]] = {}
     failures: list[str] = []
@@ -61,7 +62,9 @@ def run_side_by_side(
                     task = waiting.pop(0)
                     here, there = context.Pipe(duplex=False)
                     process = context.Process(
-                        target=_child, args=(work, task, tuple(arguments), there, threads), daemon=True
+                        target=_child,
+                        args=(work, task, tuple(arguments), there, threads, dict(os.environ)),
+                        daemon=True,
                     )
                     process.start()
                     there.close()
@@ -95,9 +98,28 @@ def run_side_by_side(
         raise RuntimeError("; ".join(failures))
 
 
+def _context() -> ForkServerContext | SpawnContext:
+    """How processes are started: forked from one that has imported what takes seconds and done nothing else.
+
+    A training of the small presets takes less time than these imports. Where that cannot be, each imports by itself.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["mvae.training"])
+    return context
+
+
 def _child(
-    work: Callable[..., Any], task: Any, arguments: tuple[Any, ...], connection: Connection, threads: int
+    work: Callable[..., Any],
+    task: Any,
+    arguments: tuple[Any, ...],
+    connection: Connection,
+    threads: int,
+    environment: dict[str, str],
 ) -> None:
+    os.environ.clear()  # which was that of the first processes that were started
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     torch.set_num_threads(threads)
     threadpool_limits(threads)  # NumPy's and scikit-learn's
