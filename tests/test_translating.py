@@ -191,6 +191,9 @@ def test_of_other_runs_the_picture_is_only_resized(tmp_path, run, capsys):
     assert main([*arguments, "--from", "image", "--to", "image"]) == 0
     with Image.open(tmp_path / "made" / "me-image.png") as image:
         assert image.size == (8, 8)
+    assert "pictures are only resized, as with --as-it-is" in capsys.readouterr().err
+    assert main([*arguments[:3], "--out", str(tmp_path / "as"), "--as-it-is", "--from", "image", "--to", "image"]) == 0
+    assert "only resized" not in capsys.readouterr().err
     assert main([*arguments, "--from", "image", "--to", "label"]) == 2
     assert "'label' is not a picture; for other kinds: mvae sample" in capsys.readouterr().err
 

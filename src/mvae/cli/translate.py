@@ -99,6 +99,8 @@ def _translate_pictures(options: Namespace, model: Any, sources: list[str], targ
     places = paths_of(options.inputs, targets, options.draws, Path(options.out))
     own, landmarks = data.source == "vision", bool(data.options.get("landmarks"))
     transform = own and not options.as_it_is
+    if not own and not options.as_it_is:
+        print("mvae: pictures are only resized, as with --as-it-is: the run's data set is not vision", file=sys.stderr)
     everything = {
         picture: read_picture(model, picture, sources, transform, options.data_dir, landmarks) for picture in places
     }
