@@ -23,6 +23,7 @@ from mvae.experiments import (
     translation_page,
 )
 from mvae.experiments.results import Results, provenance
+from mvae.preparing import prepare
 from mvae.storage import RunError, read_json
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +143,8 @@ def test_pages_in_the_docs_are_those_of_the_committed_results(name, page):
 
 def test_digits_cell_by_cell(tmp_path, monkeypatch):
     monkeypatch.setattr(digits, "FRACTIONS", [0.05, 1.0])
+    third = {("training", "epochs"): 40}
+    monkeypatch.setattr(digits, "prepare", lambda source, options: prepare(source, options=options | third))
     lines = digits.reproduce(tmp_path, num_seeds=1)
     assert next(lines).startswith("5 % paired, seed 0: ")
     lines.close()  # as if interrupted in the second cell
