@@ -300,9 +300,10 @@ def masks_by(data_dir: str | Path | None = None, landmarks: bool = False) -> str
     """What finds the parts of faces; where half of dlib's landmarks is there, also what is missing of them."""
     if landmarks:
         return WITH_DLIB
-    if _has_dlib() and _landmarks(data_dir) is None:
+    has_dlib, has_file = _has_dlib(), _landmarks(data_dir) is not None
+    if has_dlib and not has_file:
         return f"{WITH_CASCADES} (dlib is there, its file {LANDMARKS} is not: put it beside celeba/)"
-    if _landmarks(data_dir) is not None and not _has_dlib():
+    if has_file and not has_dlib:
         return f"{WITH_CASCADES} ({LANDMARKS} is there, dlib is not: pip install 'mvae[landmarks]')"
     return WITH_CASCADES
 
