@@ -1,8 +1,7 @@
-"""Run what README and docs show: Python blocks as they stand, and the `$ ` lines of console blocks in a shell."""
+"""Run what README and docs show: Python blocks as they stand, and the `$ mvae` lines of console blocks."""
 
 import os
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,16 @@ import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
+from forked import run_mvae
+
 
 def run_commands(example: Example) -> str | None:
-    """Run each line that starts with `$ `; the lines between are what a reader will see, not compared."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    """Run each line that starts with `$ mvae`; the lines between are what a reader will see, not compared."""
     for line in example.parsed.splitlines():
         if line.startswith("$ "):
-            result = subprocess.run(line[2:], shell=True, capture_output=True, text=True, env=environment, check=False)
+            command, *arguments = shlex.split(line.removeprefix("$ "))
+            assert command == "mvae", line
+            result = run_mvae(arguments, Path.cwd(), os.environ)
             if result.returncode:
                 return f"{line}\n{result.stdout}{result.stderr}"
     return None

@@ -6,11 +6,12 @@ import shutil
 import signal
 import struct
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from forked import COMMAND, run_mvae
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background: what tests start would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -68,16 +69,13 @@ def environment(tmp_path_factory):
 @pytest.fixture(scope="session")
 def start(environment):
     """Start a real `mvae` process."""
-    script = Path(sys.executable).with_name("mvae")
-    found = str(script) if script.exists() else shutil.which("mvae")
-    command = [found] if found else [sys.executable, "-c", "import sys; from mvae.cli import main; sys.exit(main())"]
 
     def start(*arguments, cwd, stdin=subprocess.DEVNULL, **variables):
         # A shell that runs the tests in its background has SIGINT ignored, and children would inherit that.
         handler = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return subprocess.Popen(
-                [*command, *map(str, arguments)],
+                [*COMMAND, *map(str, arguments)],
                 cwd=cwd,
                 env=environment | variables,
                 stdin=stdin,
@@ -92,13 +90,11 @@ def start(environment):
 
 
 @pytest.fixture(scope="session")
-def mvae_command(start):
+def mvae_command(environment):
     """Run a real `mvae` process to its end."""
 
     def run(*arguments, cwd, **variables):
-        process = start(*arguments, cwd=cwd, **variables)
-        out, error = process.communicate(timeout=300)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, error)
+        return run_mvae(arguments, cwd, environment | variables)
 
     return run
 
