@@ -202,6 +202,15 @@ def test_where_the_mvae_had_fewer_choices_of_pairs_the_others_are_taken_on_those
     assert found.cells == ("neither wins nor loses, +25.0 ± 35.0", "RBM + logistic regression, 45.0")
 
 
+def test_the_page_says_how_many_networks_were_still_learning():
+    def cell(model, **epochs):
+        return {"dataset": "mnist", "model": model, **epochs}
+
+    networks = [cell("mvae", epoch=3, epochs=3), cell("jmvae", epoch=3, epochs=3), cell("mvae-q", epoch=2, epochs=3)]
+    others = [cell("rbm"), cell("mvae-longer", epoch=9, epochs=9), cell("mvae", epoch=1, epochs=1) | {"dataset": "x"}]
+    assert figure3_page._lasting({"cells": networks + others}, "mnist") == "2 of 3"
+
+
 def test_in_words_where_the_mvae_wins_beside_whom():
     def cell(model, pairs, accuracy):
         one = {"dataset": "mnist", "model": model, "pairs": pairs, "seed": 0, "accuracy": accuracy}
