@@ -5,32 +5,29 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from multiprocessing import get_context
 from pathlib import Path
 
 import mvae.cli
+from mvae.experiments.side_by_side import _context
 
 SCRIPT = Path(sys.executable).with_name("mvae")
 FOUND = str(SCRIPT) if SCRIPT.exists() else shutil.which("mvae")
 COMMAND = [FOUND] if FOUND else [sys.executable, "-c", "import sys; from mvae.cli import main; sys.exit(main())"]
 """What starts a new process."""
-CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["mvae.cli", "mvae.training"])
 STREAMS = (1, 2)
 
 
 def run_mvae(arguments, cwd, environment, timeout=300):
     """Run the command to its end; `subprocess.run` says what is returned and raised."""
-    command = [*COMMAND, *map(str, arguments)]
+    arguments = [str(argument) for argument in arguments]
+    command = [*COMMAND, *arguments]
     if "--devices" in command:  # several processes run one script, so there has to be one
         return subprocess.run(
             command, cwd=cwd, env=environment, timeout=timeout, capture_output=True, text=True, check=False
         )
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, str(stream)) for stream in STREAMS]
-        process = CONTEXT.Process(
-            target=_child, args=([str(part) for part in arguments], str(cwd), dict(environment), files)
-        )
+        process = _context().Process(target=_child, args=(arguments, cwd, dict(environment), files))
         process.start()
         process.join(timeout)
         if process.is_alive():
