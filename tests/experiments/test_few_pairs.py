@@ -51,6 +51,13 @@ def test_only_what_is_tested_has_several_seeds(tiny):
     assert {task.variant for task in tasks if task.seed == 1} == set(TESTED)
 
 
+def test_a_level_may_be_chosen(tiny, monkeypatch, tmp_path):
+    monkeypatch.setitem(PRESETS, "tiny", replace(PRESETS["tiny"], levels={"binary-mnist": (20, 50)}, seeds=1))
+    setup = Setup("tiny", tmp_path, tmp_path / "runs", data_dir=tiny)
+    (line,) = few_pairs.reproduce(setup, ["binary-mnist"], ["plain"], [20])
+    assert line.startswith("binary-mnist, plain, 20 pairs, ")
+
+
 def test_the_page_has_what_was_measured(tiny, tmp_path):
     setup = Setup("tiny", tmp_path, tmp_path / "runs", data_dir=tiny)
     lines = few_pairs.reproduce(setup, ["binary-mnist"], ["plain", "smoothness"])

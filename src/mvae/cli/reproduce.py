@@ -53,6 +53,7 @@ CHOICES: dict[str, tuple[tuple[str, str], ...]] = {
     "few-pairs": (
         ("--dataset", "binary-mnist, fashion-mnist"),
         ("--variant", "plain, smoothness, propagation, chosen, ..."),
+        ("--pairs", "100, 1000"),
     ),
     "attributes": (("--predictor", "majority, logistic, mvae-label, mvae19"),),
     "figure4": (("--recipe", "paper, given, sharper, deeper, normal, laplace, learned"),),
@@ -202,7 +203,10 @@ def _few_pairs(name: str, options: Namespace) -> Plan:
     from mvae.experiments import few_pairs
 
     variants, datasets = _among(options, "variant", few_pairs.VARIANTS), _among(options, "dataset", few_pairs.DATASETS)
-    return _planned(name, options, few_pairs.reproduce, few_pairs.page, datasets, variants)
+    levels = few_pairs.PRESETS[options.preset].levels
+    known = {str(pairs): pairs for dataset in datasets for pairs in levels[dataset]}
+    pairs = [known[text] for text in _among(options, "pairs", known)]
+    return _planned(name, options, few_pairs.reproduce, few_pairs.page, datasets, variants, pairs)
 
 
 def _celeba19(name: str, options: Namespace) -> Plan:
