@@ -64,12 +64,12 @@ CHOICES: dict[str, tuple[tuple[str, str], ...]] = {
 """What of an experiment may be chosen, and from what."""
 TIMES = {
     **dict.fromkeys(COMPARED, "2 hours a data set"),
-    "figure3": "90 minutes a data set",
-    "few-pairs": "2 hours a data set",
+    "figure3": "5 hours a data set",
+    "few-pairs": "5 hours a data set",
     "k-effect": "2 hours",
     "dropping": "2 hours",
     "attributes": "2 hours",
-    "figure4": "2 hours",
+    "figure4": "3 hours",
     "collapse": "2 hours",
     "table4": "3 hours",
     "table5": "3 hours",

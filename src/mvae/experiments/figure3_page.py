@@ -102,16 +102,24 @@ def page(content: dict[str, Any]) -> str:
 
 def _epochs(content: dict[str, Any], datasets: Sequence[str]) -> str:
     """How long the networks were trained, in words."""
-    cells = [cell for cell in content["cells"] if not MODELS[cell["model"]].aside]
-    most = {d: max((cell.get("epochs", 0) for cell in cells if cell["dataset"] == d), default=0) for d in datasets}
-    return ", ".join(f"{count} on {DATASETS[dataset]}{_precision(cells, dataset)}" for dataset, count in most.items())
+    parts = []
+    for dataset in datasets:
+        found = _trainings(content, dataset)
+        most = max((cell["epochs"] for cell in found), default=0)
+        parts.append(f"{most} on {DATASETS[dataset]}{_precision(found)}")
+    return ", ".join(parts)
 
 
-def _precision(cells: Sequence[dict[str, Any]], dataset: str) -> str:
+def _precision(trainings: Sequence[dict[str, Any]]) -> str:
     """In how many trainings matrix products were not in float32."""
-    found = [cell.get("precision", "float32") for cell in cells if cell["dataset"] == dataset and "epoch" in cell]
-    fast = found.count("bfloat16")
-    return f" ({fast} of {len(found)} trainings in bfloat16)" if fast else ""
+    fast = [cell.get("precision") for cell in trainings].count("bfloat16")
+    return f" ({fast} of {len(trainings)} trainings in bfloat16)" if fast else ""
+
+
+def _trainings(content: dict[str, Any], dataset: str) -> list[dict[str, Any]]:
+    """The cells of the curves' networks that learned labels."""
+    cells = [cell for cell in content["cells"] if cell["dataset"] == dataset and "epoch" in cell]
+    return [cell for cell in cells if not MODELS[cell["model"]].aside]
 
 
 def _section(content: dict[str, Any], dataset: str) -> str:
@@ -143,8 +151,7 @@ def _section(content: dict[str, Any], dataset: str) -> str:
 
 def _lasting(content: dict[str, Any], dataset: str) -> str:
     """In how many trainings no epoch before the last was better."""
-    cells = [cell for cell in content["cells"] if cell["dataset"] == dataset and "epoch" in cell]
-    cells = [cell for cell in cells if not MODELS[cell["model"]].aside]
+    cells = _trainings(content, dataset)
     return f"{sum(cell['epoch'] == cell['epochs'] for cell in cells)} of {len(cells)}"
 
 
