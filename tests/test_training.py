@@ -15,7 +15,8 @@ from mvae.data.splits import Dataset
 from mvae.evaluation.classification import classify
 from mvae.models import MVAE, Objective
 from mvae.preparing import prepare
-from mvae.training import Training, annealed_beta, train
+from mvae.schedules import annealed_beta
+from mvae.training import Training, train
 
 SIZES = {"a": 3, "b": 2, "c": 4}
 CONFIG = {
