@@ -22,7 +22,7 @@ def tiny(monkeypatch, tmp_path_factory, write_mnist, in_turn):
     return str(folder)
 
 
-@pytest.mark.parametrize("variant", ["as-they-come", "chosen", "completion", "present"])
+@pytest.mark.parametrize("variant", ["as-they-come", "chosen", "completion", "convolutional", "present"])
 def test_what_a_variant_trains(tiny, monkeypatch, variant, tmp_path):
     trained = []
     monkeypatch.setattr(few_pairs, "train_on_rows", lambda *given: trained.append(given) or train_on_rows(*given))
@@ -32,17 +32,24 @@ def test_what_a_variant_trains(tiny, monkeypatch, variant, tmp_path):
     paired = dataset.train.presence(["image", "label"]).all(1)
     assert int(paired.sum()) == 50
     assert len(dataset.validation) == 0  # the 80 rows are for choosing among variants
+    chosen = variant in ("chosen", "convolutional")
     training, counts = spec.training, dataset.train.values["label"][paired].bincount(minlength=10)
     held = load_dataset("binary-mnist", data_dir=tiny, validation_rows=80).train[:150]
     most = held.values["label"].bincount(minlength=10).clamp(max=5)
-    assert (counts >= most).all() == (variant == "chosen")
-    shares = {"as-they-come": None, "chosen": {"complete": 0.1, "image": 0.6}}
-    assert training.shares == shares.get(variant, {"complete": 0.1})
-    assert (training.smoothness, training.propagation) == ((30, 1) if variant == "chosen" else (0, 0))
+    assert (counts >= most).all() == chosen
+    pairs = None if variant == "as-they-come" else {"complete": 0.1}
+    assert training.shares == ({"complete": 0.1, "image": 0.6} if chosen else pairs)
+    assert (training.smoothness, training.propagation) == ((30, 1) if chosen else (0, 0))
+    assert spec.model.modalities["image"].encoder.kind == ("conv" if variant == "convolutional" else "mlp")
     assert training.completion == (1 if variant == "completion" else 0)
     assert spec.model.reconstruct == ("present" if variant == "present" else ["label"])
     assert ("test" in record) == (variant in TESTED)
     assert 0 <= record["validation"]["decoder"] <= 1
+
+
+def test_the_convolutional_encoder_is_tried_where_the_recipe_has_none(tiny):
+    tasks = tasks_of(["binary-mnist", "fashion-mnist"], ["convolutional"], replace(PRESETS["tiny"], seeds=1))
+    assert [task.dataset for task in tasks] == ["binary-mnist"]
 
 
 def test_only_what_is_tested_has_several_seeds(tiny):
@@ -56,6 +63,8 @@ def test_a_level_may_be_chosen(tiny, monkeypatch, tmp_path):
     setup = Setup("tiny", tmp_path, tmp_path / "runs", data_dir=tiny)
     (line,) = few_pairs.reproduce(setup, ["binary-mnist"], ["plain"], [20])
     assert line.startswith("binary-mnist, plain, 20 pairs, ")
+    with pytest.raises(ValueError, match="nothing to do: plain with these pairs are not tried on binary-mnist"):
+        next(few_pairs.reproduce(setup, ["binary-mnist"], ["plain"], [30]))
 
 
 def test_the_page_has_what_was_measured(tiny, tmp_path):

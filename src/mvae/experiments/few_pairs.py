@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -36,6 +36,8 @@ class Variant:
     options: Mapping[tuple[str, ...], Any]
     longer: int = 1
     """How many times the epochs of the others."""
+    datasets: Collection[str] = tuple(DATASETS)
+    """Those that it is tried on."""
 
 
 def _training(**options: Any) -> dict[tuple[str, ...], Any]:
@@ -48,6 +50,13 @@ COSINE = _training(schedule="cosine")
 BALANCED: dict[tuple[str, ...], Any] = {("data", "balance"): LABEL}
 MORE_IMAGES = _training(shares={COMPLETE: PAIRED_SHARE, IMAGE: 0.6})
 CHOSEN = SMOOTHED | PROPAGATED | BALANCED | MORE_IMAGES | COSINE
+CONVOLUTIONAL: dict[tuple[str, ...], Any] = {
+    ("model", "modalities", IMAGE, "encoder"): {
+        "kind": "conv",
+        "layers": [[16, 4, 2, 1], [32, 4, 2, 1], [64, 3, 2, 1]],
+        "hidden": 256,
+    }
+}
 VARIANTS = {
     "plain": Variant("label in every term, 10 % pairs", {}),
     "as-they-come": Variant("rows drawn as they come", _training(shares=None)),
@@ -65,9 +74,12 @@ VARIANTS = {
     "longer": Variant("three times the epochs", {}, longer=3),
     "chosen": Variant("smoothness, propagation, balanced, images, cosine; longer", CHOSEN, longer=3),
     "chosen-longer": Variant("the same, five times the epochs", CHOSEN, longer=5),
+    "convolutional": Variant(
+        "the same, three times, convolutional encoder", CHOSEN | CONVOLUTIONAL, longer=3, datasets=("binary-mnist",)
+    ),
 }
 """Each is the plain one with something changed."""
-TESTED = ("plain", "longer", "chosen", "chosen-longer")
+TESTED = ("plain", "longer", "chosen", "chosen-longer", "convolutional")
 """What is scored on test rows too, at several seeds."""
 
 
@@ -138,7 +150,11 @@ def reproduce(
     levels = {name: list(numbers) for name, numbers in chosen.levels.items()}
     results = setup.results("few-pairs", {**asdict(chosen), "validation_rows": VALIDATION_ROWS, "levels": levels})
     tasks = tasks_of(datasets, variants, chosen)
-    tasks = results.missing([task for task in tasks if not pairs or task.pairs in pairs])
+    if not (tasks := [task for task in tasks if not pairs or task.pairs in pairs]):
+        raise ValueError(
+            f"nothing to do: {', '.join(variants)} with these pairs are not tried on {', '.join(datasets)}"
+        )
+    tasks = results.missing(tasks)
     for dataset in datasets:
         load_dataset(dataset, data_dir=setup.data_dir)  # says what is missing before anything starts
     for task, record in setup.finish(work, tasks, results):
@@ -153,7 +169,7 @@ def tasks_of(datasets: Sequence[str], variants: Sequence[str], preset: Preset) -
         for seed in range(preset.seeds)
         for pairs in preset.levels[dataset]
         for variant in variants
-        if variant in TESTED or seed == 0
+        if (variant in TESTED or seed == 0) and dataset in VARIANTS[variant].datasets
     ]
 
 
