@@ -243,7 +243,7 @@ def _validated(content: dict[str, Any], dataset: str) -> str:
 
 
 def _tested(content: dict[str, Any], datasets: Sequence[str]) -> str:
-    head, rows = ["", "pairs", "variant", "decoder", "95 % interval", "importance"], []
+    head, rows = ["", "pairs", "variant", "choices", "decoder", "95 % interval", "importance"], []
     for dataset in datasets:
         for pairs in sorted({cell["pairs"] for cell in content["cells"] if cell["dataset"] == dataset}):
             for name in TESTED:
@@ -254,8 +254,8 @@ def _tested(content: dict[str, Any], datasets: Sequence[str]) -> str:
                 mean, count = statistics.mean(found["decoder"]), cells[0]["test_rows"]
                 low, high = proportion_interval(round(mean * count), count)
                 interval = f"{100 * low:.1f} to {100 * high:.1f}"
-                row = [DATASETS[dataset], f"{pairs:,}", VARIANTS[name].title, percent(found["decoder"])]
-                rows.append([*row, interval, percent(found["importance"])])
+                row = [DATASETS[dataset], f"{pairs:,}", VARIANTS[name].title, str(len(cells))]
+                rows.append([*row, percent(found["decoder"]), interval, percent(found["importance"])])
     return markdown_table(head, rows)
 
 
@@ -284,7 +284,8 @@ q(z given image), *importance* the same with {importance} importance-weighted dr
 
 ## On test rows
 
-Mean over choices of pairs, ± their standard deviation; the interval is that of the mean accuracy over test rows.
+Mean over so many choices of pairs, ± their standard deviation; the interval is that of the mean accuracy over test
+rows.
 
 {tested}
 
