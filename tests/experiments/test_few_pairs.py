@@ -61,7 +61,7 @@ def test_only_what_is_tested_has_several_seeds(tiny):
 def test_a_level_may_be_chosen(tiny, monkeypatch, tmp_path):
     monkeypatch.setitem(PRESETS, "tiny", replace(PRESETS["tiny"], levels={"binary-mnist": (20, 50)}, seeds=1))
     setup = Setup("tiny", tmp_path, tmp_path / "runs", data_dir=tiny)
-    with pytest.raises(ValueError, match="nothing to do: plain are not tried on so many pairs of binary-mnist"):
+    with pytest.raises(ValueError, match="nothing to do: none of plain is tried on binary-mnist at these levels"):
         next(few_pairs.reproduce(setup, ["binary-mnist"], ["plain"], [30]))
     (line,) = few_pairs.reproduce(setup, ["binary-mnist"], ["plain"], [20])
     assert line.startswith("binary-mnist, plain, 20 pairs, ")

@@ -152,7 +152,7 @@ def reproduce(
     tasks = tasks_of(datasets, variants, chosen)
     if not (tasks := [task for task in tasks if not pairs or task.pairs in pairs]):
         raise ValueError(
-            f"nothing to do: {', '.join(variants)} are not tried on so many pairs of {', '.join(datasets)}"
+            f"nothing to do: none of {', '.join(variants)} is tried on {', '.join(datasets)} at these levels"
         )
     tasks = results.missing(tasks)
     for dataset in datasets:
