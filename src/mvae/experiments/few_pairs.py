@@ -149,8 +149,8 @@ def reproduce(
     chosen = PRESETS[setup.preset]
     levels = {name: list(numbers) for name, numbers in chosen.levels.items()}
     results = setup.results("few-pairs", {**asdict(chosen), "validation_rows": VALIDATION_ROWS, "levels": levels})
-    tasks = tasks_of(datasets, variants, chosen)
-    if not (tasks := [task for task in tasks if not pairs or task.pairs in pairs]):
+    tasks = [task for task in tasks_of(datasets, variants, chosen) if not pairs or task.pairs in pairs]
+    if not tasks:
         raise ValueError(
             f"nothing to do: none of {', '.join(variants)} is tried on {', '.join(datasets)} at these levels"
         )
