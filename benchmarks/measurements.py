@@ -21,7 +21,7 @@ from benchmarks.memory import MEBIBYTE, ROWS, in_fresh_process
 from benchmarks.plain import reencoding_loss
 from benchmarks.side_by_side import Sampler, calling, differing, in_turn, measured
 from benchmarks.steps import fit_loop, peer_loop, peer_step, seeded, stepping
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.models import MVAE
 from mvae.subsets import draw_subsets

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from mvae.building import build_model
-from mvae.data.batch import Batch
-from mvae.experiments.recipes import resolve
+from mvae.batch import Batch
+from mvae.config.build import build_model
+from mvae.config.recipes import resolve
+from mvae.config.specs import ModelSpec, parse
 from mvae.models import MVAE, base
-from mvae.specs import ModelSpec, parse
 
 __all__ = ["celeba19", "faces", "half_absent", "mnist", "mnist_config", "numbers", "pictures", "tables", "unstacked"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measurements import MEASUREMENTS
-from mvae.experiments.results import markdown_table
-from mvae.storage import read_json
+from mvae.export import markdown_table
+from mvae.files import read_json
 
 __all__ = ["page", "read", "section", "targets"]
 

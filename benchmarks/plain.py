@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.models import MVAE
 from mvae.subsets import draw_subsets
 

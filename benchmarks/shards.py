@@ -25,11 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mvae.data.shards import ShardedBatches, open_shards
-from mvae.experiments.recipes import recipe
-from mvae.experiments.results import markdown_table, provenance
-from mvae.preparing import prepare
-from mvae.storage import write_json
+from mvae.config.recipes import recipe
+from mvae.data.sharded_order import ShardedBatches
+from mvae.data.shards import open_shards
+from mvae.experiments.results import provenance
+from mvae.export import markdown_table
+from mvae.files import write_json
+from mvae.training.prepare import prepare
 
 PIXELS = 784
 ROW_BYTES = 4 * PIXELS + 8

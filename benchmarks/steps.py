@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import mvae
 from benchmarks import models
 from benchmarks.peer import peer_model, peer_rows
-from mvae.data.batch import Batch
-from mvae.data.splits import Dataset
+from mvae.batch import Batch
+from mvae.data.dataset import Dataset
 from mvae.models import MVAE
 
 __all__ = ["fit_loop", "peer_loop", "peer_step", "seeded", "stepping"]

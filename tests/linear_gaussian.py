@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.likelihoods import Categorical, Normal
 from mvae.modality import Condition, Decoder, Modality
 from mvae.models import CVAE, MVAE, MVAEQ, VAE, MultimodalVAE

@@ -10,7 +10,7 @@ from torch.distributions import Categorical as Classes
 from torch.distributions import Normal as Gaussian
 from torch.distributions import kl_divergence
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.likelihoods import Categorical, Normal
 from mvae.modality import Condition, Decoder, Modality
 from mvae.models import CVAE, JMVAE, TELBO, VAE, MultimodalVAE, Objective

@@ -9,8 +9,9 @@ import torch
 
 import mvae
 from mvae import Batch, Dataset
+from mvae.config.folder import save_weights
 from mvae.data.shards import open_shards
-from mvae.storage import save_weights, write_json
+from mvae.files import write_json
 
 NAMES = ("a", "b", "c", "d")
 NUM_ROWS = 61

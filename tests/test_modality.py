@@ -9,16 +9,17 @@ from torch import nn
 from torch.distributions import Independent, MultivariateNormal, OneHotCategorical, Poisson
 
 from mvae import likelihoods
-from mvae.building import build_model
-from mvae.data.batch import Batch
+from mvae.batch import Batch
+from mvae.config.build import build_model
+from mvae.config.folder import load, read_spec, save_weights
+from mvae.config.specs import ModelSpec, RunSpec, SpecError
 from mvae.evaluation.likelihood import log_likelihood
+from mvae.files import write_json
 from mvae.modality import Condition, Decoder, Modality
 from mvae.models import CVAE
 from mvae.networks.conv import ConvDecoder, ConvEncoder
 from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
 from mvae.networks.recurrent import RecurrentEncoder
-from mvae.specs import ModelSpec, RunSpec, SpecError
-from mvae.storage import load, read_spec, save_weights, write_json
 
 LATENT = 2
 

@@ -8,9 +8,10 @@ import scipy.stats
 import torch
 
 from mvae import Batch
-from mvae.building import build_model
-from mvae.records import Element, RecordEncoder, Records
-from mvae.specs import ModelSpec, SpecError
+from mvae.config.build import build_model
+from mvae.config.specs import ModelSpec, SpecError
+from mvae.networks.record import RecordEncoder
+from mvae.records import Element, Records
 
 ELEMENTS = [
     Element("normal"),

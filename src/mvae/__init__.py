@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Batch": "mvae.data.batch",
-    "Dataset": "mvae.data.splits",
+    "Batch": "mvae.batch",
+    "Dataset": "mvae.data.dataset",
     "CVAE": "mvae.models.cvae",
     "BiVCCA": "mvae.models.bivcca",
     "JMVAE": "mvae.models.jmvae",
@@ -19,10 +19,10 @@ _HOMES = {
     "SOURCES": "mvae.data.sources",
     "classify": "mvae.evaluation.classification",
     "embed": "mvae.tables.answers",
-    "fit": "mvae.fitting",
+    "fit": "mvae.training.fit",
     "impute": "mvae.tables.answers",
-    "inspect": "mvae.tables.showing",
-    "load": "mvae.storage",
+    "inspect": "mvae.tables.inspect",
+    "load": "mvae.config.folder",
     "load_dataset": "mvae.data.sources",
     "log_likelihood": "mvae.evaluation.likelihood",
     "open_shards": "mvae.data.shards",
@@ -31,14 +31,14 @@ _HOMES = {
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 
 if TYPE_CHECKING:
-    from mvae.data.batch import Batch as Batch
+    from mvae.batch import Batch as Batch
+    from mvae.config.folder import load as load
+    from mvae.data.dataset import Dataset as Dataset
     from mvae.data.shards import open_shards as open_shards
     from mvae.data.sources import SOURCES as SOURCES
     from mvae.data.sources import load_dataset as load_dataset
-    from mvae.data.splits import Dataset as Dataset
     from mvae.evaluation.classification import classify as classify
     from mvae.evaluation.likelihood import log_likelihood as log_likelihood
-    from mvae.fitting import fit as fit
     from mvae.modality import Modality as Modality
     from mvae.models.bivcca import BiVCCA as BiVCCA
     from mvae.models.cvae import CVAE as CVAE
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     from mvae.models.mvae_q import MVAEQ as MVAEQ
     from mvae.models.telbo import TELBO as TELBO
     from mvae.models.vae import VAE as VAE
-    from mvae.storage import load as load
     from mvae.tables.answers import embed as embed
     from mvae.tables.answers import impute as impute
     from mvae.tables.answers import score as score
-    from mvae.tables.showing import inspect as inspect
+    from mvae.tables.inspect import inspect as inspect
+    from mvae.training.fit import fit as fit
 
 
 def __getattr__(name: str) -> Any:

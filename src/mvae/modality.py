@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
 from mvae.records import RecordDistribution
-from mvae.sequences import Strings, ended, lengths
+from mvae.strings import Strings, ended, lengths
 from mvae.vocabularies import Alphabet, Vocabulary
 
 __all__ = ["Condition", "Decoder", "Modality", "Variable", "evaluating", "is_image_shape", "levels"]

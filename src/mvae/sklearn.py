@@ -18,15 +18,15 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from mvae.fitting import placed
+from mvae.config.table_spec import TableSpec
 from mvae.models import MultimodalVAE
-from mvae.preparing import prepare, with_table
 from mvae.tables.columns import LeftOutColumn, NumberColumn
-from mvae.tables.filling import category_shares, impute_table
-from mvae.tables.inferring import infer
-from mvae.tables.modelling import STEPS, held_rows_of, plan
-from mvae.tables.reading import Table, read_table
-from mvae.tables.specs import TableSpec
+from mvae.tables.fill import category_shares, impute_table
+from mvae.tables.infer import infer
+from mvae.tables.learn import STEPS, held_rows_of, plan
+from mvae.tables.read import Table, read_table
+from mvae.training.fit import placed
+from mvae.training.prepare import prepare, with_table
 
 __all__ = ["MVAEClassifier", "MVAEImputer"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mvae.extras import imported
+from mvae.optional import imported
 
 __all__ = ["GOES_ON", "UNKNOWN", "Alphabet", "Vocabulary", "learned_pieces"]
 

@@ -4,8 +4,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from mvae.baselines.logistic import PairedLogisticRegression, pixels, thumbnails
-from mvae.data.batch import Batch
-from mvae.data.splits import unpair
+from mvae.batch import Batch
+from mvae.data.dataset import unpair
 
 
 def blobs(count: int, seed: int) -> Batch:

@@ -5,11 +5,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from mvae.baselines.networks import Deterministic
-from mvae.data.batch import Batch
-from mvae.data.splits import Dataset
+from mvae.batch import Batch
+from mvae.data.dataset import Dataset
 from mvae.evaluation.classification import classify
-from mvae.preparing import prepare
-from mvae.runs import Run
+from mvae.training.prepare import prepare
+from mvae.training.run import Run
 from small_models import CLASSES, LATENT, POINT_AND_CLASS, complete_rows, gradients, label, vector
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from mvae.data import cache
 from mvae.data.cache import DONE, cached
-from mvae.data.files import DataError
-from mvae.storage import read_json
+from mvae.files import DataError, read_json
 
 COLUMNS = {"image": (2, 3), "string": (4,)}
 

@@ -10,8 +10,8 @@ from PIL import Image
 from faces import PARTS, write_faces
 from mvae.cli import main
 from mvae.data.celeba import ATTRIBUTES, as_seen, load_celeba, read_attributes, read_partition
-from mvae.data.files import DataError
 from mvae.data.sources import load_dataset
+from mvae.files import DataError
 
 
 @pytest.fixture

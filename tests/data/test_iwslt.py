@@ -8,13 +8,13 @@ import torch
 
 import mvae
 from mvae.cli import main
-from mvae.data.files import DataError
+from mvae.config.folder import read_spec
+from mvae.config.recipes import resolve
 from mvae.data.iwslt import load_iwslt, part_of_iwslt, vocabularies
 from mvae.data.sources import load_dataset
-from mvae.experiments.recipes import resolve
-from mvae.storage import read_spec
-from mvae.training import Training
-from mvae.translating import translate_texts
+from mvae.files import DataError
+from mvae.generation.translate import translate_texts
+from mvae.training.loop import Training
 
 ENGLISH = ["the cat sat", "the dog", "", "the cat sat on the mat", "a rare word"]
 VIETNAMESE = ["con mèo ngồi", "con chó", "con mèo", "con mèo ngồi trên chiếu", ""]

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from mvae.data.batch import Batch
-from mvae.data.loading import ShuffledBatches, grouped, seed_of, training_loader, whole_loader
+from mvae.batch import Batch
+from mvae.data.loading import ShuffledBatches, grouped, training_loader, whole_loader
+from mvae.seeds import seed_of
 
 sizes = some.integers(1, 200)
 seeds = some.integers(0, 2**63 - 1)

@@ -8,10 +8,10 @@ import struct
 import pytest
 import torch
 
-from mvae.data.batch import Batch
-from mvae.data.files import DataError
+from mvae.batch import Batch
 from mvae.data.mnist import FASHION_MNIST, MNIST, binarise, read_idx
 from mvae.data.sources import load_dataset
+from mvae.files import DataError
 
 SOURCES = {"mnist": "mnist", "fashion-mnist": "fashion-mnist", "binary-mnist": "mnist"}
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvae.data.files import DataError
 from mvae.data.multimnist import DIGITS as ALPHABET
 from mvae.data.multimnist import FILL, LENGTH, Rules, make_rows
+from mvae.files import DataError
 
 GENERATOR = np.random.default_rng(0)
 DIGITS = np.zeros((40, 28, 28), np.uint8)

@@ -14,12 +14,13 @@ from hypothesis import strategies as some
 
 import mvae
 from mvae import Batch
-from mvae.data.files import DataError
-from mvae.data.shards import BLOCK, OPEN_SHARDS, ShardedBatches, open_shards
-from mvae.preparing import held_rows, prepare
-from mvae.specs import SpecError
-from mvae.storage import read_spec
-from mvae.training import Training
+from mvae.config.folder import read_spec
+from mvae.config.specs import SpecError
+from mvae.data.sharded_order import ShardedBatches
+from mvae.data.shards import BLOCK, OPEN_SHARDS, open_shards
+from mvae.files import DataError
+from mvae.training.loop import Training
+from mvae.training.prepare import held_rows, prepare
 from small_models import POINT_AND_CLASS
 
 pa = pytest.importorskip("pyarrow")
@@ -458,7 +459,7 @@ def test_command_line(folder, tmp_path, capsys):
 def test_rows_too_many_for_memory_are_not_evaluated_at_once(folder, tmp_path, monkeypatch):
     model = mvae.fit(folder, out=tmp_path / "run", epochs=1, **QUIET)
     spec = read_spec(tmp_path / "run")
-    monkeypatch.setattr("mvae.preparing.MOST_NUMBERS", 100)
+    monkeypatch.setattr("mvae.training.prepare.MOST_NUMBERS", 100)
     with pytest.raises(ValueError, match="40 test rows are too many for memory; say how many, up to 25: --limit N"):
         held_rows(model, spec, "test")
     assert len(held_rows(model, spec, "test", 25)) == 25

@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 import mvae
 from faces import PARTS, write_faces
+from mvae.config.recipes import resolve
 from mvae.data import vision
-from mvae.data.files import DataError
 from mvae.data.sources import load_dataset
 from mvae.data.vision import TRANSFORMATIONS, Transformation, load_vision, mask_from_points, transformed
-from mvae.experiments.recipes import resolve
-from mvae.preparing import learned
+from mvae.files import DataError
+from mvae.training.prepare import learned
 
 SIZE = (178, 218)
 

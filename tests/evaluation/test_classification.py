@@ -6,7 +6,7 @@ from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
 import mvae
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.evaluation.classification import proportion_interval
 from mvae.evaluation.report import evaluate
 from mvae.likelihoods import Categorical, Normal

@@ -18,13 +18,13 @@ from linear_gaussian import (
     linear_gaussian_of,
     rows,
 )
-from mvae.data.batch import Batch
-from mvae.data.loading import seed_of
+from mvae.batch import Batch
 from mvae.evaluation.likelihood import conditional, marginal_likelihoods
 from mvae.likelihoods import Categorical
 from mvae.modality import Condition, Decoder, Modality
 from mvae.models import CVAE, JMVAE, METHODS, MVAEQ, TELBO, VAE, BiVCCA
 from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder
+from mvae.seeds import seed_of
 from small_models import build, complete_rows
 
 SUBSETS = [("a",), ("b",), ("a", "c"), ("a", "b", "c")]
@@ -149,9 +149,9 @@ def test_memory_stays_within_the_budget():
         import resource, sys, torch
         torch.set_num_threads(1)
         import mvae
-        from mvae.data.batch import Batch
-        from mvae.experiments.recipes import resolve
-        from mvae.building import build_model
+        from mvae.batch import Batch
+        from mvae.config.recipes import resolve
+        from mvae.config.build import build_model
         torch.manual_seed(0)
         model = build_model(resolve("mnist", None, {}).model).eval()
         batch = Batch({"image": torch.rand(4, 1, 28, 28), "label": torch.arange(4)})

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.evaluation.refining import refined
 from mvae.likelihoods import Normal
 from mvae.modality import Decoder, Modality

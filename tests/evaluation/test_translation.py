@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.evaluation.translation import NearestPair, quality_of_texts, retrieval
 from mvae.likelihoods import Normal
 from mvae.modality import Decoder, Modality

@@ -6,9 +6,10 @@ import shutil
 import pytest
 
 from faces import write_faces
+from mvae.config.folder import WEIGHTS
 from mvae.experiments.comparison import Cell, train_and_score
 from mvae.experiments.setup import Setup
-from mvae.storage import WEIGHTS, read_json
+from mvae.files import read_json
 
 OPTIONS = ["--dataset", "mnist", "--preset", "smoke", "--out", "out", "--runs", "runs", "--data-dir", "data"]
 

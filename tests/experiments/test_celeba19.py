@@ -8,12 +8,12 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from mvae.building import build_model
+from mvae.batch import Batch
 from mvae.cli import main
-from mvae.data.batch import Batch
+from mvae.config.build import build_model
+from mvae.config.recipes import resolve
 from mvae.data.celeba import ATTRIBUTES
 from mvae.experiments import attributes, celeba19
-from mvae.experiments.recipes import resolve
 
 PARTS = [0] * 30 + [1] * 4 + [2] * 12
 

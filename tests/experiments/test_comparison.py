@@ -17,15 +17,16 @@ from torch.distributions import MultivariateNormal, Normal
 
 import mvae
 from linear_gaussian import SCALES, exact, linear_gaussian, rows
-from mvae.building import build_model
+from mvae.batch import Batch
 from mvae.cli import main
-from mvae.data.batch import Batch
+from mvae.config.build import build_model
+from mvae.config.folder import load, save_weights
+from mvae.config.recipes import resolve
 from mvae.data.sources import load_dataset
 from mvae.experiments import comparison, tables
 from mvae.experiments.comparison import PRESETS, Cell, cells_of, train_and_score, train_model
-from mvae.experiments.recipes import resolve
 from mvae.experiments.setup import Setup
-from mvae.storage import RunError, load, save_weights, write_json
+from mvae.files import RunError, write_json
 from tasks import is_alive, wait_for
 
 OPTIONS = ["--dataset", "mnist", "--preset", "smoke", "--out", "out", "--runs", "runs", "--data-dir", "data"]

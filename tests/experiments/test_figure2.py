@@ -10,17 +10,18 @@ from PIL import Image
 
 from faces import write_faces
 from mvae.baselines.logistic import PairedLogisticRegression
-from mvae.building import build_model
-from mvae.data.batch import Batch
+from mvae.batch import Batch
+from mvae.config.build import build_model
+from mvae.config.folder import load, save_weights
+from mvae.config.recipes import resolve
 from mvae.data.multimnist import DIGITS, Rules, make_rows
 from mvae.data.sources import load_dataset
 from mvae.experiments import figure2
 from mvae.experiments.comparison import PRESETS, Cell
 from mvae.experiments.reader import Reader
-from mvae.experiments.recipes import resolve
 from mvae.experiments.results import provenance
 from mvae.experiments.setup import Setup
-from mvae.storage import RunError, load, save_weights, write_json
+from mvae.files import RunError, write_json
 
 MODELS = ("mvae", "mvae-label")
 LABEL = 0  # one that the judge, trained on noise, sees in some of the pictures

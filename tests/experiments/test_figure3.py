@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from mvae.baselines.networks import Deterministic
+from mvae.config.recipes import resolve
 from mvae.data.multimnist import Rules, load_multimnist
 from mvae.data.sources import SOURCES, load_dataset
 from mvae.experiments import figure3, figure3_page
 from mvae.experiments.figure3 import ALL, MODELS, PRESETS, Choice, Preset, Task, chosen_pairs, tasks_of, work
-from mvae.experiments.recipes import resolve
 from mvae.experiments.setup import Setup
-from mvae.preparing import prepare
-from mvae.runs import Run
+from mvae.training.prepare import prepare
+from mvae.training.run import Run
 
 TINY = Preset(
     {"binary-mnist": 1, "fashion-mnist": 1, "multimnist": 1},

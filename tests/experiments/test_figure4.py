@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from mvae.batch import Batch
 from mvae.cli import main
-from mvae.data.batch import Batch
+from mvae.config.folder import load, read_spec
 from mvae.data.vision import transformed
 from mvae.experiments import figure4, figure4_page
 from mvae.experiments.figure4 import baselines, quality
-from mvae.storage import load, read_spec
 
 PARTS = [0] * 20 + [1] * 4 + [2] * 8
 

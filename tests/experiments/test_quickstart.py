@@ -4,9 +4,9 @@ import sys
 import torch
 from PIL import Image
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.experiments.quickstart import ANSWERED, draw_picture
-from mvae.fitting import fit
+from mvae.training.fit import fit
 
 
 def test_picture_shows_a_model_of_images_and_labels(tmp_path):

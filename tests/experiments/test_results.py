@@ -23,8 +23,8 @@ from mvae.experiments import (
     translation_page,
 )
 from mvae.experiments.results import Results, provenance
-from mvae.preparing import prepare
-from mvae.storage import RunError, read_json
+from mvae.files import RunError, read_json
+from mvae.training.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from mvae.experiments import table_pages
 from mvae.experiments.comparison import Cell
 from mvae.experiments.setup import Setup
 from mvae.experiments.tables import main_entries, paper_values, reproduce
-from mvae.storage import read_json
+from mvae.files import read_json
 
 # Table 2 and Table 3 of the paper as printed, model by model: BinaryMNIST, MNIST, FashionMNIST, MultiMNIST, CelebA.
 DATASETS = ["binary-mnist", "mnist", "fashion-mnist", "multimnist", "celeba"]

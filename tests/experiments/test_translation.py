@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvae.building import build_model
 from mvae.cli import main
+from mvae.config.build import build_model
+from mvae.config.folder import load, read_spec
+from mvae.config.specs import ModelSpec
 from mvae.data.iwslt import load_iwslt
 from mvae.data.texts import as_read
 from mvae.evaluation.translation import quality_of_texts
 from mvae.experiments import collapse, translation, translation_page
 from mvae.experiments.translation import Task
-from mvae.specs import ModelSpec
-from mvae.storage import load, read_spec
 
 SUBJECTS = {"the cat": "con mèo", "the dog": "con chó", "a child": "một đứa trẻ", "the big house": "ngôi nhà to"}
 VERBS = {

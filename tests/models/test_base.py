@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.distributions import Distribution
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.experts import product_of_experts
 from mvae.likelihoods import Categorical, Normal, PixelCrossEntropy
 from mvae.modality import Decoder, Modality

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.likelihoods import Bernoulli, Categorical, Normal
 from mvae.modality import Condition, Decoder, Modality
 from mvae.models import CVAE

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import kl_divergence
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.models import JMVAE
 from small_models import LATENT, assert_same_objective, bound, build, complete_rows, gaussian, rows_with_holes, vector
 

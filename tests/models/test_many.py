@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import mvae
-from mvae.building import build_model
-from mvae.data.batch import Batch
-from mvae.data.splits import Dataset
-from mvae.experiments.recipes import resolve
+from mvae.batch import Batch
+from mvae.config.build import build_model
+from mvae.config.recipes import resolve
+from mvae.data.dataset import Dataset
 
 YES_OR_NO = {"shape": [], "likelihood": {"kind": "categorical", "num_classes": 2}}
 YES_OR_NO |= {"encoder": {"kind": "embedding", "hidden": [4]}, "decoder": {"kind": "mlp", "hidden": [4]}}

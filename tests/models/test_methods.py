@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.likelihoods import Categorical
 from mvae.modality import Condition
 from mvae.models import CVAE, JMVAE, METHODS, MVAE, MVAEQ, TELBO, VAE, BiVCCA, MultimodalVAE, Objective

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.likelihoods import Bernoulli, Categorical, Laplace, Normal, PixelCrossEntropy
 from mvae.modality import Decoder, Modality
 from mvae.models import MVAE

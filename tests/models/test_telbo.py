@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import mvae
+from mvae.config.folder import METRICS
+from mvae.files import read_json
 from mvae.models import TELBO
-from mvae.preparing import prepare
-from mvae.storage import METRICS, read_json
-from mvae.training import Training
+from mvae.training.loop import Training
+from mvae.training.prepare import prepare
 from small_models import assert_same_objective, bound, build, complete_rows, gaussian, rows_with_holes
 
 BOTH = ("vector", "label")

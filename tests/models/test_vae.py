@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.models import VAE
 from small_models import assert_same_objective, bound, build, complete_rows, gaussian, label, rows_with_holes, vector
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mvae.building import build_model
-from mvae.experiments.recipes import resolve
+from mvae.config.build import build_model
+from mvae.config.recipes import resolve
 from mvae.networks.conv import ConvDecoder, ConvEncoder, feature_shapes
 
 SMALL = ((4, 4, 2, 1), (6, 4, 2, 1))

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mvae.building import build_model
-from mvae.experiments.recipes import resolve
+from mvae.config.build import build_model
+from mvae.config.recipes import resolve
 from mvae.networks.joint import JointEncoder
 from mvae.networks.mlp import Flat
 

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
-from mvae.building import build_model
-from mvae.experiments.recipes import resolve
+from mvae.config.build import build_model
+from mvae.config.recipes import resolve
+from mvae.networks.bank import architecture
 from mvae.networks.mlp import BatchNorm, EmbeddingEncoder, Flat, HeadBeside, MLPDecoder, MLPEncoder
-from mvae.stacking import architecture
 
 
 def count(module):

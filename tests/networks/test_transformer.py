@@ -5,10 +5,10 @@ from itertools import product
 import pytest
 import torch
 
-from mvae.building import build_model
+from mvae.config.build import build_model
+from mvae.config.specs import SpecError, parse
 from mvae.networks.transformer import TransformerDecoder, TransformerEncoder, TransformerFeatures
-from mvae.sequences import Strings
-from mvae.specs import SpecError, parse
+from mvae.strings import Strings
 
 V, T, D = 3, 4, 2
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvae.data.files import DataError
+from mvae.files import DataError
 from mvae.tables.columns import (
     CategoryColumn,
     CountColumn,
@@ -16,8 +16,8 @@ from mvae.tables.columns import (
     PositiveColumn,
     TextColumn,
 )
-from mvae.tables.inferring import infer
-from mvae.tables.reading import read_table
+from mvae.tables.infer import infer
+from mvae.tables.read import read_table
 
 
 def cells(values, name="x"):

@@ -12,8 +12,9 @@ import yaml
 
 import mvae
 from mvae.cli import main
-from mvae.specs import SpecError
-from mvae.storage import RunError, read_spec
+from mvae.config.folder import read_spec
+from mvae.config.specs import SpecError
+from mvae.files import RunError
 
 SHORT = ["--epochs", "1"]
 

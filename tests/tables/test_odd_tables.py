@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import mvae
-from mvae.data.files import DataError
+from mvae.files import DataError
 from mvae.sklearn import MVAEClassifier, MVAEImputer
 from mvae.tables.columns import CategoryColumn, CountColumn, DateColumn
-from mvae.tables.inferring import infer
-from mvae.tables.reading import Cells, read_table
-from mvae.tables.restoring import put
-from mvae.tables.writing import write_table
+from mvae.tables.infer import infer
+from mvae.tables.read import Cells, read_table
+from mvae.tables.restore import put
+from mvae.tables.write import write_table
 
 LARGE = 2**53 + 1
 SHORT = {"training": {"epochs": 1, "passes": 1}}

@@ -8,8 +8,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import mvae
-from mvae.data.files import DataError
-from mvae.storage import read_spec
+from mvae.config.folder import read_spec
+from mvae.files import DataError
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from sklearn.neural_network import BernoulliRBM
 from torch import Tensor
 
 from mvae.baselines.logistic import pixels
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.models import MultimodalVAE
 
 __all__ = ["BoltzmannLatents", "NetworkLatents", "posterior_means"]

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, StratifiedShuffleSplit
 from torch.nn.functional import adaptive_avg_pool2d
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.modality import levels
 
 __all__ = ["PairedLogisticRegression", "pixels", "thumbnails"]

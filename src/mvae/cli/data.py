@@ -23,8 +23,8 @@ def _data_arguments(parser: ArgumentParser) -> None:
 
 
 def _data(options: Namespace) -> int:
+    from mvae.cli.display import print_sources
     from mvae.data.sources import SOURCES, source_named
-    from mvae.display import print_sources
 
     if options.action == "list":
         print_sources(SOURCES)

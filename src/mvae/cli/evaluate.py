@@ -25,10 +25,11 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 def _evaluate(options: Namespace) -> int:
     import torch
 
-    from mvae.display import print_report
+    from mvae.cli.display import print_report
+    from mvae.config.folder import load, read_spec
     from mvae.evaluation.report import evaluate
-    from mvae.preparing import held_rows
-    from mvae.storage import load, read_spec, write_json
+    from mvae.files import write_json
+    from mvae.training.prepare import held_rows
 
     model, spec = load(options.run), read_spec(options.run)
     if spec.data.source is None:

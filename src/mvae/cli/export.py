@@ -19,7 +19,8 @@ def _export_arguments(parser: ArgumentParser) -> None:
 
 
 def _export(options: Namespace) -> int:
-    from mvae.exchange import export, pull, push
+    from mvae.export import export
+    from mvae.hub import pull, push
 
     if sum(bool(options[name]) for name in ("out", "to_hub", "from_hub")) != 1:
         raise ValueError("expected one of --out, --to-hub and --from-hub")

@@ -13,7 +13,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativ
 from mvae.cli.options import INTERRUPTED, Command, fail, of_table, pairs, table_arguments
 
 if TYPE_CHECKING:
-    from mvae.runs import Run
+    from mvae.training.run import Run
 
 __all__ = ["FIT"]
 
@@ -121,9 +121,9 @@ def _fit_arguments(parser: ArgumentParser) -> None:
 def _fit(options: Namespace) -> int:
     if options.devices * options.nodes > 1:  # read when torch is imported: DDP warns of what is as it should be
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from mvae.fitting import OPTIONS, paired_only, placed
-    from mvae.preparing import folder_of_shards, prepare, takes_table
-    from mvae.processes import LostProcessError, Processes
+    from mvae.training.fit import OPTIONS, paired_only, placed
+    from mvae.training.prepare import folder_of_shards, prepare, takes_table
+    from mvae.training.processes import LostProcessError, Processes
 
     table = Path(options.source).stem if takes_table(options.source) else None
     shards = None if table else folder_of_shards(options.source)
@@ -149,7 +149,7 @@ def _fit(options: Namespace) -> int:
 
 
 def _trained(run: Run) -> int:
-    from mvae.display import print_outcome, print_plan
+    from mvae.cli.display import print_outcome, print_plan
 
     print_plan(run)
     outcome = run.train()

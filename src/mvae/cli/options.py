@@ -64,7 +64,7 @@ def table_arguments(parser: ArgumentParser) -> None:
 
 def of_table(options: Namespace, config: str | None) -> Any:
     """A config with what the options say of a table."""
-    from mvae.preparing import with_table
+    from mvae.training.prepare import with_table
 
     kinds = pairs("--kind", options.kind) or None
     groups = {name: text.split(",") for name, text in pairs("--group", options.group).items()} or None
@@ -73,7 +73,7 @@ def of_table(options: Namespace, config: str | None) -> Any:
 
 def answered(options: Namespace, answer: Callable[[], Any]) -> int:
     """Write a frame that says something of each row."""
-    from mvae.tables.writing import check_out, write_table
+    from mvae.tables.write import check_out, write_table
 
     if not options.out:
         raise ValueError("--out: name the file to write, e.g. --out new.csv")

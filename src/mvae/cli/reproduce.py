@@ -138,7 +138,7 @@ def _run(experiment: str, options: Namespace) -> None:
     Raises:
         ValueError: on names that are not known; else as the experiment does.
     """
-    from mvae.storage import read_json, write_text
+    from mvae.files import read_json, write_text
 
     lines, path, page, name = _RUNNERS[experiment](experiment, options)
     for line in lines:

@@ -31,13 +31,13 @@ def _sample_arguments(parser: ArgumentParser) -> None:
 def _sample(options: Namespace) -> int:
     import torch
 
-    from mvae.display import print_samples
-    from mvae.sampling import are_images, draw, read_given, write_samples
-    from mvae.storage import load, read_spec
+    from mvae.cli.display import print_samples
+    from mvae.config.folder import load, read_spec
+    from mvae.generation.sample import are_images, draw, read_given, write_samples
 
     model, table = load(options.run), read_spec(options.run).data.table
     if table is not None:
-        from mvae.tables.filling import draw_rows
+        from mvae.tables.fill import draw_rows
 
         given_cells = pairs("--given", options.given)
         return answered(options, lambda: draw_rows(model, table, given_cells, options.count, options.seed))

@@ -19,8 +19,8 @@ def _inspect_arguments(parser: ArgumentParser) -> None:
 
 
 def _inspect(options: Namespace) -> int:
-    from mvae.storage import refuse_existing, write_text
-    from mvae.tables.showing import inspect
+    from mvae.files import refuse_existing, write_text
+    from mvae.tables.inspect import inspect
 
     said = (of_table(options, None) or {}).get("data", {}).get("table", {})
     known = {key: value for key, value in said.items() if key in ("columns", "groups")}
@@ -52,7 +52,7 @@ def _impute_arguments(parser: ArgumentParser) -> None:
 
 def _impute(options: Namespace) -> int:
     from mvae.tables.answers import impute
-    from mvae.tables.writing import check_out, write_table
+    from mvae.tables.write import check_out, write_table
 
     out = Path(options.out)
     cells = out.with_name(f"{out.stem}-cells.csv")

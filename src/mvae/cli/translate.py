@@ -13,7 +13,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from mvae.cli.options import Command
 
 if TYPE_CHECKING:
-    from mvae.specs import DataSpec
+    from mvae.config.specs import DataSpec
 
 __all__ = ["TRANSLATE"]
 
@@ -42,7 +42,7 @@ def _translate_arguments(parser: ArgumentParser) -> None:
 
 
 def _translate(options: Namespace) -> int:
-    from mvae.storage import load, read_spec
+    from mvae.config.folder import load, read_spec
 
     model, data = load(options.run), read_spec(options.run).data
     sources, targets = ([name.strip() for name in text.split(",")] for text in (options.source, options.target))
@@ -58,7 +58,7 @@ def _translate(options: Namespace) -> int:
 
 def _translate_texts(options: Namespace, model: Any, source: str, target: str) -> int:
     """Translate texts line by line, as they come."""
-    from mvae.translating import translate_texts
+    from mvae.generation.translate import translate_texts
 
     lines = (line for text in options.inputs for line in _lines(text))
     for number, one in enumerate(translate_texts(model, lines, source, target, options.beam), 1):
@@ -72,7 +72,7 @@ def _translate_texts(options: Namespace, model: Any, source: str, target: str) -
 
 def _lines(text: str) -> Iterator[str]:
     """The lines of a file, or of what comes in; or the text itself."""
-    from mvae.data.files import decoded_lines, text_lines
+    from mvae.data.download import decoded_lines, text_lines
 
     if text == "-":
         yield from decoded_lines(sys.stdin.buffer, "what comes in")
@@ -91,7 +91,14 @@ def _is_file(text: str) -> bool:
 
 def _translate_pictures(options: Namespace, model: Any, sources: list[str], targets: list[str], data: DataSpec) -> int:
     """Make pictures of pictures, once it is sure that all can be read and written."""
-    from mvae.translating import check_pictures, paths_of, read_picture, translate, with_certain, write_pictures
+    from mvae.generation.translate import (
+        check_pictures,
+        paths_of,
+        read_picture,
+        translate,
+        with_certain,
+        write_pictures,
+    )
 
     if not options.out:
         raise ValueError("--out: name a folder for the pictures")

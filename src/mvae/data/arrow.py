@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.files import DataError
+from mvae.files import DataError
 
 __all__ = ["FaultError", "Shard", "column_fault", "first_shape", "holds_floats", "pyarrow", "read_shard", "tensors"]
 
@@ -161,7 +161,7 @@ def _convert(file: Any, target: Path, name: str) -> None:
     """Write the rows of an open Parquet file as an Arrow stream, whole or not at all, a few at a time in memory."""
     from tqdm import tqdm
 
-    from mvae.storage import atomic
+    from mvae.files import atomic
 
     pa, about = pyarrow(), file.metadata
     size = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))

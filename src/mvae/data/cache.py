@@ -15,8 +15,7 @@ from filelock import FileLock
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from mvae.data.files import DataError
-from mvae.storage import read_json, write_json
+from mvae.files import DataError, read_json, write_json
 
 __all__ = ["cached"]
 

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.data.cache import cached
-from mvae.data.files import DataError, cache_folder, data_places
-from mvae.figures import fitted
+from mvae.data.download import cache_folder, data_places
+from mvae.data.pictures import fitted
+from mvae.files import DataError
 
 __all__ = [
     "ALL_IMAGES",

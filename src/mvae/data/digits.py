@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from mvae.data.batch import Batch
-from mvae.data.splits import hold_out
+from mvae.batch import Batch
+from mvae.data.dataset import hold_out
 
 __all__ = ["load_digits"]
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from mvae.data.batch import Batch
-from mvae.data.files import DataError, data_places, text_lines
+from mvae.batch import Batch
+from mvae.data.download import data_places, text_lines
+from mvae.files import DataError
 from mvae.vocabularies import Vocabulary, learned_pieces
 
 __all__ = [

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from mvae.data.batch import Batch, Part
+from mvae.batch import Batch, Part
+from mvae.seeds import seed_of
 
 if TYPE_CHECKING:
     from mvae.data.shards import Shards
 
-__all__ = ["COMPLETE", "ShuffledBatches", "grouped", "seed_of", "training_loader", "whole_loader"]
+__all__ = ["COMPLETE", "ShuffledBatches", "grouped", "training_loader", "whole_loader"]
 
 
 COMPLETE = "complete"
@@ -134,17 +135,6 @@ def grouped(rows: Batch, names: Sequence[str], shares: Mapping[str, float] | Non
 
 def _shuffled(rows: Tensor, generator: torch.Generator) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator)]
-
-
-def seed_of(*numbers: int) -> int:
-    """One seed from several numbers (a run's seed, an epoch, a row), with no visible relation between neighbours."""
-    state = 0x9E3779B97F4A7C15
-    for number in numbers:  # the mixing steps of splitmix64
-        state = (state + number * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**64
-        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
-        state ^= state >> 31
-    return state >> 1
 
 
 def training_loader(order: Sampler[Part], rows: Batch | Shards) -> DataLoader[Batch]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mvae.data.batch import Batch
-from mvae.data.files import Collection, DataError, read_bytes
+from mvae.batch import Batch
+from mvae.data.download import Collection, read_bytes
+from mvae.files import DataError
 
 __all__ = ["FASHION_MNIST", "MNIST", "binarise", "load_idx_pairs", "read_idx"]
 

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.data.cache import cached
-from mvae.data.files import DataError, cache_folder, content_md5
+from mvae.data.download import cache_folder, content_md5
 from mvae.data.mnist import MNIST, read_idx
+from mvae.files import DataError
 from mvae.vocabularies import Alphabet
 
 __all__ = ["DIGITS", "FILL", "LENGTH", "SIZE", "SYMBOLS", "Rules", "load_multimnist", "make_rows"]

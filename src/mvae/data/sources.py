@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import torch
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.data.celeba import load_celeba, part_at_hand
+from mvae.data.dataset import Dataset, hold_out, unpair
 from mvae.data.digits import load_digits
-from mvae.data.files import Collection
+from mvae.data.download import Collection
 from mvae.data.iwslt import OPTIONS, load_iwslt, part_of_iwslt, with_vocabularies
 from mvae.data.mnist import FASHION_MNIST, MNIST, binarise, load_idx_pairs
 from mvae.data.multimnist import Rules, load_multimnist
-from mvae.data.splits import Dataset, hold_out, unpair
 from mvae.data.vision import load_vision, masks_by, with_finder, with_own
 
 __all__ = ["SOURCES", "Source", "load_dataset", "source_named"]

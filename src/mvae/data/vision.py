@@ -24,11 +24,12 @@ import torch
 from joblib.func_inspect import get_func_code
 from PIL import Image, ImageDraw
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.data.celeba import NOTHING, SIDE, find_faces, undamaged
-from mvae.data.files import DataError, data_places
-from mvae.extras import imported
-from mvae.figures import fitted
+from mvae.data.download import data_places
+from mvae.data.pictures import fitted
+from mvae.files import DataError
+from mvae.optional import imported
 
 __all__ = [
     "CERTAIN",

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.evaluation.likelihood import GIBIBYTE, importance_draws
 from mvae.models import MultimodalVAE, as_names
 

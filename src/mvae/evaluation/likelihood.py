@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mvae.data.batch import Batch
-from mvae.data.loading import seed_of
+from mvae.batch import Batch
 from mvae.models import MultimodalVAE, as_names
+from mvae.seeds import seed_of
 
 __all__ = [
     "Draws",

@@ -11,7 +11,7 @@ import torch
 from torch.backends import cudnn
 from torch.distributions import Normal
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.experts import kl_to_prior
 from mvae.models import MultimodalVAE
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.evaluation.classification import classify, proportion_interval
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.models import MultimodalVAE

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mvae.baselines.latents import posterior_means
-from mvae.data.batch import Batch
-from mvae.extras import imported
+from mvae.batch import Batch
 from mvae.models import MultimodalVAE
+from mvae.optional import imported
 
 __all__ = ["NearestPair", "quality_of_texts", "retrieval"]
 

@@ -13,15 +13,16 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from mvae.baselines.logistic import PairedLogisticRegression, thumbnails
-from mvae.data.batch import Batch
+from mvae.batch import Batch
+from mvae.config.folder import read_spec
 from mvae.data.celeba import ATTRIBUTES
 from mvae.data.sources import load_dataset
 from mvae.experiments.comparison import MODELS, PRESETS, Cell, check, placed, train_model, trained_model
-from mvae.experiments.results import made_by, markdown_table, provenance
+from mvae.experiments.results import made_by, provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
+from mvae.export import markdown_table
 from mvae.models import MultimodalVAE
-from mvae.storage import read_spec
 
 __all__ = ["PREDICTORS", "attribute_probabilities", "page", "reproduce", "work"]
 

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from mvae.data.dataset import drop
 from mvae.data.sources import load_dataset
-from mvae.data.splits import drop
 from mvae.experiments.comparison import placed, scores
 from mvae.experiments.figure3 import by_recipe
-from mvae.experiments.results import made_by, markdown_table, provenance
+from mvae.experiments.results import made_by, provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
 from mvae.experiments.tables import main_entries
+from mvae.export import markdown_table
 
 __all__ = ["EXPERIMENTS", "PRESETS", "Task", "page", "reproduce", "work"]
 

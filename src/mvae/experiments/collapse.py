@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mvae.building import build_model
+from mvae.config.build import build_model
+from mvae.config.folder import METRICS
+from mvae.config.recipes import resolve
+from mvae.config.specs import RunSpec, parse
 from mvae.data.iwslt import LANGUAGES
-from mvae.epochs import ELBO, held
 from mvae.experiments import translation
 from mvae.experiments.comparison import train_on_rows
-from mvae.experiments.recipes import resolve
-from mvae.experiments.results import made_by, markdown_table, provenance
+from mvae.experiments.results import made_by, provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
 from mvae.experiments.translation import (
@@ -32,9 +33,10 @@ from mvae.experiments.translation import (
     retrieval_scores,
     width_options,
 )
-from mvae.preparing import learned
-from mvae.specs import RunSpec, parse
-from mvae.storage import METRICS, read_json
+from mvae.export import markdown_table
+from mvae.files import read_json
+from mvae.training.epochs import ELBO, held
+from mvae.training.prepare import learned
 
 __all__ = ["PRESETS", "VARIANTS", "page", "reproduce", "work"]
 

@@ -16,9 +16,12 @@ from typing import Any
 import torch
 from torch.distributions import Normal
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
+from mvae.config.folder import CONFIG, WEIGHTS, load, read_spec
+from mvae.config.recipes import resolve
+from mvae.config.specs import DataSpec, RunSpec
+from mvae.data.dataset import Dataset
 from mvae.data.sources import load_dataset
-from mvae.data.splits import Dataset
 from mvae.evaluation.likelihood import (
     LogLikelihood,
     LogMoments,
@@ -26,15 +29,13 @@ from mvae.evaluation.likelihood import (
     importance_draws,
     marginal_likelihoods,
 )
-from mvae.experiments.recipes import resolve
 from mvae.experiments.results import provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
+from mvae.files import RunError, read_json, write_json
 from mvae.models import MultimodalVAE
-from mvae.preparing import prepare
-from mvae.runs import Run
-from mvae.specs import DataSpec, RunSpec
-from mvae.storage import CONFIG, WEIGHTS, RunError, load, read_json, read_spec, write_json
+from mvae.training.prepare import prepare
+from mvae.training.run import Run
 
 __all__ = [
     "DATASETS",

@@ -11,13 +11,14 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from mvae.baselines.logistic import PairedLogisticRegression
-from mvae.data.batch import Batch
-from mvae.data.splits import Dataset
+from mvae.batch import Batch
+from mvae.data.dataset import Dataset
 from mvae.evaluation.classification import classify
 from mvae.evaluation.likelihood import log_likelihood
-from mvae.experiments.results import Results, markdown_table
+from mvae.experiments.results import Results
+from mvae.export import markdown_table
 from mvae.models import MultimodalVAE
-from mvae.preparing import prepare
+from mvae.training.prepare import prepare
 
 __all__ = ["FRACTIONS", "page", "reproduce"]
 

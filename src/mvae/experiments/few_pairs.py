@@ -8,17 +8,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
+from mvae.config.recipes import resolve
+from mvae.data.dataset import unpair
 from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
-from mvae.data.splits import unpair
 from mvae.evaluation.classification import classify, proportion_interval
 from mvae.experiments.comparison import train_on_rows
 from mvae.experiments.figure3 import IMAGE, LABEL, PAIRED_SHARE
-from mvae.experiments.recipes import resolve
-from mvae.experiments.results import made_by, markdown_table, percent, provenance
+from mvae.experiments.results import made_by, percent, provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
+from mvae.export import markdown_table
 from mvae.models import MultimodalVAE
 
 __all__ = ["DATASETS", "PRESETS", "VARIANTS", "Task", "page", "reproduce", "work"]

@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from mvae.baselines.logistic import PairedLogisticRegression, pixels, thumbnails
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.data.celeba import ATTRIBUTES
 from mvae.data.multimnist import DIGITS, LENGTH
+from mvae.data.pictures import image_grid
 from mvae.data.sources import load_dataset
 from mvae.experiments.comparison import DATASETS, MODELS, PRESETS, cells_of, check, train_model, trained_model
 from mvae.experiments.reader import Reader
-from mvae.experiments.results import made_by, markdown_table
+from mvae.experiments.results import made_by
 from mvae.experiments.setup import Setup
-from mvae.figures import image_grid
+from mvae.export import markdown_table
+from mvae.files import atomic
 from mvae.modality import levels
 from mvae.models import MultimodalVAE
-from mvae.storage import atomic
 
 __all__ = ["page", "reproduce"]
 

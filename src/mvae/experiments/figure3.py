@@ -14,22 +14,22 @@ import torch
 from mvae.baselines.latents import BoltzmannLatents, NetworkLatents, posterior_means
 from mvae.baselines.logistic import PairedLogisticRegression, pixels
 from mvae.baselines.networks import Deterministic
-from mvae.data.batch import Batch
+from mvae.batch import Batch
+from mvae.config.recipes import resolve
+from mvae.data.dataset import Dataset, pairing_order, unpair
 from mvae.data.loading import COMPLETE
 from mvae.data.multimnist import FILL
 from mvae.data.sources import load_dataset
-from mvae.data.splits import Dataset, pairing_order, unpair
-from mvae.epochs import ACCURACY
 from mvae.evaluation.classification import alike, guess
 from mvae.experiments.comparison import method, placed
-from mvae.experiments.recipes import resolve
 from mvae.experiments.results import Results, provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
 from mvae.models import MultimodalVAE
-from mvae.preparing import prepare
-from mvae.runs import Run
-from mvae.sequences import ended
+from mvae.strings import ended
+from mvae.training.epochs import ACCURACY
+from mvae.training.prepare import prepare
+from mvae.training.run import Run
 
 __all__ = [
     "DATASETS",

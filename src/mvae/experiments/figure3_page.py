@@ -10,8 +10,9 @@ from typing import Any
 
 from mvae.evaluation.classification import proportion_interval
 from mvae.experiments.figure3 import ALL, DATASETS, LABEL, MODELS, TARGETS
-from mvae.experiments.results import made_by, markdown_table, percent
-from mvae.storage import atomic
+from mvae.experiments.results import made_by, percent
+from mvae.export import markdown_table
+from mvae.files import atomic
 
 __all__ = ["draw", "page"]
 

@@ -16,22 +16,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
+from mvae.config.recipes import resolve
+from mvae.config.specs import RunSpec
 from mvae.data.celeba import SIDE
+from mvae.data.dataset import Dataset
+from mvae.data.pictures import image_grid
 from mvae.data.sources import load_dataset
-from mvae.data.splits import Dataset
 from mvae.experiments.comparison import train_on_rows
-from mvae.experiments.recipes import resolve
 from mvae.experiments.results import provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
-from mvae.figures import image_grid
+from mvae.files import atomic
+from mvae.generation.translate import Translated, translate, with_certain
 from mvae.modality import levels
 from mvae.models import MultimodalVAE
-from mvae.preparing import learned
-from mvae.specs import RunSpec
-from mvae.storage import atomic
-from mvae.translating import Translated, translate, with_certain
+from mvae.training.prepare import learned
 
 __all__ = ["DIRECTIONS", "PRESETS", "RECIPES", "baselines", "quality", "reproduce", "work"]
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mvae.experiments.figure4 import BASELINES, DIRECTIONS, DRAWS, LIT, MADE, RECIPES, SOURCE
-from mvae.experiments.results import made_by, markdown_table
+from mvae.experiments.results import made_by
+from mvae.export import markdown_table
 
 __all__ = ["page"]
 

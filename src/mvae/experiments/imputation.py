@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mvae.experiments.results import made_by, markdown_table, provenance
+from mvae.experiments.results import made_by, provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
-from mvae.preparing import prepare, with_table
-from mvae.tables.filling import impute_table
-from mvae.tables.reading import read_table
+from mvae.export import markdown_table
+from mvae.tables.fill import impute_table
+from mvae.tables.read import read_table
+from mvae.training.prepare import prepare, with_table
 
 __all__ = ["METHODS", "PATTERNS", "PRESETS", "TABLES", "holed", "page", "reproduce", "work"]
 

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
+from mvae.config.folder import load, read_spec
+from mvae.data.pictures import image_grid
 from mvae.data.sources import load_dataset
 from mvae.evaluation.classification import classify
-from mvae.figures import image_grid
+from mvae.files import atomic
 from mvae.models import MultimodalVAE
-from mvae.storage import atomic, load, read_spec
 
 __all__ = ["draw_picture", "main"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.svm import SVC
 from torch import Tensor
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.data.multimnist import CORNERS, DIGIT, DIGITS, FILL, LENGTH
 from mvae.modality import levels
 

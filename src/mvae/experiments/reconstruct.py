@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from mvae.baselines.logistic import PairedLogisticRegression
-from mvae.data.batch import Batch
-from mvae.epochs import ELBO
+from mvae.batch import Batch
 from mvae.evaluation.classification import classify
 from mvae.evaluation.likelihood import log_likelihood
-from mvae.experiments.results import Results, markdown_table
+from mvae.experiments.results import Results
+from mvae.export import markdown_table
 from mvae.models import MultimodalVAE
-from mvae.preparing import prepare
+from mvae.training.epochs import ELBO
+from mvae.training.prepare import prepare
 
 __all__ = ["page", "reproduce"]
 

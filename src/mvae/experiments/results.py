@@ -19,9 +19,9 @@ import torch
 from filelock import FileLock
 
 from mvae import __version__
-from mvae.storage import RunError, read_json, write_json
+from mvae.files import RunError, read_json, write_json
 
-__all__ = ["Results", "made_by", "markdown_table", "percent", "provenance"]
+__all__ = ["Results", "made_by", "percent", "provenance"]
 
 
 class Results:
@@ -83,13 +83,6 @@ def _among(old: Any, new: Any) -> bool:
     return bool(old == new)
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; columns after the first whose cells are numbers stand to the right."""
-    right = [column and all(_is_number(row[column]) for row in rows) for column in range(len(head))]
-    lines = [head, ["---:" if number else "---" for number in right], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def made_by(content: dict[str, Any]) -> dict[str, str]:
     """What made the cells of a file, as a page says it: all commands, commits and machines."""
     made = [cell[step] for cell in content["cells"] for step in ("made", "trained", "scored") if step in cell]
@@ -112,10 +105,6 @@ def percent(shares: Sequence[float]) -> str:
         return ""
     mean = f"{100 * statistics.mean(shares):.1f}"
     return mean if len(shares) == 1 else f"{mean} ± {100 * statistics.stdev(shares):.1f}"
-
-
-def _is_number(text: str) -> bool:
-    return not text or text[0] in "+-0123456789"
 
 
 def provenance() -> dict[str, Any]:

@@ -106,7 +106,7 @@ def _context() -> ForkServerContext | SpawnContext:
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["mvae.training"])
+    context.set_forkserver_preload(["mvae.training.loop"])
     return context
 
 

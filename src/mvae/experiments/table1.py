@@ -11,13 +11,14 @@ from typing import Any
 import yaml
 from torch import nn
 
-from mvae.building import build_model
+from mvae.config.build import build_model
+from mvae.config.recipes import resolve
+from mvae.config.specs import ModelSpec
 from mvae.experiments.comparison import MODELS
-from mvae.experiments.recipes import resolve
-from mvae.experiments.results import Results, markdown_table
+from mvae.experiments.results import Results
 from mvae.experiments.tables import paper_values
+from mvae.export import markdown_table
 from mvae.models import MultimodalVAE
-from mvae.specs import ModelSpec
 
 __all__ = ["count_subset_networks", "page", "reproduce"]
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mvae.experiments.comparison import DATASETS, MODELS
-from mvae.experiments.results import made_by, markdown_table
+from mvae.experiments.results import made_by
 from mvae.experiments.tables import FIGURES, main_entries, paper_values
+from mvae.export import markdown_table
 
 __all__ = ["page"]
 

@@ -14,7 +14,7 @@ import yaml
 
 from mvae.experiments.comparison import PRESETS, SCORES, Cell, cells_of, check, train_and_score
 from mvae.experiments.setup import Setup
-from mvae.storage import read_json
+from mvae.files import read_json
 
 __all__ = ["FIGURES", "main_entries", "paper_values", "reproduce"]
 

@@ -16,25 +16,25 @@ from typing import Any
 import torch
 
 from mvae.baselines.latents import posterior_means
-from mvae.data.batch import Batch
-from mvae.data.files import DataError
+from mvae.batch import Batch
+from mvae.config.folder import METRICS
+from mvae.config.recipes import resolve
+from mvae.data.dataset import Dataset, unpair
 from mvae.data.iwslt import ALL_PAIRS, LANGUAGES, count_pairs, sentences
 from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
-from mvae.data.splits import Dataset, unpair
 from mvae.data.texts import as_read
-from mvae.epochs import held
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.evaluation.translation import NearestPair, quality_of_texts, retrieval
 from mvae.experiments.comparison import train_on_rows
-from mvae.experiments.recipes import resolve
 from mvae.experiments.results import provenance
 from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
-from mvae.extras import imported
+from mvae.files import DataError, read_json
 from mvae.models import MultimodalVAE
-from mvae.preparing import learned
-from mvae.storage import METRICS, read_json
+from mvae.optional import imported
+from mvae.training.epochs import held
+from mvae.training.prepare import learned
 from mvae.vocabularies import UNKNOWN
 
 __all__ = [

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mvae.data.iwslt import LANGUAGES
-from mvae.experiments.results import made_by, markdown_table
+from mvae.experiments.results import made_by
 from mvae.experiments.translation import DIRECTIONS, MODELS, MVAES, QUANTITIES, SHARES, epochs_of
+from mvae.export import markdown_table
 
 __all__ = ["page"]
 

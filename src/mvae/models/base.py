@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.experts import Experts, kl_to_prior, product_of_experts
 from mvae.modality import Modality, Variable
 from mvae.models.names import as_names, module_name
 from mvae.models.objective import Objective
-from mvae.stacking import Stack, Stacked, encode_together, score_together, stacks_of
+from mvae.networks.bank import Stack, Stacked, encode_together, score_together, stacks_of
 
 __all__ = ["MultimodalVAE", "Objective", "as_names"]
 

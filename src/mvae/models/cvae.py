@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.experts import Experts
 from mvae.modality import Condition, Variable
 from mvae.models.base import MultimodalVAE, Objective

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.experts import at_least_float32, first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective
 from mvae.subsets import distinct_terms, draw_subsets

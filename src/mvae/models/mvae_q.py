@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.experts import Experts, quotient_of_experts
 from mvae.models.mvae import MVAE
 

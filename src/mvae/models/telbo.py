@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.modality import Modality
 from mvae.models.base import Objective
 from mvae.models.joint import JointEncoderVAE

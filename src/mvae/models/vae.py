@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mvae.data.batch import Batch
+from mvae.batch import Batch
 from mvae.experts import first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from mvae.networks.mlp import HeadBeside
-from mvae.sequences import lengths
+from mvae.strings import lengths
 
 __all__ = ["RecurrentDecoder", "RecurrentEncoder", "RecurrentFeatures"]
 
@@ -85,7 +85,7 @@ class RecurrentEncoder(nn.Module):
 class RecurrentDecoder(nn.Module):
     """The next symbol of a string, given those before it and z, which is beside every input and output.
 
-    It is a `mvae.sequences.SymbolNetwork`. MultiMNIST in the paper: two layers, widths of 200, dropout 0.1.
+    It is a `mvae.strings.SymbolNetwork`. MultiMNIST in the paper: two layers, widths of 200, dropout 0.1.
 
     Args:
         latent_dim: D.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mvae.networks.mlp import HeadBeside
-from mvae.sequences import counted
+from mvae.strings import counted
 
 __all__ = ["TransformerDecoder", "TransformerEncoder", "TransformerFeatures"]
 
@@ -96,7 +96,7 @@ class TransformerEncoder(nn.Module):
 class TransformerDecoder(nn.Module):
     """The next symbol of a string, given those before it and z, which is added to each of them and beside each output.
 
-    It is a `mvae.sequences.SymbolNetwork`, whose state is the symbols so far.
+    It is a `mvae.strings.SymbolNetwork`, whose state is the symbols so far.
 
     Args:
         latent_dim: D.

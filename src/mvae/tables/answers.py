@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mvae.config.folder import load, read_spec
+from mvae.config.table_spec import TableSpec
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.evaluation.refining import STEPS
+from mvae.files import RunError
 from mvae.models import MultimodalVAE
-from mvae.storage import RunError, load, read_spec
 from mvae.tables.columns import LeftOutColumn
-from mvae.tables.filling import DRAWS, Filled, impute_table
-from mvae.tables.modelling import as_rows
-from mvae.tables.reading import Table, read_table
-from mvae.tables.specs import TableSpec
+from mvae.tables.fill import DRAWS, Filled, impute_table
+from mvae.tables.learn import as_rows
+from mvae.tables.read import Table, read_table
 
 __all__ = ["embed", "impute", "open_run", "read_like", "score"]
 

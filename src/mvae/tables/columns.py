@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
-from mvae.data.files import DataError
-from mvae.tables.reading import Cells, as_text
+from mvae.files import DataError
+from mvae.tables.read import Cells, as_text
 
 __all__ = [
     "SECONDS_A_DAY",
@@ -340,7 +340,7 @@ class ImageColumn(_Column):
     def _read(value: Any, shape: tuple[int, ...]) -> np.ndarray:
         from PIL import Image
 
-        from mvae.figures import fitted, read_image
+        from mvae.data.pictures import fitted, read_image
 
         if isinstance(value, Path):
             return (read_image(value, shape) * 255).round().byte().numpy()

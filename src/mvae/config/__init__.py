@@ -1,0 +1,1 @@
+"""Specs as data: what a run is made of, its options, recipes and folder."""

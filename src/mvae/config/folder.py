@@ -1,0 +1,98 @@
+"""A run's folder: `config.json`, `model.safetensors`, `metrics.json`. Reading one never runs code from it."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import torch
+
+from mvae.config.build import build_model
+from mvae.config.specs import RunSpec, SpecError, parse
+from mvae.files import RunError, atomic, read_json
+from mvae.models import MultimodalVAE
+
+__all__ = [
+    "CONFIG",
+    "METRICS",
+    "WEIGHTS",
+    "load",
+    "read_spec",
+    "save_weights",
+]
+
+CONFIG, WEIGHTS, METRICS = "config.json", "model.safetensors", "metrics.json"
+
+
+def load(run: str | Path) -> MultimodalVAE:
+    """The trained model of a run, in evaluation mode, on the CPU.
+
+    Args:
+        run: the folder that `mvae.fit` or `mvae fit --out` wrote, or what `mvae export` made of it, a zip too.
+
+    Raises:
+        RunError: if a file is missing or damaged, or the weights do not fit the config, naming the tensor.
+        SpecError: if the config is not valid or of another format version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_bytes
+    from safetensors.torch import load_file
+
+    with torch.random.fork_rng(devices=[]):  # the fresh parameters, which give way to those of the run
+        model = build_model(read_spec(run).model)
+    path = Path(run) / WEIGHTS
+    zipped = _zipped(run, WEIGHTS)
+    if zipped is None and not path.is_file():
+        raise RunError(f"{run} has no {WEIGHTS}: its training did not end; continue it with --resume")
+    try:
+        weights = load_file(path) if zipped is None else load_bytes(zipped)
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path}: damaged ({error})") from error
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        if name not in weights:
+            raise RunError(f"{path}: tensor '{name}' is missing")
+        if name not in expected:
+            raise RunError(f"{path}: tensor '{name}' is not part of the model in {CONFIG}")
+        if weights[name].shape != expected[name].shape:
+            raise RunError(
+                f"{path}: tensor '{name}' has shape {tuple(weights[name].shape)}, the model in {CONFIG} has"
+                f" {tuple(expected[name].shape)}"
+            )
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def read_spec(run: str | Path) -> RunSpec:
+    """What a run was made of.
+
+    Raises:
+        RunError: if there is no run, or its config is not JSON; `SpecError` if it is not valid.
+    """
+    path, zipped = Path(run) / CONFIG, _zipped(run, CONFIG)
+    content = read_json(path) if zipped is None else json.loads(zipped)
+    if not isinstance(content, dict):
+        raise SpecError(f"{path}: expected an object, got {type(content).__name__}")
+    return parse(content, str(path))
+
+
+def _zipped(run: str | Path, name: str) -> bytes | None:
+    """A file of a run in a zip; None where the run is no zip."""
+    if Path(run).suffix != ".zip" or not Path(run).is_file():
+        return None
+    try:
+        with zipfile.ZipFile(run) as archive:
+            return archive.read(name)
+    except KeyError:
+        raise RunError(f"{run} is not a run: it has no {name}") from None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise RunError(f"{run}: damaged ({error})") from error
+
+
+def save_weights(model: MultimodalVAE, run: str | Path) -> None:
+    """Write `model.safetensors`."""
+    from safetensors.torch import save_file
+
+    with atomic(Path(run) / WEIGHTS) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, temporary)

@@ -1,0 +1,162 @@
+"""Recipes: for each source, the specs it is trained with unless told otherwise, and how options change them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mvae.config.specs import METHOD_OPTIONS, RunSpec, SpecError, parse
+from mvae.data.sources import SOURCES
+
+__all__ = ["for_method", "merge", "read_config", "recipe", "resolve"]
+
+OWN = ("shares", "completion", "sharpness", "propagation", "neighbours", "surest", "smoothness", "radius")
+"""What a recipe chooses for its own method in training."""
+
+
+def recipe(source: str) -> dict[str, Any]:
+    """The recipe of a source, as plain data.
+
+    Raises:
+        SpecError: if there is none, listing those there are.
+    """
+    if source not in (known := _named()):
+        raise SpecError(f"no recipe for source '{source}'; there is one for {', '.join(known)}")
+    content = yaml.safe_load(known[source].read_text(encoding="utf-8"))
+    complete = SOURCES[source].recipe if source in SOURCES else None
+    return content if complete is None else complete(content)
+
+
+def _named(folder: str = "recipes") -> dict[str, Traversable]:
+    """The files of the recipes, by name."""
+    place = resources.files(__package__) / folder
+    files = sorted(place.iterdir(), key=lambda file: file.name)
+    return {file.name.removesuffix(".yaml"): file for file in files if file.name.endswith(".yaml")}
+
+
+def resolve(
+    source: str | None, config: str | Path | Mapping[str, Any] | None, options: Mapping[tuple[str, ...], Any]
+) -> RunSpec:
+    """What a run will do: the source's recipe, changed by a config, changed by single options.
+
+    Where `epochs` changes and `annealing_epochs` does not, annealing keeps its share of the epochs. What a recipe
+    chose for its own method (that method's options, shares of each batch, completion) goes where the method changes.
+
+    Args:
+        source: a source's name; None where `config` says all.
+        config: a YAML or JSON file with any part of a `RunSpec` (a run's `config.json` is one), or such a mapping.
+        options: place to value, e.g. `{("training", "epochs"): 5}`; None leaves a value as it is.
+
+    Raises:
+        SpecError: on an unreadable file or an invalid value, naming the place.
+    """
+    where = "the options"
+    content = recipe(source) if source is not None else {}
+    changes: dict[str, Any] = {}
+    if config is not None:
+        changes, where = (dict(config), "config") if isinstance(config, Mapping) else (read_config(config), str(config))
+    method = options.get(("model", "method")) or _at(changes, "model", "method")
+    if content and isinstance(method, str) and method:
+        content = for_method(content, method)
+    if config is not None:
+        training = changes.get("training")
+        if isinstance(training, Mapping) and "annealing_epochs" not in training:
+            content = merge(content, _annealing(content, training.get("epochs")))
+        content = merge(content, changes)
+        parts = [content.get(part, {}) for part in ("data", "model", "training")]
+        if not all(isinstance(part, Mapping) for part in (*parts, _at(content, "model", "modalities"))):
+            return parse(content, where)  # which says what is wrong
+    found = _at(content, "data", "source") if source is not None else None
+    if found != source:
+        raise SpecError(f"{where}: data.source: expected '{source}', the data set to train on, got {found!r}")
+    options = {place: value for place, value in options.items() if value is not None}
+    if ("training", "annealing_epochs") not in options:
+        content = merge(content, _annealing(content, options.get(("training", "epochs"))))
+    for place, value in options.items():
+        if place[:2] == ("model", "modalities") and place[2] not in _at(content, "model", "modalities"):
+            known = ", ".join(_at(content, "model", "modalities"))
+            raise SpecError(f"unknown modality '{place[2]}'; there are {known}")
+        if isinstance(value, Mapping):  # an option replaces what a recipe says there
+            content = merge(content, _nested(place, None))
+        content = merge(content, _nested(place, value))
+    return parse(content, where)
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, mapping by mapping. Where the kind of a part changes, the old kind's options go.
+
+    Example:
+        >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+        {'a': {'b': 1, 'c': 3}}
+    """
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if (
+            isinstance(value, Mapping)
+            and isinstance(old, Mapping)
+            and value.get("kind", old.get("kind")) == old.get("kind")
+        ):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _at(content: Any, *place: str) -> Any:
+    for key in place:
+        content = content.get(key, {}) if isinstance(content, Mapping) else {}
+    return content
+
+
+def for_method(content: dict[str, Any], method: Any) -> dict[str, Any]:
+    """A recipe for another method than its own: without the options that are none of that method's."""
+    model, training = content["model"], content["training"]
+    if method == model["method"]:
+        return content
+    others = {name for names in METHOD_OPTIONS.values() for name in names} - set(METHOD_OPTIONS.get(method, ()))
+    return content | {
+        "model": {key: value for key, value in model.items() if key not in others},
+        "training": {key: value for key, value in training.items() if key not in OWN},
+    }
+
+
+def _nested(place: tuple[str, ...], value: Any) -> dict[str, Any]:
+    for key in reversed(place):
+        value = {key: value}
+    return value
+
+
+def _annealing(content: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
+    training = content.get("training", {})
+    if not isinstance(epochs, int) or not training.get("annealing_epochs") or not training.get("epochs"):
+        return {}
+    return {"training": {"annealing_epochs": round(epochs * training["annealing_epochs"] / training["epochs"])}}
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The contents of a config file, YAML or JSON; or of a recipe, or a variant of one, by its name.
+
+    Raises:
+        SpecError: if it cannot be read or holds no mapping.
+    """
+    variants = _named("recipes/variants")
+    if not Path(path).is_file():
+        if str(path) in _named():
+            return recipe(str(path))
+        if str(path) in variants:
+            return yaml.safe_load(variants[str(path)].read_text(encoding="utf-8"))
+        if not Path(path).exists() and not Path(path).suffix:
+            raise SpecError(f"{path}: no such file, nor one of the recipes {', '.join([*_named(), *variants])}")
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise SpecError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"{path}: expected a mapping with data, model or training, got {type(content).__name__}")
+    return content

@@ -1,0 +1,154 @@
+"""Train, validation and test rows, and the paper's weak supervision (section 5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic
+
+import torch
+from torch import Tensor
+from typing_extensions import TypeVar
+
+from mvae.batch import Batch
+
+if TYPE_CHECKING:
+    from mvae.data.shards import Shards
+
+__all__ = ["Dataset", "drop", "hold_out", "pairing_order", "unpair"]
+
+
+Rows = TypeVar("Rows", "Batch", "Shards", default="Batch")
+
+
+@dataclass(frozen=True)
+class Dataset(Generic[Rows]):
+    """A data set, split: a `Batch` each where it is in memory, `Shards` where it stays on disk.
+
+    The test rows are never used to choose anything; validation rows come out of the training rows.
+    """
+
+    name: str
+    train: Rows
+    validation: Rows
+    test: Rows
+    description: str = ""
+    """What was done to the data, in a sentence that is printed and stored."""
+    transform: Callable[[Batch], Batch] | None = None
+    """Applied to each training batch anew, e.g. dynamic binarisation; draws from torch's global generator, with
+    `Batch.drawn` where several processes shall draw what one would."""
+
+    def split(self, name: str) -> Rows:
+        """The rows called `"train"`, `"validation"` or `"test"`.
+
+        Raises:
+            ValueError: on another name.
+        """
+        if name not in ("train", "validation", "test"):
+            raise ValueError(f"split: expected train, validation or test, got '{name}'")
+        return getattr(self, name)
+
+
+def hold_out(num_rows: int, num_held: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Split row numbers at random into those kept and those held out, each ascending.
+
+    Raises:
+        ValueError: unless `0 <= num_held < num_rows`.
+
+    Example:
+        >>> kept, held = hold_out(10, 3, seed=0)
+        >>> len(kept), sorted((kept.tolist() + held.tolist())) == list(range(10))
+        (7, True)
+    """
+    if not 0 <= num_held < num_rows:
+        raise ValueError(f"cannot hold out {num_held} of {num_rows} rows")
+    order = torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed))
+    return order[num_held:].sort().values, order[:num_held].sort().values
+
+
+def unpair(batch: Batch, fraction: float, seed: int, balance: str | None = None) -> Batch:
+    """Keep a random fraction of the rows paired; leave each of the others one modality, the groups as even as can be.
+
+    This is the paper's weak supervision (section 5.1). Each row keeps its place, the number of rows stays the same and
+    no two rows come from the same example, so nothing of the lost pairing remains. Lost values are erased (NaN, -1 for
+    integers, 0 for bytes), so that nothing downstream can read them. With one seed, the pairs of a smaller fraction are
+    among those of a larger one.
+
+    Args:
+        batch: rows; those that lack something already stay as they are.
+        fraction: share of the complete rows that stay paired, in [0, 1].
+        seed: chooses the rows.
+        balance: a modality of whole numbers of which each value shall be paired equally often, as far as its rows go.
+
+    Raises:
+        ValueError: if the fraction is outside [0, 1], or there is nothing to balance.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"paired fraction: expected a number from 0 to 1, got {fraction}")
+    whole = batch.presence(list(batch.values)).all(1)
+    paired = torch.zeros(len(batch), dtype=torch.bool)
+    order = pairing_order(batch, seed, balance)
+    paired[order[whole[order]][: round(fraction * int(whole.sum()))]] = True
+    shuffled = pairing_order(batch, seed)  # an order that is balanced would give each modality other classes
+    unpaired = shuffled[(whole & ~paired)[shuffled]]
+    present = {}
+    for index, name in enumerate(batch.values):
+        kept = batch.present[name].clone()
+        kept[unpaired] = False
+        kept[unpaired[index :: len(batch.values)]] = True
+        present[name] = kept
+    return _erased(batch, present)
+
+
+def drop(batch: Batch, probability: float, seed: int) -> Batch:
+    """Let each row lose each modality with a probability, independently; one that would lose all keeps one of them.
+
+    Lost values are erased as by `unpair`. With one seed, what is lost at a smaller probability is lost at a larger one,
+    but for what rows that would lose all keep.
+
+    Args:
+        batch: complete rows.
+        probability: in [0, 1].
+        seed: chooses what is lost.
+
+    Raises:
+        ValueError: if the probability is outside [0, 1] or a row lacks something already.
+    """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability: expected a number from 0 to 1, got {probability}")
+    if not batch.complete:
+        raise ValueError("only complete rows can lose modalities; this batch has absent values already")
+    luck = torch.rand(len(batch), len(batch.values), generator=torch.Generator().manual_seed(seed))
+    kept = (luck >= probability) | (luck == luck.amax(1, keepdim=True))
+    return _erased(batch, dict(zip(batch.values, kept.unbind(1), strict=True)))
+
+
+def _erased(batch: Batch, present: dict[str, Tensor]) -> Batch:
+    """The batch without what is not present, so that nothing downstream can read it."""
+    values = {}
+    for name, value in batch.values.items():
+        values[name] = value.clone()
+        absent = float("nan") if value.is_floating_point() else 0 if value.dtype == torch.uint8 else -1
+        values[name][~present[name]] = absent
+    return Batch(values, present)
+
+
+def pairing_order(batch: Batch, seed: int, balance: str | None = None) -> Tensor:
+    """Row numbers `[B]` in the order in which `unpair` lets them stay paired.
+
+    Raises:
+        ValueError: if `balance` names no modality of one whole number a row.
+    """
+    order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(seed))
+    if balance is None:
+        return order
+    classes = batch.values.get(balance)
+    if classes is None or classes.is_floating_point() or classes.dim() != 1:
+        fit = [n for n, v in batch.values.items() if v.dim() == 1 and not v.is_floating_point()]
+        raise ValueError(f"balance: expected a category ({', '.join(fit) or 'there is none'}), got '{balance}'")
+    ordered = classes[order]
+    turn = torch.empty_like(order)  # how many rows of its class come before each row
+    for value in ordered.unique():
+        here = (ordered == value).nonzero().flatten()
+        turn[here] = torch.arange(len(here))
+    return order[turn.argsort(stable=True)]

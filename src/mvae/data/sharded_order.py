@@ -1,0 +1,108 @@
+"""The order in which rows that stay on disk are read in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from mvae.batch import Part
+from mvae.seeds import seed_of
+
+__all__ = ["BLOCK", "WINDOW", "ShardedBatches"]
+
+BLOCK = 1024
+"""Rows that lie together and are read by one process."""
+WINDOW = 16
+"""Blocks among which rows are shuffled."""
+
+
+class ShardedBatches(Sampler[Part]):
+    """Row numbers of each batch of an epoch, so that reading goes through the files almost in order.
+
+    Rows that lie together make a block. Blocks come in shuffled order, rows are shuffled among a window of blocks.
+    With several processes (ranks) every batch is divided among them as evenly as can be; each goes through blocks of
+    its own. Every row comes once an epoch, over all ranks. The order is a function of seed, epoch, rank and number of
+    ranks alone, and the memory it takes does not grow with the rows (but for 8 bytes a block).
+
+    Args:
+        num_rows: N.
+        batch_size: rows a batch, over all ranks.
+        seed: of the run.
+        epoch: the first to come; a resumed run starts at another than 0.
+        rank: which process this is.
+        world: how many there are.
+        block: rows of a block.
+        window: blocks among which rows are shuffled.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        batch_size: int,
+        seed: int,
+        epoch: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        block: int = BLOCK,
+        window: int = WINDOW,
+    ) -> None:
+        if not 0 <= rank < world:
+            raise ValueError(f"rank: expected 0 to {world - 1}, got {rank}")
+        self.num_rows, self.batch_size, self.seed, self.epoch = num_rows, batch_size, seed, epoch
+        self.rank, self.world, self.block, self.window = rank, world, block, window
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self.num_rows / self.batch_size)
+
+    def _part(self, step: int, rank: int) -> tuple[int, int, int]:
+        """A rank's rows of a step's batch: from, up to (not with), and how many there are over all ranks."""
+        total = min(self.batch_size, self.num_rows - step * self.batch_size)
+        return total * rank // self.world, total * (rank + 1) // self.world, total
+
+    def __iter__(self) -> Iterator[Part]:
+        waiting, windows = torch.zeros(0, dtype=torch.long), self._windows()
+        for step in range(len(self)):
+            start, stop, total = self._part(step, self.rank)
+            while len(waiting) < stop - start:
+                waiting = torch.cat([waiting, next(windows)])
+            if start == stop:  # a last batch of fewer rows than processes
+                yield Part(torch.zeros(1, dtype=torch.long), start, total, counts=False)
+            else:
+                yield Part(waiting[: stop - start], start, total)
+            waiting = waiting[stop - start :]
+
+    def _windows(self) -> Iterator[Tensor]:
+        """This rank's rows, shuffled window by window."""
+        starts, counts = self._blocks()
+        for number, first in enumerate(range(0, len(starts), self.window)):
+            places = zip(starts[first : first + self.window], counts[first : first + self.window], strict=True)
+            rows = torch.cat([torch.arange(start, start + count) for start, count in places])
+            generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch, self.rank, number))
+            yield rows[torch.randperm(len(rows), generator=generator)]
+
+    def _blocks(self) -> tuple[np.ndarray, np.ndarray]:
+        """First row and length of this rank's blocks: a stretch of all blocks in their order, cut to the row."""
+        generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
+        order = torch.randperm(math.ceil(self.num_rows / self.block), generator=generator).numpy()
+        starts = order * self.block
+        ends = np.minimum(self.block, self.num_rows - starts).cumsum()
+        before = np.append(0, ends[:-1])
+        begin = sum(self._rows_of(rank) for rank in range(self.rank))
+        low, high = np.maximum(before, begin), np.minimum(ends, begin + self._rows_of(self.rank))
+        some = high > low
+        return (starts + low - before)[some], (high - low)[some]
+
+    def _rows_of(self, rank: int) -> int:
+        """How many rows a rank has in an epoch."""
+        whole, rest = divmod(self.num_rows, self.batch_size)
+        steps = [(0, whole)] + ([(whole, 1)] if rest else [])
+        return sum(times * (stop - start) for step, times in steps for start, stop, _ in [self._part(step, rank)])

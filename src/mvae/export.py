@@ -1,0 +1,161 @@
+"""Runs for other machines: one folder or zip with a model card, the Hugging Face Hub, networks as programs of torch.
+
+What is exchanged is data: configuration and weights. A run from elsewhere is loaded without running code from it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mvae import __version__
+from mvae.config.folder import CONFIG, METRICS, WEIGHTS, load, read_spec
+from mvae.config.specs import RunSpec
+from mvae.files import RunError, atomic, read_json, refuse_existing
+from mvae.modality import Decoder
+from mvae.models import MultimodalVAE
+from mvae.training.epochs import ELBO
+
+__all__ = ["CARD", "EXCHANGED", "export", "markdown_table", "model_card"]
+
+CARD, EVALUATION, PROGRAMS = "README.md", "evaluation.json", "programs"
+EXCHANGED = (CONFIG, WEIGHTS, METRICS, EVALUATION)
+
+
+def export(run: str | Path, out: str | Path, programs: bool = False) -> list[str]:
+    """Write a run as another machine loads it: configuration with all that it has learned of its data, weights, scores
+    and a model card.
+
+    Args:
+        run: folder of a trained run.
+        out: a folder, or a name that ends in `.zip`; must not be there yet. `mvae.load` takes either.
+        programs: write networks as programs too, `programs/NAME.encoder.pt2` and `NAME.decoder.pt2`, which
+            `torch.export.load` runs without this package: an encoder gives `(mean, log_variance)`, a decoder the
+            parameters of its likelihood. Texts have no such decoder.
+
+    Returns:
+        The names of what was written.
+
+    Raises:
+        RunError: if the run is not trained.
+        ValueError: if `out` is there already.
+    """
+    path = Path(out)
+    refuse_existing([path])
+    if not path.parent.is_dir():
+        raise RunError(f"{path}: there is no folder {path.parent}")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as temporary:
+        folder = Path(temporary) / "run"
+        names = _collect(Path(run), folder, programs)
+        if path.suffix == ".zip":
+            with atomic(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name in names:
+                    archive.write(folder / name, name)
+        else:
+            folder.replace(path)
+    return names
+
+
+def _collect(run: Path, folder: Path, programs: bool) -> list[str]:
+    if run.suffix == ".zip":
+        with zipfile.ZipFile(run) as archive:
+            archive.extractall(folder.with_name("unpacked"))
+        run = folder.with_name("unpacked")
+    model, spec = load(run), read_spec(run)  # whole, or it is no use elsewhere
+    folder.mkdir()
+    names = [name for name in EXCHANGED if (run / name).exists()]
+    for name in names:
+        shutil.copyfile(run / name, folder / name)
+    (folder / CARD).write_text(model_card(run), encoding="utf-8")
+    written = _programs(model, spec, folder / PROGRAMS) if programs else []
+    return [*names, CARD, *(f"{PROGRAMS}/{name}" for name in written)]
+
+
+def model_card(run: str | Path) -> str:
+    """What a model is, what it was trained on and how well it does, in Markdown with the Hub's header.
+
+    Args:
+        run: folder of a trained run.
+    """
+    spec, folder = read_spec(run), Path(run)
+    metrics = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
+    kept = metrics.get("kept", {})
+    rows = [
+        [name, "x".join(map(str, part.shape)) or "one value", part.likelihood.kind, f"{part.weight:g}"]
+        for name, part in spec.model.modalities.items()
+    ]
+    lines = [
+        "---\nlibrary_name: mvae\ntags: [multimodal, variational-autoencoder, missing-data]\n---\n",
+        f"# {spec.data.source or 'A run on rows from Python'}, {spec.model.method}\n",
+        f"A multimodal variational autoencoder ({spec.model.method}, {spec.model.latent_dim} latent dimensions) of"
+        f" {len(rows)} modalities, trained with mvae {__version__} for {len(metrics.get('history', []))} epochs"
+        f" (seed {spec.training.seed}).\n",
+        markdown_table(["modality", "shape", "likelihood", "weight"], rows) + "\n",
+        *_columns(spec),
+        *_scores(folder, kept),
+        '## Use\n\n```python\nimport mvae\n\nmodel = mvae.load("this folder, or its zip")\nmodel.generate(None)\n```\n',
+    ]
+    return "\n".join(lines)
+
+
+def _columns(spec: RunSpec) -> list[str]:
+    if spec.data.table is None:
+        return []
+    rows = [[name, column.kind, getattr(column, "why", "")] for name, column in spec.data.table.columns.items()]
+    table = markdown_table(["column", "kind", ""], rows)
+    return [f"## Columns\n\n{table}\n", "`mvae impute` fills the holes of a table with these columns.\n"]
+
+
+def _scores(folder: Path, kept: dict[str, Any]) -> list[str]:
+    elbo = kept.get(ELBO)
+    lines = [] if elbo is None else [f"Validation ELBO of the epoch kept ({kept['epoch']}): {elbo:.2f} nats.\n"]
+    if (folder / EVALUATION).exists():
+        report = read_json(folder / EVALUATION)
+        for score in report["log_likelihood"]:
+            if score["nats"] is not None:
+                given = f" given {', '.join(score['given'])}" if score["given"] else ""
+                lines.append(f"- log p({', '.join(score['targets'])}{given}): {score['nats']:.2f} nats a row")
+        for score in report["accuracy"]:
+            given = ", ".join(score["given"])
+            lines.append(f"- accuracy of {score['target']} from {given}: {100 * score['accuracy']:.1f} %")
+        lines.append(f"\nOn {report['split']} rows, {report['samples']} importance samples.\n")
+    return ["## Scores\n", *lines] if lines else []
+
+
+def _programs(model: MultimodalVAE, spec: RunSpec, folder: Path) -> list[str]:
+    folder.mkdir()
+    names = []
+    for name, modality in model.modalities.items():
+        with torch.no_grad():
+            example = modality.decoder(torch.zeros(2, model.latent_dim)).sample()
+        parts: dict[str, tuple[nn.Module, torch.Tensor]] = {"encoder": (modality.encoder, modality.as_read(example))}
+        if isinstance(modality.decoder, Decoder):
+            parts["decoder"] = modality.decoder.network, torch.zeros(2, model.latent_dim)
+        for what, (network, inputs) in parts.items():
+            rows = ({0: torch.export.Dim("rows")},)
+            program = torch.export.export(network.eval(), (inputs,), dynamic_shapes=rows)
+            file = f"{name.replace('/', '_')}.{what}.pt2"
+            torch.export.save(program, folder / file)
+            names.append(file)
+    shapes = {name: list(part.shape) for name, part in spec.model.modalities.items()}
+    (folder / "shapes.json").write_text(json.dumps(shapes, indent=2), encoding="utf-8")
+    return [*names, "shapes.json"]
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; columns after the first whose cells are numbers stand to the right."""
+    right = [column and all(_is_number(row[column]) for row in rows) for column in range(len(head))]
+    lines = [head, ["---:" if number else "---" for number in right], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _is_number(text: str) -> bool:
+    return not text or text[0] in "+-0123456789"

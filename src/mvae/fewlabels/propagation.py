@@ -1,0 +1,157 @@
+"""Propagation: rows that lack a category are trained on with the one that rows near them in z have.
+
+Not in the paper. Before each epoch, labels spread over the nearest neighbours of the codes of all rows (Zhou, Bousquet,
+Lal, Weston & Schoelkopf 2004); the surest of what is found is trained on (Iscen, Tolias, Avrithis & Chum 2019). The
+latent space, learned from all rows, says which rows belong together; a handful of labelled ones says what they are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mvae.batch import Batch
+from mvae.models import MultimodalVAE
+
+__all__ = ["guess_loss", "propagated", "spread", "surest"]
+
+UNKNOWN = -1
+CLAMPING = 0.99
+"""How much of its label a row takes from its neighbours; alpha of Zhou et al."""
+STEPS = 100
+MOST = 30_000
+"""Rows whose neighbours are sought, at random where there are more: the time grows with their square."""
+BATCH = 1000
+
+
+@torch.no_grad()
+def propagated(
+    model: MultimodalVAE,
+    rows: Batch,
+    target: str,
+    neighbours: int,
+    share: float,
+    as_seen: Callable[[Batch], Batch] | None = None,
+) -> Tensor:
+    """A class for each row that lacks one and whose neighbours are sure of it.
+
+    Args:
+        model: any model, in evaluation mode.
+        rows: R rows.
+        target: the category.
+        neighbours: as `spread`.
+        share: as `surest`.
+        as_seen: what is done to rows before a model reads them, e.g. binarising; draws from torch's global generator,
+            as does the choice of rows where there are more than 30,000.
+
+    Returns:
+        `[R]`, -1 where a row has the category, has nothing else, or its guess is not among the surest.
+    """
+    names = [name for name in model.names if name != target and name in rows.values]
+    guesses = torch.full((len(rows),), UNKNOWN)
+    if not names or target not in rows.values:
+        return guesses
+    known, somewhere = rows.presence([target]).all(1), rows.presence(names).any(1)
+    others = (somewhere & ~known).nonzero().flatten()
+    others = others[torch.randperm(len(others))[:MOST].sort().values]
+    used = torch.cat([(somewhere & known).nonzero().flatten(), others])
+    classes = torch.where(known, rows.values[target], UNKNOWN)[used].cpu()
+    if not len(others) or not (classes >= 0).any():
+        return guesses
+    given = torch.tensor([[name in names for name in model.names]])
+    codes = []
+    for part in used.split(BATCH):
+        batch = model.read(rows[part].only(names).to(model.device))
+        batch = batch if as_seen is None else as_seen(batch)
+        codes.append(model.posteriors(batch, given)[0][0].float().cpu())
+    count = int(model.modalities[target].num_classes or 0)
+    frequency = rows.values[target][known].cpu().bincount(minlength=count)  # also of rows that have nothing else
+    shares = spread(torch.cat(codes), classes, frequency, neighbours)
+    guesses[used] = surest(shares, classes, share)
+    return guesses
+
+
+def spread(codes: Tensor, classes: Tensor, frequency: Tensor, neighbours: int) -> Tensor:
+    """Classes for rows that have none, from those that have one, over a graph of nearest neighbours.
+
+    Args:
+        codes: `[R, D]`, where each row is.
+        classes: `[R]`, the class of each row, -1 where unknown; one is known at least.
+        frequency: `[C]`, how often each class is to be expected, on any scale.
+        neighbours: rows that each row is joined to; fewer where there are fewer rows.
+
+    Returns:
+        `[R, C]` float32: shares of what arrives from each class, the total of which is scaled to the class's frequency
+        (class mass normalisation; Zhu, Ghahramani & Lafferty 2003). They sum to 1, or to 0 where nothing arrives.
+    """
+    found, present = torch.zeros(len(codes), len(frequency)), classes[classes >= 0].unique()
+    if len(present) == 1:
+        found[:, present] = 1.0
+        return found
+    from sklearn.exceptions import ConvergenceWarning  # takes a second, which only this should cost
+    from sklearn.neighbors import kneighbors_graph
+    from sklearn.semi_supervised import LabelSpreading
+
+    count = min(neighbours, len(codes) - 1)
+
+    def graph(x: np.ndarray, _: object = None) -> object:
+        nearest = kneighbors_graph(x, count)
+        return nearest.maximum(nearest.T)  # neighbours of each other where one is the other's
+
+    spreading = LabelSpreading(kernel=graph, alpha=CLAMPING, max_iter=STEPS)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        spreading.fit(codes.numpy(), classes.numpy())
+    mass = torch.from_numpy(np.nan_to_num(spreading.label_distributions_)).float()
+    mass = mass / mass.sum(0) * frequency[present]
+    found[:, present] = mass / mass.sum(1, keepdim=True).clamp_min(1e-30)
+    return found
+
+
+def surest(shares: Tensor, classes: Tensor, share: float) -> Tensor:
+    """The likeliest class of the rows without one whose shares have the least entropy.
+
+    Args:
+        shares: `[R, C]`, rows summing to 1, or to 0 where there is nothing to go by.
+        classes: `[R]`, -1 where unknown.
+        share: how many of the rows without a class, but with shares, to keep, from 0 to 1.
+
+    Returns:
+        `[R]`, -1 for all other rows.
+    """
+    unknown = (classes < 0) & (shares.sum(1) > 0)
+    if not unknown.any():
+        return torch.full_like(classes, UNKNOWN)
+    entropy = torch.special.entr(shares).sum(1)
+    kept = unknown & (entropy <= entropy[unknown].quantile(share))
+    return torch.where(kept, shares.argmax(1), UNKNOWN)
+
+
+def guess_loss(model: MultimodalVAE, batch: Batch, target: str, guesses: Tensor) -> Tensor | None:
+    """Cross-entropy of guessed classes, by the decoder at a draw from q(z | the rest), in nats.
+
+    Args:
+        model: any model; draws come from torch's global generator.
+        batch: B rows.
+        target: the category.
+        guesses: `[B]`, a class or -1; a row with a class has more than the category.
+
+    Returns:
+        A scalar: the sum over rows that have a guess over all B, times the modality's lambda; None where fewer than two
+        have one, which is too few for batch normalisation.
+    """
+    guessed = (guesses >= 0).to(model.device)
+    if guessed.sum() < 2:
+        return None
+    names = [name for name in model.names if name != target and name in batch.values]
+    rows = batch.only(names)[guessed]
+    (mean,), (log_variance,) = model.posteriors(rows, torch.tensor([[name in names for name in model.names]]))
+    z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+    modality = model.modalities[target]
+    losses = cross_entropy(modality.decoder(z).logits, guesses.to(model.device)[guessed], reduction="sum")
+    return modality.weight * losses / len(batch)

@@ -1,0 +1,73 @@
+"""Files: JSON and text written whole or not at all, and what is raised about them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["DataError", "RunError", "atomic", "read_json", "refuse_existing", "write_json", "write_text"]
+
+
+class RunError(ValueError):
+    """A run's folder cannot be used; the message names it and why."""
+
+
+class DataError(ValueError):
+    """A file of a data set is missing, damaged or not what its name says; the message names it and the fault."""
+
+
+def read_json(path: Path) -> Any:
+    """The contents of a JSON file.
+
+    Raises:
+        RunError: if it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path.parent} is not a run: it has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: not readable as JSON: {error}") from error
+
+
+def refuse_existing(paths: Iterable[Path]) -> None:
+    """Refuse to write over files.
+
+    Raises:
+        ValueError: naming the first that is there.
+    """
+    for path in paths:
+        if path.exists():
+            raise ValueError(f"{path} is already there; choose another name")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
+    if not path.parent.is_dir():
+        raise RunError(f"{path}: there is no folder {path.parent}")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,78 @@
+"""Runs on the Hugging Face Hub. Only data is exchanged: a run from elsewhere is loaded without running code from it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mvae.config.folder import load
+from mvae.export import CARD, EXCHANGED, export
+from mvae.files import RunError, refuse_existing
+
+__all__ = ["pull", "push"]
+
+
+def push(run: str | Path, repository: str, private: bool = False) -> str:
+    """Put a run on the Hugging Face Hub, as `export` writes it.
+
+    Args:
+        run: folder of a trained run.
+        repository: its name there, `user/name`; made where it is not yet.
+        private: whether one that is made is seen by its owner only.
+
+    Returns:
+        The address of what was put there.
+
+    Raises:
+        RunError: if the run is not trained, or the package `huggingface_hub` is not there.
+    """
+    hub = _hub()
+    with _exported(run) as folder:
+        hub.create_repo(repository, private=private, exist_ok=True)
+        return str(hub.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="A run of mvae"))
+
+
+def pull(repository: str, out: str | Path) -> Path:
+    """Fetch a run from the Hugging Face Hub; only configuration, weights, scores and card are.
+
+    Args:
+        repository: its name there, `user/name`.
+        out: the folder to put it in; must not be there yet.
+
+    Returns:
+        The folder, which `mvae.load` takes.
+
+    Raises:
+        ValueError: if `out` is there already.
+        RunError: if what is there is no run, or the package `huggingface_hub` is not there.
+    """
+    path = Path(out)
+    refuse_existing([path])
+    hub = _hub()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as temporary:
+        folder = Path(temporary) / "run"
+        hub.snapshot_download(repository, local_dir=str(folder), allow_patterns=[*EXCHANGED, CARD])
+        load(folder)
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
+        folder.replace(path)
+    return path
+
+
+def _hub() -> Any:
+    try:
+        from huggingface_hub import HfApi
+    except ImportError:
+        raise RunError("the Hub is reached with the package `huggingface_hub`: pip install 'mvae[hub]'") from None
+    return HfApi()
+
+
+@contextmanager
+def _exported(run: str | Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "run"
+        export(run, folder)
+        yield folder

@@ -1,0 +1,341 @@
+"""Networks of one architecture as one batched call: their parameters stand stacked in one tensor each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mvae.batch import Batch
+from mvae.networks.mlp import BatchNorm
+
+__all__ = ["Stack", "Stacked", "architecture", "encode_together", "score_together", "stacks_of"]
+
+PLAIN = (nn.Linear, nn.SiLU, nn.ReLU, nn.Tanh, nn.GELU, nn.Embedding, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten)
+"""Layers that do the same to each row whatever the others are, draw nothing and keep no statistics."""
+CONTAINERS = (nn.Sequential, nn.ModuleList)
+
+# What was measured on a processor core, in nanoseconds; only what is called together depends on it, no result.
+MOVING = 10.0
+"""To move a number out of its row and back, forward and backward."""
+EXTRA_CALL = 1.5e6
+"""One more call of a stack, forward and backward."""
+
+
+def architecture(module: nn.Module) -> str | None:
+    """What two modules share when one may stand in for the other with its parameters; None where that is not certain.
+
+    Only the layers of this package, and torch's plain ones, are known well enough.
+    """
+    for part in module.modules():
+        ours = type(part).__module__.startswith("mvae.")
+        if isinstance(part, BatchNorm) or (not ours and type(part) not in (*PLAIN, *CONTAINERS, nn.Unflatten)):
+            return None
+    state = (f"{name} {tuple(value.shape)} {value.dtype}" for name, value in _tensors(module))
+    return f"{type(module).__qualname__} {module!r} {' '.join(state)}"
+
+
+class Stack:
+    """Modules of one architecture, whose parameters are slices of stacked ones.
+
+    The stacked parameters are what an optimiser is given. Each module keeps its own names and shapes, as views, so that
+    `state_dict`, and calling one module, work as if nothing were stacked. It is no `nn.Module`: its parameters would
+    else stand twice in the model's.
+
+    Args:
+        modules: at least two, of one `architecture`.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.modules = list(modules)
+        self.names = [name for name, _ in modules[0].named_parameters()]
+        self.buffer_names = [name for name, _ in modules[0].named_buffers()]
+        self.parameters = [nn.Parameter(torch.empty(0)) for _ in self.names]
+        self.cost = 60 + 0.07 * sum(parameter.numel() for parameter in modules[0].parameters())
+        """About how long a row takes a module, forward and backward, in nanoseconds on a processor core."""
+        self.tie()
+
+    def tie(self) -> None:
+        """Stack what the modules hold now, and make it theirs; after anything that gave them new tensors."""
+        self.own = [[module.get_parameter(name) for module in self.modules] for name in self.names]
+        for own, stacked in zip(self.own, self.parameters, strict=True):
+            stacked.data = torch.stack([parameter.data for parameter in own])
+            for parameter, part in zip(own, stacked.data.unbind(), strict=True):
+                parameter.data = part
+        self.buffers = {
+            name: torch.stack([module.get_buffer(name) for module in self.modules]) for name in self.buffer_names
+        }
+        template = deepcopy(self.modules[0]).requires_grad_(False)
+        self.template = template.to("meta")
+
+    def __call__(self, call: Callable[..., Any], *arguments: Tensor, members: Tensor | None = None) -> Any:
+        """`call(module, *arguments)` of every module, or of `members`, at once.
+
+        Args:
+            call: from a module and tensors to tensors, e.g. `lambda encoder, x: encoder(x)`.
+            arguments: one slice a module, `[G, ...]`.
+            members: numbers of the modules; all where None.
+
+        Returns:
+            What `call` returns, with a first dimension G.
+        """
+        tensors = dict(zip(self.names, map(_learned, self.parameters, self.own), strict=True)) | self.buffers
+        if members is not None:
+            tensors = {name: tensor[members] for name, tensor in tensors.items()}
+
+        def one(state: dict[str, Tensor], *parts: Tensor) -> Any:
+            return functional_call(_Calling(self.template, call), {f"module.{n}": v for n, v in state.items()}, parts)
+
+        return torch.vmap(one)(tensors, *arguments)
+
+
+def _learned(stacked: Tensor, own: Sequence[Tensor]) -> Tensor:
+    """The stacked parameter, without gradient where a module's own asks for none."""
+    wanted = [parameter.requires_grad for parameter in own]
+    if all(wanted):
+        return stacked
+    if not any(wanted):  # a gradient of zeros would let an optimiser's momentum move what is frozen
+        return stacked.detach()
+    mask = torch.tensor(wanted, device=stacked.device).reshape(-1, *(1,) * (stacked.dim() - 1))
+    return torch.where(mask, stacked, stacked.detach())
+
+
+class _Calling(nn.Module):
+    """A module called in a given way."""
+
+    def __init__(self, module: nn.Module, call: Callable[..., Any]) -> None:
+        super().__init__()
+        self.module, self.call = module, call
+
+    def forward(self, *arguments: Tensor) -> Any:
+        return self.call(self.module, *arguments)
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def stacks_of(modules: Mapping[str, nn.Module]) -> list[tuple[tuple[str, ...], Stack]]:
+    """Stack those of one architecture: their names, in order, and the stack. Those alone in theirs are left out."""
+    found: dict[str, list[str]] = {}
+    for name, module in modules.items():
+        kind = architecture(module)
+        if kind is not None and _has_parameters(module):
+            found.setdefault(kind, []).append(name)
+    return [(tuple(names), Stack([modules[n] for n in names])) for names in found.values() if len(names) > 1]
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+class Stacked(nn.Module):
+    """A module with stacks among its parts: what is learned are the stacked parameters, wherever it goes."""
+
+    @property
+    def _stacks(self) -> list[Stack]:
+        raise AttributeError("_stacks")  # of a subclass
+
+    @property
+    def sliced(self) -> list[str]:
+        """Names of the parameters that are slices of stacked ones: in `state_dict`, not among those learned."""
+        learned = {id(parameter) for _, parameter in self.named_parameters()}
+        return [name for name, parameter in super().named_parameters() if id(parameter) not in learned]
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """What is learned: of networks of one architecture the stacked parameters, once for all of them."""
+        stacks = self._stacks
+        sliced = {id(parameter) for stack in stacks for module in stack.modules for parameter in module.parameters()}
+        for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
+            if id(parameter) not in sliced:
+                yield name, parameter
+        for number, stack in enumerate(stacks):
+            for name, parameter in zip(stack.names, stack.parameters, strict=True):
+                yield f"{prefix}{'.' if prefix else ''}stack {number}.{name}", parameter
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Stacked:
+        super()._apply(fn, recurse)
+        self._tie()
+        return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._tie()
+
+    def _tie(self) -> None:
+        for stack in self._stacks:
+            stack.tie()
+
+
+def encode_together(
+    stack: Stack, batch: Batch, names: Sequence[str], members: Sequence[str], latent_dim: int
+) -> tuple[Tensor, Tensor]:
+    """The experts of modalities of one architecture, from one call of their encoders.
+
+    Rows that lack a modality are left out where that saves more than it costs, which it does in all but small
+    networks.
+
+    Args:
+        stack: the encoders of `members`.
+        batch: B rows.
+        names: G of the members.
+        members: names of what is stacked.
+        latent_dim: D.
+
+    Returns:
+        Mean and log variance, each `[G, B, D]`; any finite numbers where absent.
+    """
+    values, chosen = batch.block(names), _chosen(names, members, batch.device)
+    if batch.whole(names):
+        return stack(_encode, values, members=chosen)
+    present = batch.presence(names).T  # [G, B]
+    most = int(present.sum(1).max())
+    if not most:
+        zeros = torch.zeros(len(names), len(batch), latent_dim, device=batch.device, dtype=stack.parameters[0].dtype)
+        return zeros, zeros
+    if (len(batch) - most) * stack.cost < most * latent_dim * MOVING:
+        return stack(_encode, _masked(values, present), members=chosen)
+    here, row = present.sort(dim=1, descending=True, stable=True)  # the rows that have it first
+    here, row = here[:, :most], row[:, :most]
+    results = []
+    for part in stack(_encode, _taken(values, row, here), members=chosen):
+        some = torch.where(here.unsqueeze(-1), part, 0.0)
+        whole = some.new_zeros(len(names), len(batch), latent_dim)
+        results.append(whole.scatter_add(1, row.unsqueeze(-1).expand_as(some), some))
+    return results[0], results[1]
+
+
+def score_together(
+    stack: Stack,
+    batch: Batch,
+    names: Sequence[str],
+    members: Sequence[str],
+    z: Tensor,
+    reconstruct: Tensor,
+    counts: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log p(x_i | z_s) of modalities of one architecture, from few calls of their decoders, mostly one.
+
+    Each decoder gets all that it decodes, of whatever terms and rows, side by side. Where some get much more than
+    others, those that get about equally much are called together, so that little is filled up.
+
+    Args:
+        stack: the decoders of `members`.
+        batch: B rows.
+        names: G of the members.
+        members: names of what is stacked.
+        z: `[S, B, D]`.
+        reconstruct: boolean `[G, S]`: the P pairs.
+        counts: boolean `[S, B]`, which terms count for which row; all where None.
+
+    Returns:
+        Of each pair the modality's number among the names, ascending, and the term, each `[P]`; and the values
+        `[P, B]`, 0 where absent or not counted.
+    """
+    owner, terms = (index.to(z.device) for index in reconstruct.nonzero(as_tuple=True))
+    values, chosen = batch.block(names), _chosen(names, members, batch.device)
+    if counts is None and batch.whole(names):  # a cell is all rows of a term: whose it is, and where its z stands
+        cell_owner, place, drawn, pair, row = owner, terms, z, torch.arange(len(owner), device=z.device), None
+    else:  # a cell is one row of a term
+        keep = batch.presence(names).T[owner]
+        pair, row = (keep if counts is None else keep & counts[terms]).nonzero(as_tuple=True)
+        cell_owner, place, drawn = owner[pair], terms[pair] * len(batch) + row, z.flatten(0, 1)
+    width = 1 if row is not None else len(batch)
+    pieces, order = [], []
+    for group, cells, number, slot in _alike(cell_owner, len(names), EXTRA_CALL / (stack.cost * width)):
+        some = None if len(group) == len(names) else group
+        index = place[cells[slot == 0]].repeat(1 + int(slot.max()), 1).T.contiguous()  # fills up with what is there
+        index[number, slot] = place[cells]
+        if row is not None:
+            data = values[group.unsqueeze(1), index % len(batch)]
+        else:
+            data = values if some is None else values[some]
+            data = data.unsqueeze(1).expand(-1, index.shape[1], *data.shape[1:]).flatten(1, 2)
+        part = stack(_score, drawn[index].flatten(1, -2), data, members=_composed(chosen, some))
+        part = part.reshape(-1, width)
+        pieces.append(part if len(part) == len(cells) else part[number * index.shape[1] + slot])
+        order.append(cells)
+    if row is None and len(pieces) == 1:
+        return owner, terms, pieces[0]
+    scores = torch.zeros(len(owner), len(batch), device=z.device, dtype=pieces[0].dtype if pieces else z.dtype)
+    if pieces:
+        found, taken = torch.cat(pieces), torch.cat(order)
+        where = (pair[taken],) if row is None else (pair[taken], row[taken])
+        scores = scores.index_put(where, found if row is None else found.squeeze(1))
+    return owner, terms, scores
+
+
+def _alike(owner: Tensor, count: int, least: float) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Owners of about equally many cells, together.
+
+    Args:
+        owner: `[C]`, whose each cell is, ascending.
+        count: how many owners there are.
+        least: how many filled-up cells another group has to save.
+
+    Yields:
+        Numbers of the owners in a group, ascending; numbers of their cells; and of each cell the place of its owner in
+        the group, and its own among its owner's.
+    """
+    number = owner.bincount(minlength=count)
+    start = number.cumsum(0) - number
+    slot = torch.arange(len(owner), device=owner.device) - start[owner]
+    has, order = number.sort(descending=True)
+    ranges = _ranges(has[has > 0].tolist(), least)
+    if ranges == [(0, count)]:
+        yield torch.arange(count, device=owner.device), torch.arange(len(owner), device=owner.device), owner, slot
+        return
+    for first, last in ranges:
+        group = order[first:last].sort().values
+        numbers = group.new_full((count,), -1)
+        numbers[group] = torch.arange(len(group), device=group.device)
+        cells = (numbers[owner] >= 0).nonzero().flatten()
+        yield group, cells, numbers[owner[cells]], slot[cells]
+
+
+def _ranges(sizes: Sequence[int], least: float, first: int = 0) -> list[tuple[int, int]]:
+    """Cut falling sizes where what would have to be filled up, to the first of each range, is more than `least`."""
+    if not sizes:
+        return []
+    saved, cut = max(((sizes[0] - size) * (len(sizes) - place), place) for place, size in enumerate(sizes))
+    if saved <= least:
+        return [(first, first + len(sizes))]
+    return _ranges(sizes[:cut], least, first) + _ranges(sizes[cut:], least, first + cut)
+
+
+def _encode(encoder: nn.Module, values: Tensor) -> Any:
+    return encoder(values)
+
+
+def _score(decoder: nn.Module, z: Tensor, values: Tensor) -> Tensor:
+    return decoder(z).log_prob(values)
+
+
+def _chosen(names: Sequence[str], members: Sequence[str], device: torch.device) -> Tensor | None:
+    """The numbers of these among the members of a stack; None for all."""
+    if len(names) == len(members):
+        return None
+    place = {name: number for number, name in enumerate(members)}
+    return torch.tensor([place[name] for name in names], device=device)
+
+
+def _taken(values: Tensor, row: Tensor, here: Tensor) -> Tensor:
+    """The rows `[G, M]` of `[G, B, ...]`, 0 where not `here`: what stands where a value is absent may be NaN."""
+    more = (1,) * (values.dim() - 2)
+    return _masked(values.gather(1, row.reshape(*row.shape, *more).expand(-1, -1, *values.shape[2:])), here)
+
+
+def _masked(values: Tensor, here: Tensor) -> Tensor:
+    return torch.where(here.reshape(*here.shape, *(1,) * (values.dim() - here.dim())), values, 0)
+
+
+def _composed(chosen: Tensor | None, some: Tensor | None) -> Tensor | None:
+    """The numbers in a stack of some of those chosen from it."""
+    return some if chosen is None else chosen if some is None else chosen[some]

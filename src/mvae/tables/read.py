@@ -1,0 +1,326 @@
+"""Tables from files and from Python: one frame of columns, whose cells are as they were found."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mvae.files import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+__all__ = ["SUFFIXES", "Cells", "Table", "as_text", "is_table", "read_table"]
+
+WHOLE = re.compile(r"-?\d+\.0+")
+SNIFFED, SNIFFED_LINES = 2**16, 20
+SUFFIXES = (".csv", ".tsv", ".parquet", ".feather", ".arrow", ".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A column: its name, its cells, and how a message calls each."""
+
+    name: str
+    values: pd.Series[Any]
+    place: Callable[[int], str]
+    folder: Path = Path()
+    """Where names of files in it start from."""
+
+    def absent(self, words: Sequence[str] = ()) -> np.ndarray:
+        """Which cells hold nothing: the one place where a table's holes are found.
+
+        Nothing is None, NaN, NaT, null, and a text that is empty, blank, or one of `words`.
+
+        Args:
+            words: other texts that stand for nothing.
+
+        Returns:
+            Boolean `[R]`.
+        """
+        absent = pd.isna(self.values).to_numpy().copy()
+        if self.values.dtype == object or isinstance(self.values.dtype, pd.StringDtype | pd.CategoricalDtype):
+            nothing = {"", *words}
+            absent |= np.array([isinstance(v, str) and v.strip() in nothing for v in self.values.tolist()], dtype=bool)
+        return absent
+
+    def fault(self, row: int, words: str) -> DataError:
+        """What to raise about a cell."""
+        return DataError(f"{self.place(row)}, column '{self.name}': {words}")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows and columns as they were found. Files of text keep every cell's text, so that it can be written back.
+
+    Args:
+        frame: the columns, which have distinct texts as names.
+        name: what messages call it.
+        tables: columns by the table that they came from, where several were joined; else all under one name.
+        folder: where names of files in it start from.
+    """
+
+    frame: pd.DataFrame
+    name: str
+    tables: Mapping[str, tuple[str, ...]]
+    folder: Path = Path()
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """The same by column, where tables of several folders were joined."""
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def names(self) -> list[str]:
+        """Of its columns."""
+        return list(self.frame.columns)
+
+    def place(self, row: int) -> str:
+        """How a message calls a row."""
+        index = self.frame.index[row]
+        plain = isinstance(self.frame.index, pd.RangeIndex)
+        return f"{self.name}, row {row + 1}" if plain else f"{self.name}, row {row + 1} ({index})"
+
+    def cells(self, name: str, rows: np.ndarray | None = None) -> Cells:
+        """One of its columns, in all or in some of its rows."""
+        folder = self.folders.get(name, self.folder)
+        if rows is None:
+            return Cells(name, self.frame[name], self.place, folder)
+        return Cells(name, self.frame[name].iloc[rows], lambda number: self.place(int(rows[number])), folder)
+
+    def __iter__(self) -> Iterator[Cells]:
+        return (self.cells(name) for name in self.names)
+
+
+def as_text(value: object) -> str:
+    """A value as a text, the same whatever type it came in: 3, 3.0, "3" and "3.0" are "3", True and "true" are "True".
+
+    Example:
+        >>> [as_text(value) for value in (3, 3.0, "3.0", "007", True, "TRUE", 2.5)]
+        ['3', '3', '3', '007', 'True', 'True', '2.5']
+    """
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    text = str(value)
+    if text.lower() in ("true", "false"):
+        return text.capitalize()
+    return text.partition(".")[0] if WHOLE.fullmatch(text) else text
+
+
+def is_table(source: object) -> bool:
+    """Whether a source is a table: a path with one of `SUFFIXES`, a folder with one such text, or columns in Python."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        return _table_in(path) is not None if path.is_dir() else path.suffix.lower() in SUFFIXES
+    return isinstance(source, pd.DataFrame | Mapping) or _is_annotated(source) or hasattr(source, "to_pandas")
+
+
+def read_table(source: Any, join: Sequence[str | Path] = (), on: str | None = None) -> Table:
+    """Read a table, or several joined by a column: rows found in only one of them are kept.
+
+    Args:
+        source: a path that ends in one of `SUFFIXES`, or a folder with one such text file in it; or a
+            `pandas.DataFrame`, a mapping of columns, a Hugging Face `datasets.Dataset`, an `AnnData` or a `MuData`.
+        join: paths of more tables.
+        on: the column that all of them have, of which each row has a value of its own.
+
+    Raises:
+        DataError: if a file is missing or cannot be read, two columns have one name, a table has no rows or no columns,
+            or the column to join by is missing, empty in some row, or the same in two.
+    """
+    first = _read(source)
+    if not join:
+        if on is not None:
+            raise DataError(f"on: '{on}' joins tables, and there is one; name more to join")
+        return first
+    if on is None:
+        raise DataError(f"{first.name}: to join tables, say by which column (on)")
+    tables = [first, *map(_read, join)]
+    keyed, keys = [_keyed(table, on) for table in tables], dict[str, Any]()
+    for table, part in zip(tables, keyed, strict=True):
+        if table is not first and not keys.keys() & set(part.index):
+            raise DataError(f"column '{on}': no value of {table.name} is in the tables before it")
+        keys |= {key: value for key, value in zip(part.index, table.frame[on], strict=True) if key not in keys}
+    owner: dict[str, str] = {}
+    for table in tables:
+        for name in table.names:
+            if name != on and name in owner:
+                raise DataError(f"column '{name}' is in {owner[name]} and in {table.name}; rename one of them")
+            owner[name] = table.name
+    names = [_stem(table) for table in tables]
+    if len(set(names)) < len(names):
+        raise DataError(f"join: two tables are called '{max(names, key=names.count)}'; rename a file")
+    frame = pd.concat(keyed, axis=1, join="outer", sort=False)
+    frame.insert(0, on, [keys[key] for key in frame.index])
+    frame = frame.reset_index(drop=True).astype({on: first.frame[on].dtype}, errors="ignore")
+    parts = {n: tuple(c for c in t.names if c != on) for n, t in zip(names, tables, strict=True)}
+    folders = {name: table.folder for table in tables for name in table.names}
+    return Table(frame, " + ".join(table.name for table in tables), parts, first.folder, folders)
+
+
+def _keyed(table: Table, on: str) -> pd.DataFrame:
+    if on not in table.names:
+        raise DataError(f"{table.name}: no column '{on}' to join by; there are {', '.join(table.names)}")
+    cells = table.cells(on)
+    absent = cells.absent()
+    if absent.any():
+        raise cells.fault(int(absent.argmax()), "empty, in the column to join by")
+    keys = pd.Index([as_text(value).strip() for value in table.frame[on].tolist()])
+    repeated = keys.duplicated()
+    if repeated.any():
+        row = int(repeated.argmax())
+        raise cells.fault(row, f"'{table.frame[on].iloc[row]}' stands in an earlier row too; expected each once")
+    frame = table.frame.drop(columns=on)
+    plain = {
+        name: _NULLABLE[dtype.kind] for name, dtype in frame.dtypes.items() if getattr(dtype, "kind", "O") in "biu"
+    }
+    return frame.astype(plain).set_axis(keys, axis=0)
+
+
+_NULLABLE = {"b": "boolean", "i": "Int64", "u": "UInt64"}
+"""Types that rows may lack, where numpy's would become floats or objects."""
+
+
+def _table_in(folder: Path) -> Path | None:
+    """The only table in a folder, of text; Arrow and Parquet files in one are rows that stay on disk."""
+    found = [path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson")]
+    return found[0] if len(found) == 1 and not (folder / "train").is_dir() else None
+
+
+def _stem(table: Table) -> str:
+    return Path(table.name).stem
+
+
+def _read(source: Any) -> Table:
+    if isinstance(source, str | Path):
+        path = Path(source)
+        path = (_table_in(path) or path) if path.is_dir() else path
+        frame, name, folder = _read_file(path), path.name, path.parent
+    else:
+        frame, name, folder = _frame_of(source), "the table", Path()
+    names = [str(column) for column in frame.columns]
+    doubled = [column for column in names if names.count(column) > 1]
+    if doubled:
+        raise DataError(f"{name}: {names.count(doubled[0])} columns are called '{doubled[0]}'")
+    if not names or not len(frame):
+        raise DataError(f"{name}: expected rows and columns, got {len(frame)} rows of {len(names)} columns")
+    frame = frame.set_axis(names, axis=1)
+    return Table(frame, name, {Path(name).stem if folder != Path() or "." in name else "table": tuple(names)}, folder)
+
+
+def _read_file(path: Path) -> pd.DataFrame:
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": _read_text,
+        ".tsv": partial(_read_text, separator="\t"),
+        ".parquet": partial(pd.read_parquet, dtype_backend="numpy_nullable"),  # else integers with holes were floats
+        ".feather": partial(pd.read_feather, dtype_backend="numpy_nullable"),
+        ".arrow": partial(pd.read_feather, dtype_backend="numpy_nullable"),
+        ".jsonl": _read_lines,
+        ".ndjson": _read_lines,
+    }
+    if path.suffix.lower() not in readers:
+        raise DataError(f"{path}: expected a table that ends in {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        return readers[path.suffix.lower()](path)
+    except ImportError as error:
+        raise DataError(f"{path}: {error}; pip install 'mvae[shards]'") from error
+    except Exception as error:  # each format's library has errors of its own
+        raise DataError(f"{path}: not readable as {path.suffix[1:]}: {' '.join(str(error).split())}") from error
+
+
+def _read_lines(path: Path) -> pd.DataFrame:
+    """Rows as they are written: nothing that looks like a date becomes one, as it would with pandas."""
+    rows = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line) if line.strip() else {}
+            except ValueError as error:
+                raise DataError(f"line {number}: {error}") from None
+            if not isinstance(row, dict):
+                raise DataError(f"line {number}: expected an object, got {type(row).__name__}")
+            rows += [row] if line.strip() else []
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in names})
+
+
+def _read_text(path: Path, separator: str | None = None) -> pd.DataFrame:
+    """Every cell as it is written: what is a number is settled once, by its column's kind, and not file by file."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = file.readlines(SNIFFED)
+        separator = separator or max(",;\t|", key=lambda mark: _parts(mark, lines))
+        file.seek(0)
+        rows = csv.reader(file, delimiter=separator)
+        head = next(rows, [])
+        if not head:
+            raise DataError("expected a heading with the columns' names in the first line")
+        found = []
+        for row in rows:
+            cells = row if row or len(head) > 1 else [""]  # an empty line of a single column is an empty cell
+            if len(cells) > len(head) and not any(cells[len(head) :]):
+                del cells[len(head) :]  # a separator at the end of a line
+            if cells and len(cells) != len(head):
+                expected = f"expected {len(head)} cells, as in the heading, got {len(cells)}"
+                raise DataError(f"line {rows.line_num}: {expected}")
+            found += [cells] if cells else []
+    if len(head) > 1 and not head[-1] and not any(cells[-1] for cells in found):
+        head, found = head[:-1], [cells[:-1] for cells in found]
+    return pd.DataFrame(found, columns=head, dtype=object)
+
+
+def _parts(mark: str, lines: Sequence[str]) -> tuple[bool, int]:
+    """How well a character parts lines: whether into equally many cells each, and how many."""
+    counts = {len(row) for row in csv.reader(lines[:SNIFFED_LINES], delimiter=mark) if row}
+    return len(counts) == 1 and counts != {1}, max(counts, default=0)
+
+
+def _is_annotated(source: object) -> bool:
+    """Whether it is an AnnData or a MuData, of packages that may not be installed."""
+    return hasattr(source, "obs_names") and (hasattr(source, "X") or hasattr(source, "mod"))
+
+
+def _frame_of(source: Any) -> pd.DataFrame:
+    if isinstance(source, pd.DataFrame):
+        return source
+    if hasattr(source, "mod") and _is_annotated(source):
+        parts = [_frame_of(part).add_prefix(f"{name}:") for name, part in source.mod.items()]
+        return pd.concat(parts, axis=1, join="outer")
+    if _is_annotated(source):
+        matrix = source.X.toarray() if hasattr(source.X, "toarray") else np.asarray(source.X)
+        return pd.concat([pd.DataFrame(matrix, index=source.obs_names, columns=source.var_names), source.obs], axis=1)
+    if isinstance(source, Mapping):
+        return _frame_of_mapping(source)
+    if hasattr(source, "to_pandas"):
+        return source.to_pandas()
+    raise DataError(f"expected a table: a path, a data frame or a mapping of columns, got {type(source).__name__}")
+
+
+def _frame_of_mapping(columns: Mapping[Hashable, Any]) -> pd.DataFrame:
+    """Columns from lists and arrays. Of an array `[R, n]` each column is one; of one with pictures each cell is one."""
+    found: dict[str, Any] = {}
+    lengths = {name: len(values) for name, values in columns.items()}
+    for name, values in columns.items():
+        if lengths[name] != next(iter(lengths.values())):
+            first = next(iter(lengths))
+            raise DataError(f"column '{name}' has {lengths[name]} rows, '{first}' has {lengths[first]}")
+        array = np.asarray(values) if hasattr(values, "ndim") else None
+        if array is None or array.ndim == 1:
+            found[str(name)] = values if array is None else array
+        elif array.ndim == 2:
+            found |= {f"{name}[{number}]": array[:, number] for number in range(array.shape[1])}
+        else:
+            found[str(name)] = list(array)
+    index = next((values.index for values in columns.values() if isinstance(values, pd.Series)), None)
+    frame = pd.DataFrame({name: pd.Series(list(v) if isinstance(v, list) else v) for name, v in found.items()})
+    return frame if index is None else frame.set_axis(index, axis=0)

@@ -1,0 +1,60 @@
+"""Tables into files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mvae.files import DataError, atomic, refuse_existing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["check_out", "write_table"]
+
+ENDINGS = (".csv", ".tsv", ".parquet", ".feather", ".jsonl")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for: numpy's numbers as Python's, dates as texts."""
+    return (
+        value.item()
+        if isinstance(value, np.generic)
+        else value.isoformat()
+        if hasattr(value, "isoformat")
+        else str(value)
+    )
+
+
+def check_out(*paths: Path) -> None:
+    """Say what would keep tables from being written, before they are made.
+
+    Raises:
+        DataError: if an ending is unknown or a folder is not there.
+        ValueError: if a file is there already.
+    """
+    for path in paths:
+        if path.suffix.lower() not in ENDINGS:
+            raise DataError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
+        if not path.parent.is_dir():
+            raise DataError(f"{path}: there is no folder {path.parent}")
+    refuse_existing(paths)
+
+
+def write_table(frame: pd.DataFrame, path: Path, index: bool = False) -> None:
+    """Write a table, whole or not at all, in the format of its ending."""
+    with atomic(path) as temporary:
+        match path.suffix.lower():
+            case ".csv" | ".tsv":
+                frame.to_csv(temporary, index=index, sep="\t" if path.suffix.lower() == ".tsv" else ",")
+            case ".jsonl":
+                rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+                lines = (json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
+                temporary.write_text("".join(lines), encoding="utf-8")
+            case ".parquet":
+                frame.to_parquet(temporary)
+            case ".feather":
+                frame.reset_index(drop=True).to_feather(temporary)

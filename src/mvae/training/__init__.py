@@ -1,0 +1,1 @@
+"""From a source and options to a trained model."""

@@ -1,0 +1,104 @@
+"""A run: a model, its rows and its folder, and how they are trained."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mvae.config.folder import CONFIG, METRICS, save_weights
+from mvae.config.specs import RunSpec
+from mvae.data.dataset import Dataset
+from mvae.files import write_json
+from mvae.models import MultimodalVAE
+from mvae.training.epochs import ELBO, rank
+from mvae.training.processes import ALONE, Processes
+
+__all__ = ["Outcome", "Run"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    history: list[dict[str, float]]
+    """One record an epoch: means over training batches, and the validation ELBO in nats."""
+    kept: dict[str, float]
+    """The record of the epoch whose weights the model has."""
+    interrupted: bool
+    """Whether Ctrl-C ended it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to train: everything has been read and checked."""
+
+    spec: RunSpec
+    dataset: Dataset[Any]
+    model: MultimodalVAE
+    folder: Path | None
+    resume: bool = False
+    processes: Processes = ALONE
+
+    def train(self, progress: bool | Callable[[int, int], None] = True) -> Outcome:
+        """Train, and write weights and metrics to the folder, also when Ctrl-C or a diverging loss ends it.
+
+        Of several processes, the first one writes.
+
+        Raises:
+            NonFiniteLossError: if training diverges; the best weights so far are saved.
+            LostProcessError: if one of several processes dies; the checkpoints of whole epochs stay.
+        """
+        from mvae.training.loop import NonFiniteLossError, train
+
+        start = partial(train, self.model, self.dataset, self.spec.training, progress=progress)
+        start = partial(start, processes=self.processes, advice=self._advice)
+        if self.folder is None:
+            with tempfile.TemporaryDirectory() if self.processes.first else nullcontext("never-written") as temporary:
+                return self._outcome(*start(Path(temporary)))
+        if self.processes.first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / CONFIG, self.spec.model_dump(mode="json"))
+        try:
+            outcome = self._outcome(*start(self.folder, self.resume))
+        except NonFiniteLossError as error:
+            self._keep(self._outcome(error.history))
+            raise
+        self._keep(outcome)
+        return outcome
+
+    def train_to_the_end(self, progress: bool | Callable[[int, int], None] = True) -> Outcome:
+        """As `train`, for callers that need a whole training.
+
+        Raises:
+            KeyboardInterrupt: if Ctrl-C or a signal to end cut it short; what was learned has been saved.
+            NonFiniteLossError: as `train`.
+        """
+        outcome = self.train(progress)
+        if outcome.interrupted:
+            raise KeyboardInterrupt(f"stopped after epoch {len(outcome.history)}; a run in a folder can be resumed")
+        return outcome
+
+    def _outcome(self, history: list[dict[str, float]], interrupted: bool = False) -> Outcome:
+        validated = [record for record in history if ELBO in record]
+        if self.spec.training.keep == "best" and validated:
+            return Outcome(history, max(reversed(validated), key=rank), interrupted)
+        return Outcome(history, history[-1] if history else {}, interrupted)
+
+    @property
+    def _advice(self) -> str:
+        """What to do when a process is lost."""
+        if self.folder is None:
+            return "; the run has no folder that it could be continued from"
+        go_on = f"mvae fit {self.spec.data.source} --out {self.folder} --resume"
+        go_on = "fit(..., resume=True)" if self.spec.data.source is None else go_on
+        return f"; whole epochs are kept in {self.folder}/checkpoints; continue on any number of processes: {go_on}"
+
+    def _keep(self, outcome: Outcome) -> None:
+        if self.folder is not None and outcome.history and self.processes.first:
+            save_weights(self.model, self.folder)
+            write_json(self.folder / METRICS, {"kept": outcome.kept, "history": outcome.history})
