@@ -60,7 +60,7 @@ def celeba19(batch_norm: bool = True) -> MVAE:
         "decoder": {"kind": "mlp", "hidden": [512, 512, 512]},
     }
     modalities = {"image": image} | {f"attribute {number}": attribute for number in range(1, 19)}
-    return _built({"latent_dim": 100, "subsets": 1, "reconstruct": "given", "modalities": modalities})
+    return _built({"latent_dim": 100, "random_subsets": 1, "reconstruct": "given", "modalities": modalities})
 
 
 def faces(count: int) -> Batch:
@@ -74,7 +74,7 @@ def tables(columns: int) -> MVAE:
     part = {"shape": [], "likelihood": {"kind": "normal"}, "encoder": {"kind": "mlp", "hidden": [16]}}
     part |= {"decoder": {"kind": "mlp", "hidden": [16]}}
     modalities = {f"x{number}": part for number in range(columns)}
-    return _built({"latent_dim": 16, "subsets": 4, "reconstruct": "given", "modalities": modalities})
+    return _built({"latent_dim": 16, "random_subsets": 4, "reconstruct": "given", "modalities": modalities})
 
 
 def numbers(columns: int, count: int) -> Batch:

@@ -380,7 +380,7 @@ def test_rows_with_nothing_are_generated_from_the_prior():
 
 def test_elbo_is_the_joint_term():
     # Narrow posteriors make both estimates exact, whatever they draw.
-    model, batch = concentrate(build(subsets=1)).double(), random_batch()
+    model, batch = concentrate(build(random_subsets=1)).double(), random_batch()
     batch = Batch({n: v.double() if v.is_floating_point() else v for n, v in batch.values.items()}, batch.present)
     torch.testing.assert_close(model.elbo(batch), model.loss(batch).elbo)
     torch.testing.assert_close(model.loss(batch, beta=0.2).elbo, model.loss(batch).elbo)

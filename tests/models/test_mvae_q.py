@@ -86,7 +86,7 @@ def test_its_family_is_that_of_the_mvae():
 @pytest.mark.parametrize("subsets", [0, 2])
 def test_more_than_two_modalities(subsets):
     torch.manual_seed(0)
-    model = MVAEQ({"a": vector(), "label": label(), "b": vector(), "c": vector()}, 3, subsets=subsets)
+    model = MVAEQ({"a": vector(), "label": label(), "b": vector(), "c": vector()}, 3, random_subsets=subsets)
     batch = {name: torch.randn(6, 3) for name in "abc"} | {"label": torch.arange(6) % 4}
     objective = model.loss(model.checked(batch))
     assert objective.terms.shape == (5 + subsets, 6)
@@ -98,7 +98,7 @@ def test_the_parameters_are_those_of_the_mvae():
     assert {name: value.shape for name, value in model.state_dict().items()} == {
         name: value.shape for name, value in other.state_dict().items()
     }
-    assert (model.subsets, model.reconstruct) == (0, "given")
+    assert (model.random_subsets, model.reconstruct) == (0, "given")
 
 
 @pytest.mark.parametrize("raw", [-200.0, -30.0, 30.0, 200.0])

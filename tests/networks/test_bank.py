@@ -56,7 +56,7 @@ def rows(count=12, absent=0.4, seed=0):
 @pytest.mark.parametrize("blocked", [False, True])
 @pytest.mark.parametrize("absent", [0.0, 0.4, 0.9])
 @pytest.mark.parametrize(
-    "options", [{}, {"subsets": 3}, {"subsets": 2, "reconstruct": ["k", "b"]}, {"reconstruct": "present"}]
+    "options", [{}, {"random_subsets": 3}, {"random_subsets": 2, "reconstruct": ["k", "b"]}, {"reconstruct": "present"}]
 )
 def test_stacked_and_looped_models_have_the_same_loss_terms_and_gradients(monkeypatch, options, absent, blocked):
     stacked, looped = models(monkeypatch, **options)

@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 import mvae
 import spread
 from mvae.config.folder import METRICS, WEIGHTS, load
+from mvae.config.options import placed
 from mvae.files import RunError, read_json
 from mvae.models import MVAE
-from mvae.training.fit import placed
 from mvae.training.loop import Training
 from mvae.training.prepare import prepare
 from mvae.training.processes import LostProcessError, Processes

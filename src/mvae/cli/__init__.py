@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 for what went wrong while working, 2 for wrong input, 130 after Ctrl-C.
     """
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = _parser(next((word for word in given if word in COMMANDS), None)).parse_args(given)
     options = chosen[chosen.command]
     try:
         return COMMANDS[chosen.command].run(options)
@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _parser() -> ArgumentParser:
+def _parser(chosen: str | None) -> ArgumentParser:
+    """The parser, with the arguments of the command that is chosen; those of the others would take time to add."""
     parser = ArgumentParser(
         prog="mvae",
         formatter_class=Help,
@@ -68,5 +69,6 @@ def _parser() -> ArgumentParser:
     for name, command in COMMANDS.items():
         part = ArgumentParser(description=command.summary, formatter_class=Help)
         commands.add_subcommand(name, part, help=command.summary.split(". ")[0])
-        command.add_arguments(part)
+        if name == chosen:
+            command.add_arguments(part)
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ from mvae.experts import Experts, kl_to_prior, product_of_experts
 from mvae.modality import Modality, Variable
 from mvae.models.names import as_names, module_name
 from mvae.models.objective import Objective
+from mvae.models.parts import Parts
 from mvae.networks.bank import Stack, Stacked, encode_together, score_together, stacks_of
+from mvae.option import Option
 
 __all__ = ["MultimodalVAE", "Objective", "as_names"]
 
@@ -41,6 +44,13 @@ class MultimodalVAE(Stacked, ABC):
     """Whether it learns only from rows that have everything."""
     num_stages = 1
     """Into how many parts, of equally many epochs, the method's training falls."""
+    options: ClassVar[Mapping[str, Option]] = {}
+    """The method's own options by name; the defaults are the constructor's."""
+
+    @classmethod
+    def build(cls, parts: Parts, **options: Any) -> Self:
+        """The model of all parts, with the method's own options."""
+        return cls({name: parts.modality(name) for name in parts.names}, parts.latent_dim, **options)
 
     def __init__(self, modalities: Mapping[str, Variable], latent_dim: int) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from mvae.batch import Batch
 from mvae.experts import first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective
+from mvae.option import Option
 
 __all__ = ["BiVCCA"]
 
@@ -33,6 +35,8 @@ class BiVCCA(MultimodalVAE):
     Raises:
         ValueError: as `MultimodalVAE`, if there are not two modalities, or on another mu.
     """
+
+    options: ClassVar = {"mu": Option("weight of the first modality's bound", float, least=0, most=1, said="mu {}")}
 
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, mu: float = 0.5) -> None:
         super().__init__(modalities, latent_dim)

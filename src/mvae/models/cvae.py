@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from mvae.batch import Batch
 from mvae.experts import Experts
 from mvae.modality import Condition, Variable
 from mvae.models.base import MultimodalVAE, Objective
+from mvae.models.parts import Parts
+from mvae.models.vae import VAE
 
 __all__ = ["CVAE"]
 
@@ -33,6 +36,15 @@ class CVAE(MultimodalVAE):
 
     takes_conditions = True
     needs_whole_rows = True
+    options = VAE.options
+
+    @classmethod
+    def build(cls, parts: Parts, **options: Any) -> Self:
+        target = options.get("target", parts.names[0])
+        variables: dict[str, Variable] = {name: parts.condition(name) for name in parts.names if name != target}
+        width = sum(condition.width for condition in variables.values() if isinstance(condition, Condition))
+        variables[target] = parts.modality(target, width)
+        return cls({name: variables[name] for name in parts.names}, parts.latent_dim)
 
     def __init__(self, modalities: Mapping[str, Variable], latent_dim: int) -> None:
         super().__init__(modalities, latent_dim)

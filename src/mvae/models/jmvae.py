@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from mvae.experts import kl_between
 from mvae.modality import Modality
 from mvae.models.base import Objective
 from mvae.models.joint import JointEncoderVAE
+from mvae.option import Option
 
 __all__ = ["JMVAE"]
 
@@ -32,6 +34,10 @@ class JMVAE(JointEncoderVAE):
     Raises:
         ValueError: as `JointEncoderVAE`, or on a negative alpha.
     """
+
+    options: ClassVar = {
+        "alpha": Option("weight of the divergences between posteriors", float, least=0, said="alpha {}")
+    }
 
     def __init__(
         self, modalities: Mapping[str, Modality], latent_dim: int, joint_encoder: nn.Module, alpha: float = 0.01

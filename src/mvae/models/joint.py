@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -10,6 +11,7 @@ from mvae.batch import Batch
 from mvae.experts import at_least_float32, first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
+from mvae.models.parts import Parts
 
 __all__ = ["JointEncoderVAE"]
 
@@ -30,6 +32,11 @@ class JointEncoderVAE(MultimodalVAE):
     """
 
     needs_whole_rows = True
+
+    @classmethod
+    def build(cls, parts: Parts, **options: Any) -> Self:
+        modalities = {name: parts.modality(name) for name in parts.names}
+        return cls(modalities, parts.latent_dim, parts.joint_encoder(), **options)
 
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, joint_encoder: nn.Module) -> None:
         super().__init__(modalities, latent_dim)

@@ -32,7 +32,7 @@ class MVAEQ(MVAE):
     Args:
         modalities: as `MVAE`.
         latent_dim: as `MVAE`.
-        subsets: as `MVAE`.
+        random_subsets: as `MVAE`.
         reconstruct: as `MVAE`.
         free_nats: as `MVAE`.
     """

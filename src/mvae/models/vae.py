@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from mvae.batch import Batch
 from mvae.experts import first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective
+from mvae.models.parts import Parts
+from mvae.option import Option
 
 __all__ = ["VAE"]
 
@@ -30,6 +33,15 @@ class VAE(MultimodalVAE):
     Raises:
         ValueError: as `MultimodalVAE`, or if there are several modalities.
     """
+
+    options: ClassVar = {
+        "target": Option("the modality that is modelled (default: the first)", str, said="of {}", names_modalities=True)
+    }
+
+    @classmethod
+    def build(cls, parts: Parts, **options: Any) -> Self:
+        target = options.get("target", parts.names[0])
+        return cls({target: parts.modality(target)}, parts.latent_dim)
 
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int) -> None:
         super().__init__(modalities, latent_dim)

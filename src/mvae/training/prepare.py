@@ -13,6 +13,7 @@ import torch
 from mvae.batch import Batch
 from mvae.config.build import build_model
 from mvae.config.folder import CONFIG
+from mvae.config.options import OPTIONS
 from mvae.config.recipes import for_method, merge, read_config, resolve
 from mvae.config.specs import RunSpec, SpecError, parse
 from mvae.config.table_spec import TableSpec
@@ -31,6 +32,7 @@ __all__ = ["folder_of_shards", "held_rows", "learned", "prepare", "takes_table",
 
 LOOK = 100
 """Rows of a folder that are read and checked before training."""
+STEPS = OPTIONS["steps"].place
 MOST_NUMBERS = 2**28
 """How many numbers of rows on disk are read into memory at once; 1 GiB."""
 
@@ -63,6 +65,8 @@ def prepare(
     table = takes_table(source)
     shards = None if table else folder_of_shards(source)
     name = str(shards or source) if shards or isinstance(source, str | Path) else None
+    if STEPS in options and (resume or not table):
+        raise SpecError("training.steps: expected of a new run on a table; give epochs")
     dataset: Dataset[Any] | None = None
     if table:
         spec, dataset = _of_table(source, name, folder if resume else None, config, options)
@@ -83,7 +87,7 @@ def prepare(
     processes.check(model, spec.training.batch_size)
     _check_best_by(model, spec, dataset)
     _check_patience(spec, dataset)
-    _check_propagation(model, spec, processes)
+    _check_propagation(model, spec)
     if spec.training.epochs < model.num_stages:
         raise SpecError(
             f"training.epochs: '{spec.model.method}' trains in {model.num_stages} stages of an epoch or more"
@@ -135,8 +139,7 @@ def with_table(
         said["on"] = on
     if not said:
         return config
-    content = {} if config is None else config if isinstance(config, Mapping) else read_config(config)
-    merged = merge(content, {"data": {"table": said}})
+    merged = merge(read_config(config), {"data": {"table": said}})
     if groups is not None:
         merged["data"]["table"]["groups"] = said["groups"]
     return merged
@@ -218,7 +221,7 @@ def _of_table(
         if spec.data.table is None:
             raise RunError(f"{folder} was not trained on a table")
         return spec, _table_rows(source, spec.data.table, spec.data.validation_rows)
-    changes = {} if config is None else dict(config) if isinstance(config, Mapping) else read_config(config)
+    changes = read_config(config)
     if not isinstance(changes.get("data") or {}, Mapping):
         raise SpecError(f"config: data: expected a mapping, got {changes['data']!r}")
     data = dict(changes.get("data") or {})
@@ -227,12 +230,28 @@ def _of_table(
     held = options.get(("data", "validation_rows"))
     held = data.get("validation_rows", learn.held_rows_of(len(table))) if held is None else held
     train, _ = learn.split(table, held)
+    if STEPS in options:
+        options = _in_steps(options, len(train))
     columns = learn.learn(learn.described(table, known), table, train)
     changes = {key: value for key, value in changes.items() if key != "data"}
     method = options.get(("model", "method")) or dict(changes.get("model") or {}).get("method") or "mvae"
     content = merge(for_method(learn.table_recipe(columns, len(train)), method), changes)
     content["data"] = {**data, "source": name, "validation_rows": held, "table": columns.model_dump(mode="json")}
     return resolve(None, content, options), learn.dataset(columns, table, held)
+
+
+def _in_steps(options: Mapping[tuple[str, ...], Any], count: int) -> dict[tuple[str, ...], Any]:
+    """The options with what `steps` of a table of so many training rows means."""
+    from mvae.tables.learn import plan
+
+    steps, epochs, passes = (options.get(("training", name)) for name in ("steps", "epochs", "passes"))
+    if epochs is not None or passes is not None:
+        raise SpecError("training.steps: expected steps, or epochs and passes, not both")
+    if not isinstance(steps, int) or steps < 1:
+        raise SpecError(f"training.steps: expected a whole number of at least 1, got {steps!r}")
+    planned = plan(count, steps, options.get(("training", "batch_size")))
+    others = {place: value for place, value in options.items() if place != STEPS}
+    return {("training", name): value for name, value in planned.items()} | others
 
 
 def _table_rows(source: Any, table: TableSpec, validation_rows: int) -> Dataset:
@@ -304,13 +323,11 @@ def _check_patience(spec: RunSpec, dataset: Dataset[Any]) -> None:
         )
 
 
-def _check_propagation(model: MultimodalVAE, spec: RunSpec, processes: Processes) -> None:
+def _check_propagation(model: MultimodalVAE, spec: RunSpec) -> None:
     if not spec.training.propagation:
         return
     if model.needs_whole_rows or not any(modality.num_classes for modality in model.modalities.values()):
         raise SpecError(f"training.propagation: '{spec.model.method}' learns from no row that lacks a category")
-    if processes.strategy == "fsdp":
-        raise SpecError("training.propagation: needs whole models, which fsdp divides; use ddp")
 
 
 def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> Dataset[Shards]:
