@@ -120,8 +120,7 @@ def _followed(run: Run) -> int:
 
 
 FIT = Command(
-    "Train a model. Defaults come from the data set's recipe."
-    " Example: mvae fit digits --paired-fraction 0.1 --out runs/first",
+    "Defaults come from the data set's recipe. Example: mvae fit digits --paired-fraction 0.1 --out runs/first",
     _fit_arguments,
     _fit,
 )

@@ -21,8 +21,8 @@ INTERRUPTED = 130
 class Command(NamedTuple):
     """One of the command line's."""
 
-    summary: str
-    """What it does, in a sentence, and more; an example at the end."""
+    description: str
+    """What `--help` says beside its summary; an example at the end."""
     add_arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], int]
     """From its options to the exit status."""

@@ -102,15 +102,14 @@ def _score(options: Namespace) -> int:
 
 
 INSPECT = Command(
-    "Say what is understood of a table: the kind of each column. What is printed is a config for mvae fit."
-    " Example: mvae inspect people.csv --out people.yaml",
+    "What is printed is a config for mvae fit. Example: mvae inspect people.csv --out people.yaml",
     _inspect_arguments,
     _inspect,
 )
 
 
 IMPUTE = Command(
-    "Fill the empty cells of a table. Cells that hold something stay as they are; FILE-cells.csv says how sure each"
+    "Cells that hold something stay as they are; FILE-cells.csv says how sure each"
     " filled one is. Example: mvae impute runs/people people.csv --out filled.csv --draws 20",
     _impute_arguments,
     _impute,
@@ -118,15 +117,14 @@ IMPUTE = Command(
 
 
 EMBED = Command(
-    "Give each row of a table its place in the latent space. Example: mvae embed runs/people people.csv --out"
-    " z.parquet",
+    "Example: mvae embed runs/people people.csv --out z.parquet",
     _embed_arguments,
     _embed,
 )
 
 
 SCORE = Command(
-    "Score each row of a table, the least likely first. Example: mvae score runs/people people.csv --out odd.csv",
+    "Example: mvae score runs/people people.csv --out odd.csv",
     _score_arguments,
     _score,
 )
