@@ -82,7 +82,7 @@ def _fit(options: Namespace) -> int:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from mvae.config.options import placed
     from mvae.training.prepare import folder_of_shards, prepare, takes_table
-    from mvae.training.processes import LostProcessError, Processes
+    from mvae.training.spread import LostProcessError, Processes
 
     table = Path(options.source).stem if takes_table(options.source) else None
     shards = None if table else folder_of_shards(options.source)

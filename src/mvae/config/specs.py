@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -32,11 +32,15 @@ __all__ = [
     "DataSpec",
     "ModalitySpec",
     "ModelSpec",
+    "OwnModelSpec",
+    "OwnRunSpec",
     "RunSpec",
     "SpecError",
     "TrainingSpec",
     "computes_in_bfloat16",
+    "in_words",
     "parse",
+    "parse_own",
     "renamed",
 ]
 
@@ -46,6 +50,9 @@ FORMAT = 1
 Share = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Widths = Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+Spec = TypeVar("Spec", bound=BaseModel)
 
 
 class SpecError(ValueError):
@@ -459,6 +466,30 @@ class RunSpec(_Spec):
     training: TrainingSpec
 
 
+class OwnVariableSpec(_Spec):
+    """A modality of a model whose networks are somebody's own."""
+
+    shape: list[int]
+    weight: float | None = Field(description="null for what the model is given")
+
+
+class OwnModelSpec(_Spec):
+    """A model that no spec describes: what it is, but for its code."""
+
+    own: str = Field(description="the name of its class")
+    latent_dim: PositiveInt
+    modalities: dict[str, OwnVariableSpec]
+
+
+class OwnRunSpec(_Spec):
+    """What `mvae.train` knows of a run."""
+
+    format: Literal[1] = 1
+    data: DataSpec = DataSpec()
+    model: OwnModelSpec
+    training: TrainingSpec
+
+
 def renamed(content: Mapping[str, Any]) -> dict[str, Any]:
     """What a file holds, with the names of today for those of earlier files."""
     model = content.get("model")
@@ -482,17 +513,35 @@ def parse(content: Mapping[str, Any], where: str, options: Collection[tuple[str,
     version = content.get("format", FORMAT)
     if version != FORMAT:
         raise SpecError(f"{where}: format {version} is not known to this version of mvae, which reads format {FORMAT}")
+    model = content.get("model")
+    if isinstance(model, Mapping) and "own" in model:
+        raise SpecError(
+            f"{where}: a run of a model of your own, {model['own']}; build it and load it from Python:"
+            " mvae.load(run, model=...)"
+        )
+    return _validated(RunSpec, renamed(content), where, options)
+
+
+def parse_own(content: Mapping[str, Any], where: str) -> OwnRunSpec:
+    """As `parse`, of what `mvae.train` wrote."""
+    return _validated(OwnRunSpec, content, where)
+
+
+def _validated(
+    kind: type[Spec], content: Mapping[str, Any], where: str, options: Collection[tuple[str, ...]] = ()
+) -> Spec:
     try:
-        return RunSpec.model_validate(renamed(content))
+        return kind.model_validate(content)
     except PydanticError as error:
         faults = error.errors()
         of_options = [fault for fault in faults if any(fault["loc"][: len(place)] == place for place in options)]
         if of_options:
             where, faults = "the options", of_options
-        raise SpecError(f"{where}: " + "; ".join(_in_words(fault) for fault in faults)) from None
+        raise SpecError(f"{where}: " + "; ".join(in_words(fault) for fault in faults)) from None
 
 
-def _in_words(fault: Any) -> str:
+def in_words(fault: Any) -> str:
+    """A fault that pydantic found, in a line: where, and what was expected."""
     loc = fault["loc"]
     # A union puts its tag into the path (modalities.NAME.encoder.TAG.KEY); a reader of the file knows no such key.
     if loc[:2] == ("model", "modalities") and loc[3:4] in (("likelihood",), ("encoder",), ("decoder",)):

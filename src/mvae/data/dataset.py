@@ -15,9 +15,10 @@ from mvae.batch import Batch
 if TYPE_CHECKING:
     from mvae.data.shards import Shards
 
-__all__ = ["Dataset", "drop", "hold_out", "pairing_order", "unpair"]
+__all__ = ["SPLITS", "Dataset", "drop", "hold_out", "pairing_order", "unpair"]
 
 
+SPLITS = ("train", "validation", "test")
 Rows = TypeVar("Rows", "Batch", "Shards", default="Batch")
 
 
@@ -44,7 +45,7 @@ class Dataset(Generic[Rows]):
         Raises:
             ValueError: on another name.
         """
-        if name not in ("train", "validation", "test"):
+        if name not in SPLITS:
             raise ValueError(f"split: expected train, validation or test, got '{name}'")
         return getattr(self, name)
 

@@ -25,7 +25,7 @@ from mvae.data.arrow import (
     read_shard,
     tensors,
 )
-from mvae.data.dataset import Dataset
+from mvae.data.dataset import SPLITS, Dataset
 from mvae.data.sharded_order import BLOCK, WINDOW
 from mvae.files import DataError
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Shards", "open_shards"]
 
-SPLITS = ("train", "validation", "test")
 OPEN_SHARDS = 2 * WINDOW
 """How many files are mapped at a time: as many as a window can touch."""
 FEWEST_HELD_BLOCKS = 16

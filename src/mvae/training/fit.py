@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mvae.config.options import OPTIONS, placed
 from mvae.models import MultimodalVAE
 from mvae.training.prepare import prepare, with_table
-from mvae.training.processes import Processes
+from mvae.training.spread import Processes
 
 __all__ = ["fit"]
 

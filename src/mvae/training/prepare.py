@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,33 @@ import torch
 
 from mvae.batch import Batch
 from mvae.config.build import build_model
-from mvae.config.folder import CONFIG
+from mvae.config.folder import refuse_used
 from mvae.config.options import OPTIONS
 from mvae.config.recipes import for_method, merge, read_config, resolve
-from mvae.config.specs import RunSpec, SpecError, parse
+from mvae.config.specs import RunSpec, SpecError, TrainingSpec, parse
 from mvae.config.table_spec import TableSpec
-from mvae.data.dataset import Dataset
+from mvae.data.dataset import SPLITS, Dataset
 from mvae.data.loading import grouped
 from mvae.data.shards import Shards, open_shards
 from mvae.data.sources import SOURCES, load_dataset
 from mvae.files import DataError, RunError
 from mvae.models import MultimodalVAE
 from mvae.tables.read import is_table
-from mvae.training.processes import ALONE, Processes
 from mvae.training.resume import resumed
 from mvae.training.run import Run
+from mvae.training.spread import ALONE, Processes
 
-__all__ = ["folder_of_shards", "held_rows", "learned", "prepare", "takes_table", "with_table"]
+__all__ = [
+    "check_training",
+    "compact",
+    "folder_of_shards",
+    "held_rows",
+    "learned",
+    "prepare",
+    "takes_table",
+    "usable_rows",
+    "with_table",
+]
 
 LOOK = 100
 """Rows of a folder that are read and checked before training."""
@@ -78,29 +89,25 @@ def prepare(
         spec = resolve(None, config, {**options, ("data", "source"): name})
     else:
         spec = learned(resolve(name, config, options), data_dir)
-    if not resume and processes.first and folder is not None and folder.exists() and _holds_something(folder):
-        what = "holds a run already; continue it with --resume or" if (folder / CONFIG).exists() else "is not empty;"
-        raise RunError(f"{folder} {what} choose another folder")
+    if not resume and processes.first:
+        refuse_used(folder)
     dataset = _read(source, spec, data_dir) if dataset is None else dataset
     torch.manual_seed(spec.training.seed)
     model = build_model(spec.model)
-    processes.check(model, spec.training.batch_size)
-    _check_best_by(model, spec, dataset)
-    _check_patience(spec, dataset)
-    _check_propagation(model, spec)
-    if spec.training.epochs < model.num_stages:
-        raise SpecError(
-            f"training.epochs: '{spec.model.method}' trains in {model.num_stages} stages of an epoch or more"
-        )
+    processes.check(spec.training.batch_size)
+    check_training(model, spec.model.method, spec.training, dataset)
     if isinstance(dataset.train, Shards):
         dataset = _streamed(model, spec, dataset)
     else:
-        dataset = _as_learned(model, spec, dataset)
+        unused = spec.model.modalities.keys() - set(model.names)
+        train, validation, test = (_without(dataset.split(part), unused) for part in SPLITS)
+        dataset = replace(dataset, train=train, validation=validation, test=test)
+        dataset = usable_rows(model, spec.model.method, dataset)
         dataset = replace(
             dataset,
             train=_checked_training_rows(model, dataset).blocked(),
-            validation=_compact(model, dataset.validation),
-            test=_compact(model, dataset.test),
+            validation=compact(model, dataset.validation),
+            test=compact(model, dataset.test),
         )
         # Refuses impossible shares before anything is written.
         grouped(dataset.train, model.names, spec.training.shares)
@@ -270,73 +277,86 @@ def _read(source: str | Path | Dataset[Any], spec: RunSpec, data_dir: str | Path
     return load_dataset(**spec.data.named | {"source": source}, data_dir=data_dir, seed=spec.training.seed)
 
 
-def _holds_something(folder: Path) -> bool:
-    """Whether anything is there but what a write that was cut short left behind."""
-    return not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())
+def usable_rows(model: MultimodalVAE, method: str, dataset: Dataset) -> Dataset:
+    """The data set without the rows that a method cannot learn from.
 
+    Args:
+        model: what is to be trained.
+        method: what messages call it.
+        dataset: its rows, in memory.
 
-def _as_learned(model: MultimodalVAE, spec: RunSpec, dataset: Dataset) -> Dataset:
-    """The data set without what the method has no use for: modalities that it leaves out, rows it cannot learn from."""
-    if not model.usable(dataset.train).any():
+    Raises:
+        SpecError: if no training row is left.
+    """
+    usable = model.usable(dataset.train)
+    if not usable.any():
         raise SpecError(
-            f"model.method: no training row has what '{spec.model.method}' learns from, all of {', '.join(model.names)}"
+            f"model.method: no training row has what '{method}' learns from, all of {', '.join(model.names)}"
         )
-    unused = spec.model.modalities.keys() - set(model.names)
-    train, validation, test = (
-        rows.only([name for name in rows.values if name not in unused])
-        for rows in (dataset.train, dataset.validation, dataset.test)
-    )
-    usable = model.usable(train)
-    description = dataset.description
+    train, validation, description = dataset.train, dataset.validation, dataset.description
     if not usable.all():
         train = train[usable]
-        description += f"; {len(train):,} of {len(usable):,} training rows have what '{spec.model.method}' learns from"
-    fit = model.usable(validation)
-    validation = validation if fit.all() else validation[fit]
-    return replace(dataset, train=train, validation=validation, test=test, description=description)
+        description += f"; {len(train):,} of {len(usable):,} training rows have what '{method}' learns from"
+    if isinstance(validation, Batch):
+        fit = model.usable(validation)
+        validation = validation if fit.all() else validation[fit]
+    return replace(dataset, train=train, validation=validation, description=description)
 
 
-def _check_best_by(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Any]) -> None:
-    target, rows = spec.training.best_by, dataset.validation
+def check_training(model: MultimodalVAE, method: str, training: TrainingSpec, dataset: Dataset[Any]) -> None:
+    """Refuse options of a training that cannot do what they say.
+
+    Args:
+        model: what is to be trained.
+        method: what messages call it.
+        training: how.
+        dataset: its rows.
+
+    Raises:
+        SpecError: naming the option and what was expected.
+    """
+    _check_best_by(model, method, training, dataset.validation)
+    if training.patience is not None and not len(dataset.validation):
+        raise SpecError(
+            "training.patience: there are no validation rows to get better on; hold some out: validation_rows"
+        )
+    if training.propagation and (
+        model.needs_whole_rows or not any(modality.num_classes for modality in model.modalities.values())
+    ):
+        raise SpecError(f"training.propagation: '{method}' learns from no row that lacks a category")
+    if not isinstance(dataset.train, Batch):
+        if training.shares:
+            raise SpecError("training.shares: rows that are not in memory are read as they lie; leave it out")
+        if training.propagation:
+            raise SpecError(
+                "training.propagation: rows that are not in memory are too many to be each other's neighbours; leave it"
+                " out"
+            )
+    if training.epochs < model.num_stages:
+        raise SpecError(f"training.epochs: '{method}' trains in {model.num_stages} stages of an epoch or more")
+
+
+def _check_best_by(model: MultimodalVAE, method: str, training: TrainingSpec, rows: Any) -> None:
+    target = training.best_by
     if target is None:
         return
     fit = [name for name, modality in model.modalities.items() if modality.num_classes or modality.is_string]
     if target not in fit:
         has = ", ".join(fit) or "has none"
-        raise SpecError(
-            f"training.best_by: expected a category or string that '{spec.model.method}' models ({has}): '{target}'"
-        )
-    if spec.training.keep != "best":
+        raise SpecError(f"training.best_by: expected a category or string that '{method}' models ({has}): '{target}'")
+    if training.keep != "best":
         raise SpecError("training.best_by: the last epoch is kept (training.keep: last), whichever predicts best")
     rest = [name for name in model.names if name != target]
     if not rest:
-        raise SpecError(f"training.best_by: '{spec.model.method}' has nothing but '{target}' to predict it from")
+        raise SpecError(f"training.best_by: '{method}' has nothing but '{target}' to predict it from")
     if isinstance(rows, Batch) and not (rows.presence([target]).all(1) & rows.presence(rest).any(1)).any():
         more = "" if len(rows) else "; hold some out: validation_rows"
         raise SpecError(f"training.best_by: no validation row has '{target}' and something to predict it from{more}")
 
 
-def _check_patience(spec: RunSpec, dataset: Dataset[Any]) -> None:
-    if spec.training.patience is not None and not len(dataset.validation):
-        raise SpecError(
-            "training.patience: there are no validation rows to get better on; hold some out: validation_rows"
-        )
-
-
-def _check_propagation(model: MultimodalVAE, spec: RunSpec) -> None:
-    if not spec.training.propagation:
-        return
-    if model.needs_whole_rows or not any(modality.num_classes for modality in model.modalities.values()):
-        raise SpecError(f"training.propagation: '{spec.model.method}' learns from no row that lacks a category")
-
-
 def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> Dataset[Shards]:
     """Rows that stay on disk, as the model reads them. Columns are checked now, values as they are read."""
     method, names, train = spec.model.method, ", ".join(model.names), dataset.train
-    if spec.training.shares:
-        raise SpecError("training.shares: rows on disk are read as they lie, not by what they have; leave it out")
-    if spec.training.propagation:
-        raise SpecError("training.propagation: rows on disk are too many to be each other's neighbours; leave it out")
     if spec.data.balance is not None:
         raise SpecError("data.balance: rows on disk are used as they are; leave it out")
     if spec.data.paired_fraction != 1:
@@ -363,7 +383,11 @@ def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> 
     return replace(dataset, train=train, validation=validation, test=test)
 
 
-def _compact(model: MultimodalVAE, rows: Batch) -> Batch:
+def _without(rows: Batch, names: AbstractSet[str]) -> Batch:
+    return rows.only([name for name in rows.values if name not in names])
+
+
+def compact(model: MultimodalVAE, rows: Batch) -> Batch:
     """Rows that the model can read. Bytes stay bytes, which may be mapped from a file, until a batch is read."""
     model.check(rows)
     variables = model.variables
@@ -374,7 +398,7 @@ def _compact(model: MultimodalVAE, rows: Batch) -> Batch:
 
 def _checked_training_rows(model: MultimodalVAE, dataset: Dataset) -> Batch:
     if dataset.transform is None:
-        return _compact(model, dataset.train)
+        return compact(model, dataset.train)
     with torch.random.fork_rng(devices=[]):  # the model reads rows made anew at each use, e.g. binarised
         model.check(dataset.transform(model.read(dataset.train)))
     return dataset.train

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
 
 from mvae.config.folder import CONFIG, METRICS, save_weights
-from mvae.config.specs import RunSpec
+from mvae.config.specs import OwnRunSpec, RunSpec
 from mvae.data.dataset import Dataset
 from mvae.files import write_json
 from mvae.models import MultimodalVAE
 from mvae.training.epochs import ELBO, rank
-from mvae.training.processes import ALONE, Processes
+from mvae.training.spread import ALONE, Processes
 
 __all__ = ["Outcome", "Run"]
 
@@ -33,11 +32,14 @@ class Outcome:
     """Whether Ctrl-C ended it."""
 
 
+Spec = TypeVar("Spec", RunSpec, OwnRunSpec, default=RunSpec)
+
+
 @dataclass(frozen=True)
-class Run:
+class Run(Generic[Spec]):
     """A run that is ready to train: everything has been read and checked."""
 
-    spec: RunSpec
+    spec: Spec
     dataset: Dataset[Any]
     model: MultimodalVAE
     folder: Path | None
@@ -53,21 +55,18 @@ class Run:
             NonFiniteLossError: if training diverges; the best weights so far are saved.
             LostProcessError: if one of several processes dies; the checkpoints of whole epochs stay.
         """
-        from mvae.training.loop import NonFiniteLossError, train
+        from mvae.training.loop import Loop, NonFiniteLossError
 
-        start = partial(train, self.model, self.dataset, self.spec.training, progress=progress)
-        start = partial(start, processes=self.processes, advice=self._advice)
-        if self.folder is None:
-            with tempfile.TemporaryDirectory() if self.processes.first else nullcontext("never-written") as temporary:
-                return self._outcome(*start(Path(temporary)))
-        if self.processes.first:
+        if self.folder is not None and self.processes.first:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / CONFIG, self.spec.model_dump(mode="json"))
+        loop = Loop(self.model, self.spec.training, self.dataset, self.folder, progress, self.processes, self._advice)
         try:
-            outcome = self._outcome(*start(self.folder, self.resume))
-        except NonFiniteLossError as error:
-            self._keep(self._outcome(error.history))
+            interrupted = loop.run(self.resume)
+        except NonFiniteLossError:
+            self._keep(self._outcome(loop.history))
             raise
+        outcome = self._outcome(loop.history, interrupted)
         self._keep(outcome)
         return outcome
 
@@ -95,7 +94,7 @@ class Run:
         if self.folder is None:
             return "; the run has no folder that it could be continued from"
         go_on = f"mvae fit {self.spec.data.source} --out {self.folder} --resume"
-        go_on = "fit(..., resume=True)" if self.spec.data.source is None else go_on
+        go_on = "the same call with resume=True" if self.spec.data.source is None else go_on
         return f"; whole epochs are kept in {self.folder}/checkpoints; continue on any number of processes: {go_on}"
 
     def _keep(self, outcome: Outcome) -> None:
