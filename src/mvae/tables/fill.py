@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,8 @@ from mvae.evaluation.refining import STEPS
 from mvae.models import MultimodalVAE
 from mvae.records import RecordDistribution
 from mvae.tables.draws import IMPUTE_DRAWS, drawing, weighted_draws
-from mvae.tables.kinds import Answer, ElementDraws, kind_of
+from mvae.tables.kinds import kind_of
+from mvae.tables.kinds.base import Answer, ElementDraws
 from mvae.tables.learn import as_rows
 from mvae.tables.read import Table
 
@@ -64,55 +66,37 @@ def impute_table(
         alike: the same noise for each row, as `weighted_draws`.
         refine: steps in which q(z | what a row has) is fitted to each row.
     """
-    with drawing(seed):
-        return _filled(model.eval(), spec, table, draws, num_samples, progress, alike, refine)
-
-
-def _filled(
-    model: MultimodalVAE,
-    spec: TableSpec,
-    table: Table,
-    draws: int,
-    num_samples: int,
-    progress: bool,
-    alike: bool,
-    refine: int,
-) -> Filled:
     rows = as_rows(spec, table)
     kinds = {name: kind_of(column) for name, column in spec.columns.items()}
     records = {name: members for name, members in spec.records.items() if name in model.modalities}
-    elements = [name for members in records.values() for name in members]
     others = [name for name in spec.others if kinds[name].is_filled and name in model.modalities]
-    missing = {name: kinds[name].missing(table.cells(name)) for name in elements + others}
-    missing = {name: gone for name, gone in missing.items() if gone.any()}
-    found = {name: _Answers(np.flatnonzero(gone), draws, kinds[name].dtype) for name, gone in missing.items()}
-    some = np.logical_or.reduce([missing[name] for name in elements if name in missing], initial=False)
-    wanted = torch.from_numpy(np.flatnonzero(some))
-    for drawn in weighted_draws(model, rows, wanted, max(num_samples, draws), progress, alike, refine):
-        chosen = drawn.chosen(max(num_samples, draws))
-        for group, members in records.items():
-            distribution = model.modalities[group].decoder(drawn.z)
-            assert isinstance(distribution, RecordDistribution)
-            # Anew for each chosen z, which may be the same one many times where its weight is all of a row's.
-            samples = model.modalities[group].decoder(chosen).sample()
-            means, variances = distribution.mean, distribution.variance
-            for number, name in enumerate(members):
-                local = missing[name][drawn.rows.numpy()] if name in missing else np.zeros(0, dtype=bool)
-                if local.any():
-                    here = torch.from_numpy(np.flatnonzero(local))
-                    of_cells = ElementDraws(
-                        drawn.weights[:, here],
-                        means[:, here, number],
-                        variances[:, here, number],
-                        samples[:, here, number],
-                        partial(_probabilities, distribution, number, here),
-                    )
-                    found[name].take(drawn.rows[here].numpy(), kinds[name].answer(of_cells))
-    for name in others:
-        if name in found:
-            where = found[name].rows
-            part = rows[torch.from_numpy(where)].only([other for other in model.names if other != name])
-            found[name].take(where, kinds[name].answer(model, name, part, draws))
+    found, some = dict[str, _Missing](), np.zeros(len(table), dtype=bool)
+    for name in [*(name for members in records.values() for name in members), *others]:
+        missing = kinds[name].missing(table.cells(name))
+        if missing.any():
+            found[name] = _Missing(missing, draws, kinds[name].dtype)
+            some |= missing & (name not in others)
+    wanted, count = torch.from_numpy(np.flatnonzero(some)), max(num_samples, draws)
+    with drawing(seed):
+        for drawn in weighted_draws(model.eval(), rows, wanted, count, progress, alike, refine):
+            chosen = drawn.chosen(count)
+            for group, members in records.items():
+                distribution = model.modalities[group].decoder(drawn.z)
+                assert isinstance(distribution, RecordDistribution)
+                # Anew for each chosen z, which may be the same one many times where its weight is all of a row's.
+                samples = model.modalities[group].decoder(chosen).sample()
+                moments = distribution.mean, distribution.variance
+                for number, name in enumerate(members):
+                    here = found[name].among(drawn.rows) if name in found else drawn.rows[:0]
+                    if len(here):
+                        mean, variance, drawn_cells = (part[:, here, number] for part in (*moments, samples))
+                        shares = partial(_probabilities, distribution, number, here)
+                        part = ElementDraws(drawn.weights[:, here], mean, variance, drawn_cells, shares)
+                        found[name].take(drawn.rows[here].numpy(), kinds[name].answer(part))
+        for name in others:
+            if name in found:
+                rest = rows[torch.from_numpy(found[name].rows)].only([other for other in model.names if other != name])
+                found[name].take(found[name].rows, kinds[name].answer(model, name, rest, draws))
     return _written(table, spec, found, draws)
 
 
@@ -120,32 +104,35 @@ def _probabilities(distribution: RecordDistribution, element: int, rows: Tensor)
     return distribution.probabilities(element)[:, rows]
 
 
-class _Answers:
-    """What a model says of R missing cells of a column, put together from parts.
+class _Missing:
+    """The missing cells of a column, and what a model says of them, put together from parts.
 
     All of it is allocated at once: small arrays that stay, made between large ones that go, would leave the memory in
     pieces.
     """
 
-    def __init__(self, rows: np.ndarray, draws: int, dtype: type) -> None:
-        shape = len(rows)
-        value, low, high = (np.empty(shape, dtype) for _ in range(3))
-        self.rows = rows
-        self.all = Answer(value, np.empty(shape), low, high, np.empty((draws, shape), dtype))
+    def __init__(self, missing: np.ndarray, draws: int, dtype: Any) -> None:
+        self.missing, self.rows = missing, np.flatnonzero(missing)
+        value, low, high = (np.empty(len(self.rows), dtype) for _ in range(3))
+        self.answer = Answer(value, np.empty(len(self.rows)), low, high, np.empty((draws, len(self.rows)), dtype))
+
+    def among(self, rows: Tensor) -> Tensor:
+        """Which of these rows have the cell missing, as places in them."""
+        return torch.from_numpy(np.flatnonzero(self.missing[rows.numpy()]))
 
     def take(self, rows: np.ndarray, part: Answer) -> None:
         """Put in what is said of some of the rows."""
         places = np.searchsorted(self.rows, rows)
-        for own, new in zip(self.all[:-1], part[:-1], strict=True):
+        for own, new in zip(self.answer[:-1], part[:-1], strict=True):
             own[places] = new
-        self.all.samples[:, places] = part.samples[: len(self.all.samples)]
+        self.answer.samples[:, places] = part.samples[: len(self.answer.samples)]
 
 
-def _written(table: Table, spec: TableSpec, answers: Mapping[str, _Answers], draws: int) -> Filled:
+def _written(table: Table, spec: TableSpec, answers: Mapping[str, _Missing], draws: int) -> Filled:
     frames = [table.frame.copy() for _ in range(1 + draws)]
     lines = []
     for name, found in answers.items():
-        kind, cells, of_all = kind_of(spec.columns[name]), table.cells(name), found.all
+        kind, cells, of_all = kind_of(spec.columns[name]), table.cells(name), found.answer
         for number, frame in enumerate(frames):
             frame[name] = kind.put(cells, found.rows, of_all.samples[number - 1] if number else of_all.value)
         line = {"row": found.rows, "column": name, "value": None, "sd": of_all.sd}

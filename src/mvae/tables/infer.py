@@ -104,7 +104,7 @@ def _are_pictures(values: pd.Series[Any]) -> bool:
 def _numbers(cells: Cells) -> np.ndarray | None:
     """The numbers that all cells but missing ones are; None where some are not."""
     known = ~cells.missing(NUMBER_WORDS)
-    numbers = cells.parsed_numbers()[known]
+    numbers = cells.parsed_numbers(NUMBER_WORDS)[known]
     if not len(numbers) or np.isnan(numbers).any():
         return None
     return None if any(isinstance(value, bool) for value in cells.values[known].tolist()) else numbers

@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from mvae.batch import Batch
-from mvae.config.table_spec import COLUMN_SPECS, ColumnSpec, RecordColumn
+from mvae.config.table_spec import COLUMN_SPECS, ColumnSpec
 from mvae.models import MultimodalVAE
 from mvae.tables.cells import Cells, as_text
 
@@ -20,14 +20,12 @@ __all__ = ["Answer", "ElementDraws", "Kind", "ModalityKind", "RecordKind", "kind
 
 INTERVAL = (0.05, 0.95)
 SHOWN = 3
+Rows = np.ndarray | slice
 ALL_ROWS = slice(None)
-
-SpecT = TypeVar("SpecT", bound=ColumnSpec)
-RecordT = TypeVar("RecordT", bound=RecordColumn)
-KindT = TypeVar("KindT", bound="type[Kind[Any]]")
+KindT = TypeVar("KindT", bound="type[Kind]")
 
 
-class Kind(ABC, Generic[SpecT]):
+class Kind(ABC):
     """What is done with the cells of a column of one kind, given its spec.
 
     To add a kind, write a `ColumnSpec`, which is data, and a `Kind` for it: a `RecordKind` if a cell is one number to a
@@ -62,12 +60,12 @@ class Kind(ABC, Generic[SpecT]):
 
     column: ClassVar[type[ColumnSpec]]
     """The class of its spec."""
-    dtype: ClassVar[type] = object
+    dtype: ClassVar[Any] = object
     """Of values in the column's own units: float64 for numbers."""
     missing_words: ClassVar[tuple[str, ...]] = ()
     """Texts that count as missing in every column of this kind, beside empty ones."""
 
-    def __init__(self, spec: SpecT) -> None:
+    def __init__(self, spec: Any) -> None:
         self.spec = spec
 
     @property
@@ -79,7 +77,7 @@ class Kind(ABC, Generic[SpecT]):
         """Which cells are missing, boolean `[R]`."""
         return cells.missing(self.words)
 
-    def learned(self, cells: Cells, rows: np.ndarray | slice = ALL_ROWS) -> SpecT:
+    def learned(self, cells: Cells, rows: Rows = ALL_ROWS) -> ColumnSpec:
         """The spec with what cells tell of the column.
 
         Args:
@@ -127,10 +125,10 @@ class Kind(ABC, Generic[SpecT]):
             values: `[R]`, in the column's own units.
             textual: whether its cells are texts.
         """
-        categorical = isinstance(series.dtype, pd.CategoricalDtype)
-        spelling = {as_text(value): value for value in (series.dtype.categories if categorical else known.unique())}
+        categories = series.dtype.categories if isinstance(series.dtype, pd.CategoricalDtype) else None
+        spelling = {as_text(value): value for value in (known.unique() if categories is None else categories)}
         found = [spelling.get(as_text(value), value) for value in values]
-        if categorical:
+        if categories is not None:
             return series.cat.add_categories([v for v in dict.fromkeys(found) if v not in spelling.values()]), found
         if textual:
             return series, [str(value) for value in found]
@@ -170,15 +168,15 @@ class ElementDraws:
     """Of a categorical element, `[S, R, C]`."""
 
 
-class RecordKind(Kind[RecordT]):
+class RecordKind(Kind):
     """A kind whose cells are single numbers to a model, NaN where missing: an element of a record."""
 
-    dtype = np.float64
+    dtype: ClassVar[Any] = np.float64
 
     @property
     @abstractmethod
     def element(self) -> dict[str, Any]:
-        """What it is in a record (`mvae.config.specs.ElementSpec`), once it has learned."""
+        """Its part of a record: an `ElementSpec`, once it has learned."""
 
     @abstractmethod
     def encoded(self, cells: Cells) -> np.ndarray:
@@ -218,7 +216,7 @@ class RecordKind(Kind[RecordT]):
         return super().put(cells, rows, self.rounded(values))
 
 
-class ModalityKind(Kind[SpecT]):
+class ModalityKind(Kind):
     """A kind whose columns are modalities of their own."""
 
     is_filled: ClassVar[bool] = False
@@ -227,7 +225,7 @@ class ModalityKind(Kind[SpecT]):
     @property
     @abstractmethod
     def modality(self) -> dict[str, Any]:
-        """What it is in a model (`mvae.config.specs.ModalitySpec`), once it has learned."""
+        """Its part of a model: a `ModalitySpec`, once it has learned."""
 
     @abstractmethod
     def encoded(self, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
@@ -253,7 +251,7 @@ class ModalityKind(Kind[SpecT]):
         raise NotImplementedError
 
 
-_KINDS: dict[str, type[Kind[Any]]] = {}
+_KINDS: dict[str, type[Kind]] = {}
 
 
 def register(kind: KindT) -> KindT:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mvae.config.table_spec import CategoryColumn
+from mvae.config.table_spec import CategoryColumn, ColumnSpec
 from mvae.files import DataError
 from mvae.tables.cells import NUMBER_WORDS, Cells, as_text
-from mvae.tables.kinds.base import ALL_ROWS, SHOWN, Answer, ElementDraws, RecordKind, shortened
+from mvae.tables.kinds.base import ALL_ROWS, SHOWN, Answer, ElementDraws, RecordKind, Rows, register, shortened
 
 __all__ = ["Category"]
 
@@ -22,7 +22,8 @@ FEW = 10
 """Categories of which so few may be nearly all different."""
 
 
-class Category(RecordKind[CategoryColumn]):
+@register
+class Category(RecordKind):
     """One of a few values, which a model reads by their number. It learns its values from all rows."""
 
     column = CategoryColumn
@@ -32,7 +33,7 @@ class Category(RecordKind[CategoryColumn]):
     def element(self) -> dict[str, Any]:
         return {"family": "categorical", "num_classes": len(self.spec.values or ())}
 
-    def learned(self, cells: Cells, rows: np.ndarray | slice = ALL_ROWS) -> CategoryColumn:
+    def learned(self, cells: Cells, rows: Rows = ALL_ROWS) -> ColumnSpec:
         texts, kind = cells.texts(self.words)
         found = {text for text in texts if text is not None}
         count = len(texts) - texts.count(None)
@@ -50,7 +51,6 @@ class Category(RecordKind[CategoryColumn]):
 
     def encoded(self, cells: Cells) -> np.ndarray:
         known = self.spec.values
-        assert known is not None
         codes = {as_text(text): float(code) for code, text in enumerate(known)}
         texts, _ = cells.texts(self.words)
         if self.spec.unknown == "refuse":
@@ -66,7 +66,6 @@ class Category(RecordKind[CategoryColumn]):
         return np.array([math.nan if text is None else codes.get(text, math.nan) for text in texts])
 
     def restored(self, numbers: np.ndarray) -> np.ndarray:
-        assert self.spec.values is not None
         readers: dict[str, Callable[[str], Any]] = {"whole": int, "number": float, "boolean": "True".__eq__}
         read = readers.get(self.spec.type or "text", str)
         known = np.array([read(value) for value in self.spec.values] + [None], dtype=object)

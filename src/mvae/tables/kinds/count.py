@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from mvae.config.table_spec import CountColumn
+from mvae.config.table_spec import ColumnSpec, CountColumn
 from mvae.files import DataError
 from mvae.tables.cells import Cells
-from mvae.tables.kinds.base import ALL_ROWS
+from mvae.tables.kinds.base import ALL_ROWS, Rows, register
 from mvae.tables.kinds.number import NumericKind
 
 __all__ = ["Count"]
 
 
-class Count(NumericKind[CountColumn]):
+@register
+class Count(NumericKind):
     """Counts, which a model reads as they are."""
 
     column = CountColumn
@@ -24,7 +25,7 @@ class Count(NumericKind[CountColumn]):
     def element(self) -> dict[str, Any]:
         return {"family": self.spec.likelihood, "centre": self.spec.mean, "spread": self.spec.deviation}
 
-    def learned(self, cells: Cells, rows: np.ndarray | slice = ALL_ROWS) -> CountColumn:
+    def learned(self, cells: Cells, rows: Rows = ALL_ROWS) -> ColumnSpec:
         values = self.encoded(cells)[rows]
         logs = np.log1p(values[~np.isnan(values)])
         if not len(logs):

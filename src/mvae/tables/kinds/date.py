@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mvae.config.table_spec import DateColumn
+from mvae.config.table_spec import ColumnSpec, DateColumn
 from mvae.tables.cells import Cells
-from mvae.tables.kinds.base import ALL_ROWS, Answer, ElementDraws
+from mvae.tables.kinds.base import ALL_ROWS, Answer, ElementDraws, Rows, register
 from mvae.tables.kinds.number import StandardisedKind
 
 __all__ = ["Date"]
@@ -23,12 +23,13 @@ DAY, SECOND = "2024-12-31", "2024-12-31T23:59:59"
 OFFSET = re.compile(r"Z$|[+-]\d{2}:?\d{2}$")
 
 
-class Date(StandardisedKind[DateColumn]):
+@register
+class Date(StandardisedKind):
     """Dates and times. What `answer` says of their standard deviations is in days."""
 
     column = DateColumn
 
-    def learned(self, cells: Cells, rows: np.ndarray | slice = ALL_ROWS) -> DateColumn:
+    def learned(self, cells: Cells, rows: Rows = ALL_ROWS) -> ColumnSpec:
         values = self.values(cells)[rows]
         days = bool((values[~np.isnan(values)] % SECONDS_A_DAY == 0).all())
         return super().learned(cells, rows).model_copy(update={"days": days})

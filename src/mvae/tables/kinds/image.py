@@ -9,12 +9,13 @@ import numpy as np
 
 from mvae.config.table_spec import ImageColumn
 from mvae.tables.cells import Cells
-from mvae.tables.kinds.base import ModalityKind
+from mvae.tables.kinds.base import ModalityKind, register
 
 __all__ = ["Image"]
 
 
-class Image(ModalityKind[ImageColumn]):
+@register
+class Image(ModalityKind):
     """Pictures, a modality of pixels. Missing ones are not filled."""
 
     column = ImageColumn

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
-from mvae.config.table_spec import LeftOutColumn
+from mvae.config.table_spec import ColumnSpec, LeftOutColumn
 from mvae.tables.cells import Cells
 from mvae.tables.infer import infer
-from mvae.tables.kinds.base import ALL_ROWS, Kind
+from mvae.tables.kinds.base import ALL_ROWS, Kind, Rows, register
 
 __all__ = ["LeftOut"]
 
 
-class LeftOut(Kind[LeftOutColumn]):
+@register
+class LeftOut(Kind):
     """A column that is written back unchanged. It learns whether it identifies rows, from all rows."""
 
     column = LeftOutColumn
 
-    def learned(self, cells: Cells, rows: np.ndarray | slice = ALL_ROWS) -> LeftOutColumn:
+    def learned(self, cells: Cells, rows: Rows = ALL_ROWS) -> ColumnSpec:
         if self.spec.identifier is not None:
             return self.spec
         found = infer(cells)

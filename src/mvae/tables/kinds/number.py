@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mvae.config.table_spec import NumberColumn, RecordColumn, StandardisedColumn
+from mvae.config.table_spec import ColumnSpec, NumberColumn
 from mvae.files import DataError
 from mvae.tables.cells import NUMBER_WORDS, Cells
-from mvae.tables.kinds.base import ALL_ROWS, RecordKind
+from mvae.tables.kinds.base import ALL_ROWS, RecordKind, Rows, register
 
 __all__ = ["Number", "NumericKind", "StandardisedKind"]
 
-NumericT = TypeVar("NumericT", bound=RecordColumn)
-StandardisedT = TypeVar("StandardisedT", bound=StandardisedColumn)
 
-
-class NumericKind(RecordKind[NumericT]):
+class NumericKind(RecordKind):
     """A kind whose cells are numbers to people too."""
 
     missing_words = NUMBER_WORDS
@@ -37,14 +34,14 @@ class NumericKind(RecordKind[NumericT]):
         return series, values
 
 
-class StandardisedKind(NumericKind[StandardisedT]):
+class StandardisedKind(NumericKind):
     """A kind of real numbers, which a model reads standardised, after `forward`."""
 
     @property
     def element(self) -> dict[str, Any]:
         return {"family": self.spec.likelihood}
 
-    def learned(self, cells: Cells, rows: np.ndarray | slice = ALL_ROWS) -> StandardisedT:
+    def learned(self, cells: Cells, rows: Rows = ALL_ROWS) -> ColumnSpec:
         values = self.values(cells)[rows]
         values = values[~np.isnan(values)]
         if not len(values):
@@ -55,13 +52,9 @@ class StandardisedKind(NumericKind[StandardisedT]):
         return self.spec.model_copy(update={"mean": float(found.mean()), "deviation": deviation, "whole": whole})
 
     def encoded(self, cells: Cells) -> np.ndarray:
-        assert self.spec.mean is not None
-        assert self.spec.deviation is not None
         return (self.forward(self.values(cells)) - self.spec.mean) / self.spec.deviation
 
     def restored(self, numbers: np.ndarray) -> np.ndarray:
-        assert self.spec.mean is not None
-        assert self.spec.deviation is not None
         return self.back(numbers * self.spec.deviation + self.spec.mean)
 
     def values(self, cells: Cells) -> np.ndarray:
@@ -73,7 +66,6 @@ class StandardisedKind(NumericKind[StandardisedT]):
 
     def moments(self, mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `RecordKind.moments`; a kind with a `back` that is not linear has its own."""
-        assert self.spec.deviation is not None
         return self.restored(mean), variance * self.spec.deviation**2
 
     def forward(self, values: np.ndarray) -> np.ndarray:
@@ -85,7 +77,8 @@ class StandardisedKind(NumericKind[StandardisedT]):
         return values
 
 
-class Number(StandardisedKind[NumberColumn]):
+@register
+class Number(StandardisedKind):
     """Real numbers, as they are."""
 
     column = NumberColumn

@@ -8,6 +8,7 @@ import numpy as np
 
 from mvae.config.table_spec import PositiveColumn
 from mvae.tables.cells import Cells
+from mvae.tables.kinds.base import register
 from mvae.tables.kinds.number import StandardisedKind
 
 __all__ = ["Positive"]
@@ -16,7 +17,8 @@ LARGEST_LOG = math.log(np.finfo(np.float64).max) - 1
 LARGEST_LOG_VARIANCE = 50.0
 
 
-class Positive(StandardisedKind[PositiveColumn]):
+@register
+class Positive(StandardisedKind):
     """Numbers above 0, log-normal."""
 
     column = PositiveColumn
@@ -36,7 +38,6 @@ class Positive(StandardisedKind[PositiveColumn]):
 
     def moments(self, mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Those of a log-normal."""
-        assert self.spec.deviation is not None
         log_variance = np.minimum(variance * self.spec.deviation**2, LARGEST_LOG_VARIANCE)
         mean = self.restored(mean) * np.exp(log_variance / 2)
         return mean, mean**2 * np.expm1(log_variance)

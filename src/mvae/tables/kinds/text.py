@@ -9,23 +9,24 @@ import numpy as np
 from torch import Tensor
 
 from mvae.batch import Batch
-from mvae.config.table_spec import MOST_CHARACTERS, TextColumn
+from mvae.config.table_spec import MOST_CHARACTERS, ColumnSpec, TextColumn
 from mvae.evaluation.classification import guess
 from mvae.files import DataError
 from mvae.models import MultimodalVAE
 from mvae.tables.cells import Cells
-from mvae.tables.kinds.base import ALL_ROWS, Answer, ModalityKind
+from mvae.tables.kinds.base import ALL_ROWS, Answer, ModalityKind, Rows, register
 
 __all__ = ["Text"]
 
 
-class Text(ModalityKind[TextColumn]):
+@register
+class Text(ModalityKind):
     """Texts, a modality of strings. It learns its characters from all rows."""
 
     column = TextColumn
     is_filled = True
 
-    def learned(self, cells: Cells, rows: np.ndarray | slice = ALL_ROWS) -> TextColumn:
+    def learned(self, cells: Cells, rows: Rows = ALL_ROWS) -> ColumnSpec:
         texts = [text for text in cells.texts(self.words)[0] if text is not None]
         if not texts:
             raise DataError(f"column '{cells.name}': no training row has a text")
@@ -44,8 +45,6 @@ class Text(ModalityKind[TextColumn]):
 
     def encoded(self, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
         """Symbols `[R, length]`, and which rows have a text; characters beyond the length, or unknown, are left out."""
-        assert self.spec.length is not None
-        assert self.spec.characters is not None
         code = {character: number for number, character in enumerate(self.spec.characters)}
         texts, _ = cells.texts(self.words)
         symbols = np.full((len(texts), self.spec.length), len(code), dtype=np.int64)
@@ -61,7 +60,7 @@ class Text(ModalityKind[TextColumn]):
         return Answer(texts, np.full(len(texts), np.nan), texts, texts, np.stack(samples))
 
     def drawn(self, model: MultimodalVAE, name: str, z: Tensor) -> Sequence[Any]:
-        return self._texts(model, name, model.modalities[name].decoder(z).sample())
+        return self._texts(model, name, model.modalities[name].decoder(z).sample()).tolist()
 
     @staticmethod
     def _texts(model: MultimodalVAE, name: str, symbols: Tensor) -> np.ndarray:
