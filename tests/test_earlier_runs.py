@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import mvae
+from mvae.files import RunError
 
 RUNS = Path(__file__).parent / "earlier_runs"
 ANSWERS = json.loads((RUNS / "answers.json").read_text(encoding="utf-8"))
@@ -32,6 +34,12 @@ def test_an_earlier_run_gives_the_same_likelihoods(name, rows):
     found = mvae.log_likelihood(model, rows.only(list(model.names)), targets, model.conditions, num_samples=50)
     for what, expected in ANSWERS[name].items():
         torch.testing.assert_close(getattr(found, what), as_numbers(expected), rtol=0, atol=1e-6, equal_nan=True)
+
+
+def test_an_earlier_training_that_did_not_end_is_refused_in_one_line(tmp_path):
+    run = shutil.copytree(RUNS / "people", tmp_path / "people")
+    with pytest.raises(RunError, match=r"last\.ckpt: written by an earlier version of mvae, whose trainings cannot be"):
+        mvae.fit("people.csv", out=run, resume=True)
 
 
 def test_an_earlier_table_run_gives_the_same_scores_and_fills_the_same_cells():

@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,14 +10,18 @@ from torch._dynamo.utils import counters
 
 import mvae
 from linear_gaussian import exact_log_likelihood, linear_gaussian, rows
+from mvae.adam import Adam
 from mvae.batch import Batch
 from mvae.data.dataset import Dataset
 from mvae.evaluation.classification import classify
 from mvae.models import MVAE, Objective
-from mvae.training import loop
-from mvae.training.loop import Training, train
+from mvae.training import terms
+from mvae.training.checkpoints import LAST, Checkpoints
+from mvae.training.curves import Curves
+from mvae.training.loop import Loop
 from mvae.training.prepare import prepare
-from mvae.training.schedules import annealed_beta
+from mvae.training.schedules import annealed_beta, cosine_decay
+from mvae.training.spread import ALONE, Group
 
 SIZES = {"a": 3, "b": 2, "c": 4}
 CONFIG = {
@@ -76,6 +81,11 @@ def test_beta_rises_in_equal_steps_from_0_to_1_and_stays(steps):
     torch.testing.assert_close(betas[: steps + 1].diff(), torch.full((min(steps, len(betas) - 1),), 1 / steps).double())
 
 
+def validated(model, spec, dataset):
+    """The validation ELBO of a model as the loop records it."""
+    return Loop(model, spec, dataset)._validate(Group(ALONE))["validation/elbo"]
+
+
 class Recorder(MVAE):
     """Keeps the beta of each step."""
 
@@ -88,7 +98,7 @@ def test_training_passes_the_annealed_beta_of_each_optimiser_step(tmp_path):
     dataset, _ = linear_gaussian_rows(1500)  # 1000 training rows: 10 steps an epoch
     run = prepare(dataset, config=CONFIG, options={("training", "epochs"): 4, ("training", "annealing_epochs"): 2})
     model = Recorder(run.model.modalities, 2)
-    train(model, dataset, run.spec.training, tmp_path, progress=False)
+    Loop(model, run.spec.training, dataset).run()
     assert model.betas == pytest.approx([min(1.0, step / 20) for step in range(40)])
 
 
@@ -100,11 +110,8 @@ def test_validation_is_the_true_elbo_whatever_the_weights(tmp_path):
     for weight in (1.0, 7.0, 0.0):
         for modality in run.model.modalities.values():
             modality.weight = weight
-        module = Training(run.model, run.spec.training, dataset)
-        module.validation_step(dataset.validation, 0)
-        elbos.append(module._validation[0])
-    assert torch.equal(elbos[0], elbos[1])
-    assert torch.equal(elbos[0], elbos[2])
+        elbos.append(validated(run.model, run.spec.training, dataset))
+    assert elbos[0] == elbos[1] == elbos[2]
 
 
 def test_every_row_is_seen_once_an_epoch_and_transforms_run_on_training_rows_only(tmp_path):
@@ -118,7 +125,7 @@ def test_every_row_is_seen_once_an_epoch_and_transforms_run_on_training_rows_onl
     dataset = Dataset("recorded", dataset.train, dataset.validation, dataset.test, transform=record)
     run = prepare(dataset, config=CONFIG, options={("training", "epochs"): 2})
     seen.clear()  # of the check
-    train(run.model, dataset, run.spec.training, tmp_path, progress=False)
+    Loop(run.model, run.spec.training, dataset).run()
     epochs = torch.cat(seen).split(len(dataset.train))
     for epoch in epochs:
         assert torch.equal(epoch.sort().values, dataset.train.values["a"][:, 0].sort().values)
@@ -129,20 +136,19 @@ def test_every_row_is_seen_once_an_epoch_and_transforms_run_on_training_rows_onl
 def test_best_weights_are_kept(tmp_path):
     dataset, _ = linear_gaussian_rows(1500)
     run = prepare(dataset, config=CONFIG, options={("training", "epochs"): 6, ("training", "learning_rate"): 0.05})
-    history, _ = train(run.model, dataset, run.spec.training, tmp_path, progress=False)
-    module = Training(run.model, run.spec.training, dataset)
-    module.validation_step(dataset.validation, 0)
-    best = max(record["validation/elbo"] for record in history)
-    assert module._validation[0].mean().item() == pytest.approx(best, rel=1e-5)
+    training = Loop(run.model, run.spec.training, dataset)
+    assert not training.run()
+    best = max(record["validation/elbo"] for record in training.history)
+    assert validated(run.model, run.spec.training, dataset) == best
 
 
 def test_patience_stops_early(tmp_path):
     dataset, _ = linear_gaussian_rows(1500)
     options = {("training", "epochs"): 200, ("training", "patience"): 2, ("training", "learning_rate"): 0.05}
     run = prepare(dataset, config=CONFIG, options=options)
-    history, interrupted = train(run.model, dataset, run.spec.training, tmp_path, progress=False)
-    assert len(history) < 200
-    assert not interrupted
+    training = Loop(run.model, run.spec.training, dataset)
+    assert not training.run()
+    assert len(training.history) < 200
 
 
 def test_rows_that_do_not_fit_are_refused_before_training(tmp_path):
@@ -162,17 +168,29 @@ def test_keep_last_ends_with_the_weights_of_the_last_epoch(tmp_path):
         )
         for keep in ("best", "last")
     }
-    last = torch.load(tmp_path / "best" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert all(torch.equal(value, last[f"model.{name}"]) for name, value in kept["last"].state_dict().items())
+    last = Checkpoints(tmp_path / "best").read(LAST).weights
+    assert all(torch.equal(value, last[name]) for name, value in kept["last"].state_dict().items())
 
 
-def test_the_learning_rate_follows_the_cosine_and_resumes_in_it(tmp_path):
+def test_the_learning_rate_follows_the_cosine_and_resumes_in_it(tmp_path, monkeypatch):
     dataset, _ = linear_gaussian_rows(1500)
-    config = CONFIG | {"training": {"epochs": 4, "schedule": "cosine"}}
-    mvae.fit(dataset, config=config, out=tmp_path / "run", progress=False)
-    state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-    assert state["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.01 * 1e-3)
-    assert state["lr_schedulers"][0]["last_epoch"] == 40
+    rates, step = [], Adam.step
+    monkeypatch.setattr(Adam, "step", lambda adam, rate: rates.append(rate) or step(adam, rate))
+    for epochs, resume in ((4, False), (4, True)):
+        config = None if resume else CONFIG | {"training": {"epochs": epochs, "schedule": "cosine"}}
+        run = prepare(dataset, config=config, options={}, out=tmp_path / "run", resume=resume)
+        with pytest.MonkeyPatch.context() as patch:
+            if not resume:
+                patch.setattr(Curves, "add", lambda curves, record, step: stop_after(record, 3))
+            with nullcontext() if resume else pytest.raises(RuntimeError, match="stopped"):
+                run.train(progress=False)
+    expected = [1e-3 * cosine_decay(step, 40) for step in (*range(30), *range(20, 40))]
+    assert rates == pytest.approx(expected, rel=1e-12)  # the third epoch was not kept, and is repeated
+
+
+def stop_after(record, epoch):
+    if record["epoch"] == epoch:
+        raise RuntimeError("stopped")
 
 
 def test_completed_rows_add_their_share_of_the_loss(monkeypatch):
@@ -180,13 +198,12 @@ def test_completed_rows_add_their_share_of_the_loss(monkeypatch):
     source = mvae.load_dataset("digits", validation_rows=135, paired_fraction=0.1)
     options = {("training", "completion"): 0.7, ("training", "annealing_epochs"): 0}
     run = prepare("digits", options={("data", "paired_fraction"): 0.1, **options})
-    module = Training(run.model, run.spec.training, source)
-    monkeypatch.setattr(Training, "global_step", 5)
-    monkeypatch.setattr(Training, "current_epoch", 0)
+    training = Loop(run.model, run.spec.training, source)
+    training.steps = 5
     losses = []
     plain = run.model.loss
     monkeypatch.setattr(run.model, "loss", lambda *given: losses.append((given[0], plain(*given))) or losses[-1][1])
-    total = module.training_step(source.train[:50], 0)
+    total, _ = training.step(source.train[:50], 0, Group(ALONE))
     (batch, first), (completed, second) = losses
     assert len(completed) == int((~batch.present["label"]).sum())
     torch.testing.assert_close(total, first.loss + 0.7 * len(completed) / 50 * second.loss)
@@ -267,13 +284,12 @@ def test_smoothing_adds_its_share_of_the_loss_once_annealing_is_over(monkeypatch
     source = mvae.load_dataset("digits", paired_fraction=0.1)
     options = {("training", "smoothness"): 3.0, ("training", "radius"): 0.5, ("training", "completion"): 0.0}
     run = prepare("digits", options={**options, ("training", "annealing_epochs"): 1})
-    module = Training(run.model, run.spec.training, source)
-    monkeypatch.setattr(Training, "current_epoch", 1)
+    training = Loop(run.model, run.spec.training, source)
     seen = []
-    monkeypatch.setattr(loop, "roughness", lambda model, batch, radius: seen.append(radius) or torch.tensor(0.25))
-    losses = {}
-    for step in (1, 1000):
-        monkeypatch.setattr(Training, "global_step", step)
-        losses[step] = (module.training_step(source.train[:50], 0) - module.latest.loss).item()
+    monkeypatch.setattr(terms, "roughness", lambda model, batch, radius: seen.append(radius) or torch.tensor(0.25))
+    added = {}
+    for training.steps in (1, 1000):
+        loss, objective = training.step(source.train[:50], 0, Group(ALONE))
+        added[training.steps] = (loss - objective.loss).item()
     assert seen == [0.5]
-    assert losses == {1: 0, 1000: pytest.approx(0.75, abs=1e-4)}
+    assert added == {1: 0, 1000: pytest.approx(0.75, abs=1e-4)}

@@ -17,8 +17,9 @@ from mvae.config.folder import METRICS, WEIGHTS, load, read_spec
 from mvae.config.specs import SpecError
 from mvae.files import RunError, read_json
 from mvae.models import METHODS
+from mvae.training.checkpoints import LAST, Checkpoints
 from mvae.training.fit import paired_only, placed
-from mvae.training.loop import NonFiniteLossError, Training
+from mvae.training.loop import Loop, NonFiniteLossError
 from mvae.training.prepare import prepare
 from small_models import POINT_AND_CLASS
 
@@ -63,7 +64,7 @@ def same_runs(first, second):
 
 
 def last_checkpoint(run):
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return Checkpoints(run).read(LAST)
 
 
 # The same seed, the same bits
@@ -167,8 +168,8 @@ def test_the_best_epochs_weights_are_kept(tmp_path, shift):
 
 def test_without_validation_rows_the_last_weights_are_kept(tmp_path):
     model = fit(own_dataset(num_validation=0), out=tmp_path / "run")
-    state = last_checkpoint(tmp_path / "run")["state_dict"]
-    assert all(torch.equal(value, state[f"model.{name}"]) for name, value in model.state_dict().items())
+    state = last_checkpoint(tmp_path / "run").weights
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert read_json(tmp_path / "run" / METRICS)["kept"]["epoch"] == 3
 
 
@@ -261,7 +262,7 @@ def test_a_finished_run_made_longer_equals_one_long_run(tmp_path, shift, options
 def test_going_on_starts_after_the_last_epoch_not_after_the_best(tmp_path):
     # Validation is best after epoch 1 here; epochs 2 to 5 must not have to be trained again.
     fit(own_dataset(-8.0), out=tmp_path / "run", epochs=5)
-    assert len(last_checkpoint(tmp_path / "run")["history"]) == 5
+    assert len(last_checkpoint(tmp_path / "run").history) == 5
 
 
 def test_going_on_without_asking_for_more_changes_nothing(tmp_path):
@@ -369,7 +370,7 @@ def test_values_that_are_huge_from_the_start_name_the_modality_too():
 def test_epochs_before_a_loss_that_is_not_finite_stay(tmp_path):
     with pytest.raises(NonFiniteLossError):
         fit(diverging(10), out=tmp_path / "run", epochs=5)
-    assert len(last_checkpoint(tmp_path / "run")["history"]) == 2
+    assert len(last_checkpoint(tmp_path / "run").history) == 2
     fit(out=tmp_path / "run", epochs=5, resume=True)
     fit(out=tmp_path / "whole", epochs=5)
     assert same_runs(tmp_path / "run", tmp_path / "whole")
@@ -398,7 +399,7 @@ def uninterrupted(tmp_path_factory):
 
 def stop_in_the_middle(process, run, sent):
     """Send the signal once three epochs have been kept; fails if training ends before."""
-    path, kept, limit = run / "checkpoints" / "last.ckpt", set(), time.monotonic() + 120
+    path, kept, limit = run / "checkpoints" / LAST, set(), time.monotonic() + 120
     while len(kept) < 3:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < limit
@@ -412,7 +413,7 @@ def stop_in_the_middle(process, run, sent):
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(start, mvae_command, tmp_path, uninterrupted):
     stop_in_the_middle(start(*OPTIONS, "--out", "run", cwd=tmp_path), tmp_path / "run", signal.SIGKILL)
     run = tmp_path / "run"
-    assert 2 <= len(last_checkpoint(run)["history"]) < 12
+    assert 2 <= len(last_checkpoint(run).history) < 12
     assert not (run / WEIGHTS).exists()
     with pytest.raises(RunError, match="did not end; continue it with --resume"):
         load(run)
@@ -509,14 +510,14 @@ def test_a_resumed_run_of_each_method_is_the_uninterrupted(digits_of, tmp_path):
 
 def killed_in_the_second_epoch(run):
     with pytest.MonkeyPatch.context() as patch:
-        step = Training.training_step
-        patch.setattr(Training, "training_step", lambda module, *given: die_after(module) or step(module, *given))
+        step = Loop.step
+        patch.setattr(Loop, "step", lambda loop, *given: die_after(loop) or step(loop, *given))
         with pytest.raises(RuntimeError, match="killed"):
             run.train(progress=False)
 
 
-def die_after(module):
-    if module.current_epoch == 1:
+def die_after(loop):
+    if len(loop.history) == 1:
         raise RuntimeError("killed")
 
 

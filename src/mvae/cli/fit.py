@@ -106,11 +106,6 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     add("--devices", metavar="N", type=PositiveInt, default=1, help="GPUs, or CPU processes, on each machine (1)")
     add("--nodes", metavar="M", type=PositiveInt, default=1, help="machines, with torchrun or Slurm (1)")
     add(
-        "--strategy",
-        choices=["ddp", "fsdp"],
-        help="of several devices: each has the whole model (ddp, the default), or a part of its parameters (fsdp)",
-    )
-    add(
         "--config",
         metavar="FILE.yaml",
         type=str,
@@ -123,7 +118,7 @@ def _fit(options: Namespace) -> int:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from mvae.training.fit import OPTIONS, paired_only, placed
     from mvae.training.prepare import folder_of_shards, prepare, takes_table
-    from mvae.training.processes import LostProcessError, Processes
+    from mvae.training.spread import LostProcessError, Processes
 
     table = Path(options.source).stem if takes_table(options.source) else None
     shards = None if table else folder_of_shards(options.source)
@@ -140,7 +135,7 @@ def _fit(options: Namespace) -> int:
             | {"data_options": _data_options(options.data_options)},
             {name: _number(name, value) for name, value in pairs("--weight", options.weight).items()},
         ),
-        processes=Processes(options.devices, options.nodes, options.strategy),
+        processes=Processes(options.devices, options.nodes),
     )
     try:
         return _trained(run) if run.processes.first else _followed(run)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["ACCURACY", "ELBO", "HELD", "held", "rank"]
+__all__ = ["ACCURACY", "ELBO", "HELD", "held", "patience_is_over", "rank"]
 
 ELBO, ACCURACY = "validation/elbo", "validation/accuracy"
 HELD = "validation/kl/"
@@ -21,3 +21,14 @@ def rank(record: Mapping[str, float]) -> tuple[float, float]:
 def held(record: Mapping[str, Any]) -> dict[str, float]:
     """How many nats z holds of each string, by its name."""
     return {name.removeprefix(HELD): float(nats) for name, nats in record.items() if name.startswith(HELD)}
+
+
+def patience_is_over(history: Sequence[Mapping[str, float]], patience: int, stages: int = 1) -> bool:
+    """Whether so many epochs of the last stage have brought nothing better than one before them in it.
+
+    Example:
+        >>> [patience_is_over([{ELBO: elbo} for elbo in elbos], 2) for elbos in ((1, 3, 2), (1, 3, 2, 3), (1, 2, 3))]
+        [False, True, False]
+    """
+    ranks = [rank(record) for record in history if ELBO in record and record.get("stage", 0) == stages - 1]
+    return bool(ranks) and len(ranks) - 1 - ranks.index(max(ranks)) >= patience

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from mvae.data.loading import COMPLETE
 from mvae.models import MultimodalVAE
 from mvae.training.prepare import prepare, with_table
-from mvae.training.processes import Processes
+from mvae.training.spread import Processes
 
 __all__ = ["OPTIONS", "fit", "paired_only", "placed"]
 
@@ -83,7 +83,6 @@ def fit(
     progress: bool = True,
     devices: int = 1,
     nodes: int = 1,
-    strategy: Literal["ddp", "fsdp"] | None = None,
 ) -> MultimodalVAE:
     """Train a model and return it, in evaluation mode on the CPU.
 
@@ -138,10 +137,9 @@ def fit(
         resume: continue the run in `out`, with the config it has.
         progress: show a bar.
         devices: processes on each machine that share every batch: GPUs where it has any, else CPU processes. They run
-            the script that calls this once more each, and all are returned the same model. Like `nodes` and
-            `strategy`, they change the results by rounding only and are no part of the config.
+            the script that calls this once more each, and all are returned the same model. Like `nodes`,
+            they change the results by rounding only and are no part of the config.
         nodes: machines; their processes must have been started by torchrun or Slurm.
-        strategy: `"ddp"`, the default of several processes, or `"fsdp"`.
 
     Raises:
         ValueError: on bad options or data, naming the place; `RunError` if `out` is not usable.
@@ -191,7 +189,7 @@ def fit(
             },
             weight,
         ),
-        processes=Processes(devices, nodes, strategy),
+        processes=Processes(devices, nodes),
     )
     run.train_to_the_end(progress)
     return run.model

@@ -23,9 +23,9 @@ from mvae.data.sources import SOURCES, load_dataset
 from mvae.files import DataError, RunError
 from mvae.models import MultimodalVAE
 from mvae.tables.read import is_table
-from mvae.training.processes import ALONE, Processes
 from mvae.training.resume import resumed
 from mvae.training.run import Run
+from mvae.training.spread import ALONE, Processes
 
 __all__ = ["folder_of_shards", "held_rows", "learned", "prepare", "takes_table", "with_table"]
 
@@ -80,7 +80,7 @@ def prepare(
     dataset = _read(source, spec, data_dir) if dataset is None else dataset
     torch.manual_seed(spec.training.seed)
     model = build_model(spec.model)
-    processes.check(model, spec.training.batch_size)
+    processes.check(spec.training.batch_size)
     _check_best_by(model, spec, dataset)
     _check_patience(spec, dataset)
     _check_propagation(model, spec, processes)
@@ -310,8 +310,6 @@ def _check_propagation(model: MultimodalVAE, spec: RunSpec, processes: Processes
         return
     if model.needs_whole_rows or not any(modality.num_classes for modality in model.modalities.values()):
         raise SpecError(f"training.propagation: '{spec.model.method}' learns from no row that lacks a category")
-    if processes.strategy == "fsdp":
-        raise SpecError("training.propagation: needs whole models, which fsdp divides; use ddp")
 
 
 def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> Dataset[Shards]:

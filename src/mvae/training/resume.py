@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mvae.config.folder import read_spec
 from mvae.config.recipes import merge, read_config, resolve
 from mvae.config.specs import RunSpec
 from mvae.files import RunError
 from mvae.models import METHODS
+from mvae.training.checkpoints import finished_epochs
 
 __all__ = ["resumed"]
 
@@ -40,7 +39,7 @@ def resumed(
         new, old = _at(asked, place), _at(content, place)
         if new != old:
             raise RunError(f"{folder} was started with {'.'.join(place)} = {old}; it cannot be resumed with {new}")
-    epochs, done = options.get(EPOCHS, spec.training.epochs), _finished_epochs(folder)
+    epochs, done = options.get(EPOCHS, spec.training.epochs), finished_epochs(folder)
     stages = METHODS[spec.model.method].num_stages if spec.model.method in METHODS else 1
     if stages > 1 and epochs != spec.training.epochs:
         raise RunError(
@@ -50,11 +49,6 @@ def resumed(
     if epochs < done:
         raise RunError(f"{folder} has {done} epochs already; it cannot be resumed with training.epochs = {epochs}")
     return spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": epochs})})
-
-
-def _finished_epochs(folder: Path) -> int:
-    last = folder / "checkpoints" / "last.ckpt"
-    return len(torch.load(last, weights_only=True, map_location="cpu")["history"]) if last.exists() else 0
 
 
 def _places(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from mvae.data.dataset import Dataset
 from mvae.files import write_json
 from mvae.models import MultimodalVAE
 from mvae.training.epochs import ELBO, rank
-from mvae.training.processes import ALONE, Processes
+from mvae.training.spread import ALONE, Processes
 
 __all__ = ["Outcome", "Run"]
 
@@ -53,21 +50,18 @@ class Run:
             NonFiniteLossError: if training diverges; the best weights so far are saved.
             LostProcessError: if one of several processes dies; the checkpoints of whole epochs stay.
         """
-        from mvae.training.loop import NonFiniteLossError, train
+        from mvae.training.loop import Loop, NonFiniteLossError
 
-        start = partial(train, self.model, self.dataset, self.spec.training, progress=progress)
-        start = partial(start, processes=self.processes, advice=self._advice)
-        if self.folder is None:
-            with tempfile.TemporaryDirectory() if self.processes.first else nullcontext("never-written") as temporary:
-                return self._outcome(*start(Path(temporary)))
-        if self.processes.first:
+        if self.folder is not None and self.processes.first:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / CONFIG, self.spec.model_dump(mode="json"))
+        loop = Loop(self.model, self.spec.training, self.dataset, self.folder, progress, self.processes, self._advice)
         try:
-            outcome = self._outcome(*start(self.folder, self.resume))
-        except NonFiniteLossError as error:
-            self._keep(self._outcome(error.history))
+            interrupted = loop.run(self.resume)
+        except NonFiniteLossError:
+            self._keep(self._outcome(loop.history))
             raise
+        outcome = self._outcome(loop.history, interrupted)
         self._keep(outcome)
         return outcome
 

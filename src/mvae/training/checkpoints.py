@@ -1,0 +1,114 @@
+"""Checkpoints: tensors and JSON in one safetensors file each, written whole or not at all. Reading one runs no code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from mvae.files import RunError, atomic
+
+__all__ = ["BEST", "LAST", "Checkpoint", "Checkpoints", "finished_epochs"]
+
+FOLDER = "checkpoints"
+LAST, BEST = "last.safetensors", "best.safetensors"
+EARLIER = "last.ckpt"
+HEADER = "mvae"
+MODEL, ADAM = "model.", "adam."
+
+
+class Checkpoint(NamedTuple):
+    """The state of a training after an epoch."""
+
+    weights: dict[str, Tensor]
+    """The model's `state_dict`."""
+    adam: dict[str, Tensor]
+    """Of the optimiser; empty in a checkpoint of the best epoch, which is never continued."""
+    history: list[dict[str, float]]
+    """One record for each epoch that is done."""
+
+
+class Checkpoints:
+    """The last and the best state of a run: in its folder, or in memory where it has none.
+
+    Args:
+        run: the run's folder; None keeps weights in memory.
+    """
+
+    def __init__(self, run: Path | None) -> None:
+        self.folder = None if run is None else run / FOLDER
+        self.kept: dict[str, Checkpoint] = {}
+
+    def save(self, name: str, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint under a name, `LAST` or `BEST`, in place of the one before."""
+        if self.folder is None:
+            weights = {key: value.detach().clone() for key, value in checkpoint.weights.items()}
+            self.kept[name] = Checkpoint(weights, {}, [*checkpoint.history])
+            return
+        from safetensors.torch import save_file
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {f"{MODEL}{key}": value for key, value in checkpoint.weights.items()}
+        tensors |= {f"{ADAM}{key}": value for key, value in checkpoint.adam.items()}
+        plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        with atomic(self.folder / name) as temporary:
+            save_file(plain, temporary, {HEADER: json.dumps({"history": checkpoint.history})})
+
+    def read(self, name: str) -> Checkpoint | None:
+        """The checkpoint of that name; None where there is none.
+
+        Raises:
+            RunError: if it is damaged or holds something else, naming the file.
+        """
+        if self.folder is None:
+            return self.kept.get(name)
+        path = self.folder / name
+        if not path.exists():
+            return None
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        history = _history(path)
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise RunError(f"{path}: damaged ({error})") from error
+        return Checkpoint(_those(tensors, MODEL), _those(tensors, ADAM), history)
+
+
+def finished_epochs(run: Path) -> int:
+    """How many epochs the last checkpoint of a run has behind it; 0 where there is none.
+
+    Raises:
+        RunError: if it is damaged, or was written by an earlier version.
+    """
+    path = run / FOLDER / LAST
+    if path.exists():
+        return len(_history(path))
+    if (run / FOLDER / EARLIER).exists():
+        raise RunError(
+            f"{run / FOLDER / EARLIER}: written by an earlier version of mvae, whose trainings cannot be continued;"
+            " the weights it saved still load. Train anew in another folder"
+        )
+    return 0
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            content: Any = json.loads((file.metadata() or {})[HEADER])
+        history = content["history"]
+        if not all(isinstance(record["epoch"], int) for record in history):
+            raise TypeError("an epoch's number is not an integer")
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"{path}: not a checkpoint of mvae, or damaged ({str(error)[:200]})") from error
+    return history
+
+
+def _those(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,0 +1,85 @@
+"""How far a training is: a bar on the terminal, or a function of the caller's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+
+from tqdm import tqdm
+
+from mvae.models import Objective
+from mvae.training.epochs import held
+
+__all__ = ["Progress", "Reporter", "Silence", "shown_by"]
+
+
+class Silence:
+    """Shows nothing."""
+
+    def step(self, done: int, epoch: int, objective: Objective) -> None:
+        """After each optimiser step: how many there were in all, the epoch from 0, and what was minimised."""
+
+    def validated(self, record: Mapping[str, float]) -> None:
+        """After each validation."""
+
+    def close(self) -> None:
+        """After the last epoch, and when an error ends the training."""
+
+
+class Progress(Silence):
+    """One bar over the whole run: epoch, loss, joint ELBO, what z holds of strings after the last epoch, time left.
+
+    Args:
+        total: steps of the whole run.
+        done: steps done before.
+        epochs: of the whole run.
+    """
+
+    def __init__(self, total: int, done: int, epochs: int) -> None:
+        interval = 0.1 if sys.stderr.isatty() else 10.0  # seconds; a log file wants few lines
+        self.bar = tqdm(total=total, initial=done, unit="step", mininterval=interval, dynamic_ncols=True)
+        self.epochs, self.held = epochs, ""
+
+    def step(self, done: int, epoch: int, objective: Objective) -> None:
+        if self.bar.update():  # it was redrawn: this is what it shows the next time
+            self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
+            shown = f"loss {objective.loss.item():.4g}, ELBO {objective.elbo.mean().item():.4g}{self.held}"
+            self.bar.set_postfix_str(shown, refresh=False)
+
+    def validated(self, record: Mapping[str, float]) -> None:
+        each = [f"{name} {nats:.2f}" for name, nats in held(record).items()]
+        self.held = f", z holds {', '.join(each)} nats" if each else ""
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+class Reporter(Silence):
+    """Tells a function how many steps of how many are done, some ten times an epoch.
+
+    Args:
+        report: called with both numbers.
+        total: steps of the whole run.
+        an_epoch: steps of an epoch.
+    """
+
+    def __init__(self, report: Callable[[int, int], None], total: int, an_epoch: int) -> None:
+        self.report, self.total, self.every = report, total, max(1, an_epoch // 10)
+
+    def step(self, done: int, epoch: int, objective: Objective) -> None:
+        if done % self.every == 0:
+            self.report(done, self.total)
+
+
+def shown_by(progress: bool | Callable[[int, int], None], done: int, an_epoch: int, epochs: int) -> Silence:
+    """A bar, calls of a function, or nothing.
+
+    Args:
+        progress: a function to call, or whether to show a bar.
+        done: steps done before.
+        an_epoch: steps of an epoch.
+        epochs: of the whole run.
+    """
+    if callable(progress):
+        return Reporter(progress, epochs * an_epoch, an_epoch)
+    return Progress(epochs * an_epoch, done, epochs) if progress else Silence()
