@@ -219,6 +219,7 @@ def _of_table(
     """A table as it is described, or as the run that is resumed learned it, and its rows."""
     from mvae.tables import learn
     from mvae.tables.read import read_table
+    from mvae.tables.recipe import table_recipe
 
     if folder is not None:
         spec = resumed(name, folder, config, options)
@@ -232,12 +233,12 @@ def _of_table(
     known = data.pop("table", None) or {}
     table = read_table(source, known.get("join", ()), known.get("on"))
     held = options.get(("data", "validation_rows"))
-    held = data.get("validation_rows", learn.held_rows_of(len(table))) if held is None else held
+    held = data.get("validation_rows", learn.default_validation_rows(len(table))) if held is None else held
     train, _ = learn.split(table, held)
     columns = learn.learn(learn.described(table, known), table, train)
     changes = {key: value for key, value in changes.items() if key != "data"}
     method = options.get(("model", "method")) or dict(changes.get("model") or {}).get("method") or "mvae"
-    content = merge(for_method(learn.table_recipe(columns, len(train)), method), changes)
+    content = merge(for_method(table_recipe(columns, len(train)), method), changes)
     content["data"] = {**data, "source": name, "validation_rows": held, "table": columns.model_dump(mode="json")}
     return resolve(None, content, options), learn.dataset(columns, table, held)
 
