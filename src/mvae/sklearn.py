@@ -1,4 +1,4 @@
-"""Estimators with scikit-learn's manners: holes filled in, and classes predicted, by a multimodal VAE."""
+"""Estimators for scikit-learn: missing cells filled, and classes predicted, by a multimodal VAE."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sklearn.utils.validation import (
 )
 
 from mvae.config.options import placed
-from mvae.config.table_spec import TableSpec
+from mvae.config.table_spec import CategoryColumn, ColumnSpec, LeftOutColumn, NumberColumn, RecordColumn, TableSpec
 from mvae.models import MultimodalVAE
-from mvae.tables.columns import LeftOutColumn, NumberColumn
-from mvae.tables.fill import category_shares, impute_table
-from mvae.tables.infer import infer
-from mvae.tables.learn import STEPS
+from mvae.tables.draws import IMPUTE_DRAWS, category_shares
+from mvae.tables.fill import impute_table
+from mvae.tables.learn import described
 from mvae.tables.read import Table, read_table
+from mvae.tables.recipe import TABLE_STEPS
 from mvae.training.prepare import prepare, with_table
 
 __all__ = ["MVAEClassifier", "MVAEImputer"]
@@ -34,7 +34,7 @@ FEATURES, LABEL = "features", "label"
 
 
 class _Estimator(BaseEstimator):  # type: ignore[misc]
-    """What both share: parameters, reading of X, training."""
+    """Parameters, reading of X and training, which both share."""
 
     def __init__(
         self,
@@ -42,9 +42,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         kinds: Mapping[str, Any] | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
         latent_dim: int | None = None,
-        steps: int = STEPS,
+        steps: int = TABLE_STEPS,
         learning_rate: float = 2e-3,
-        num_samples: int = 100,
+        num_samples: int = IMPUTE_DRAWS,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -65,7 +65,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _frame(self, X: Any, reset: bool) -> pd.DataFrame:  # noqa: N803
-        """X as columns with texts as names; an array has numbers in it, a data frame anything."""
+        """X as columns with texts as names. An array has numbers, a data frame any values."""
         if isinstance(X, pd.DataFrame):
             _check_feature_names(self, X, reset=reset)
             _check_n_features(self, X, reset=reset)
@@ -76,26 +76,24 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         )
         return pd.DataFrame(values, columns=[f"x{number}" for number in range(values.shape[1])])
 
-    def _columns(self, frame: pd.DataFrame, numeric: bool) -> dict[str, Any]:
-        """The kinds of columns; numbers of an array are never taken for identifiers."""
-        table, said = read_table(frame), self.kinds or {}
-        for name in said:
+    def _columns(self, frame: pd.DataFrame, numeric: bool) -> dict[str, ColumnSpec]:
+        """The specs of columns. Numbers are never taken for identifiers."""
+        kinds = self.kinds or {}
+        for name in kinds:
             if name not in frame.columns:
                 raise ValueError(f"kinds: no column '{name}'; there are {', '.join(frame.columns)}")
-        found = {}
-        for name in frame.columns:
-            kind = said.get(name)
-            column = {"kind": kind} if isinstance(kind, str) else kind or infer(table.cells(name))
+        known = {name: {"kind": kind} if isinstance(kind, str) else kind for name, kind in kinds.items()}
+        found = dict(described(read_table(frame), {"columns": known}).columns)
+        for name, column in found.items():
             is_number = numeric or pd.api.types.is_numeric_dtype(frame[name].dtype)
-            if is_number and isinstance(column, LeftOutColumn) and frame[name].nunique() > 1:
-                column = NumberColumn()
-            found[name] = column if isinstance(column, dict) else column.model_dump(mode="json")
+            if name not in known and is_number and isinstance(column, LeftOutColumn) and frame[name].nunique() > 1:
+                found[name] = NumberColumn()
         return found
 
     def _fit(
         self,
         frame: pd.DataFrame,
-        columns: Mapping[str, Any],
+        columns: Mapping[str, ColumnSpec],
         groups: Mapping[str, Sequence[str]] | None,
         weights: Mapping[str, float] | None = None,
     ) -> None:
@@ -111,16 +109,16 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
 
 
 class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):  # type: ignore[misc]
-    """Fills the holes of a mixed table with what a multimodal VAE expects there, given the rest of each row.
+    """Fills the missing cells of a mixed table with what a multimodal VAE expects there, given the rest of each row.
 
-    Trained on the table with its holes; a row may lack anything. NaN, None, NaT and empty texts are holes.
+    It is trained on the table as it is, with any cells missing: NaN, None, NaT and empty texts.
 
     Args:
-        kinds: column to its kind, e.g. `{"visits": "count"}`; those left out are inferred (`mvae.inspect`). Columns of
-            an array are called x0, x1, ...
-        groups: name to columns that are one modality; all columns in one where None, each column one where `{}`.
+        kinds: column to its kind, e.g. `{"visits": "count"}`; the others are inferred (`mvae.inspect`). Columns of
+            an array have the names x0, x1, ...
+        groups: name to columns that form one modality; all columns form one where None, each its own where `{}`.
         latent_dim: D; by the number of columns where None.
-        steps: of training, about.
+        steps: optimiser steps, about.
         learning_rate: of Adam.
         num_samples: draws of z a row.
         random_state: of training and draws.
@@ -128,7 +126,7 @@ class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):  # type: 
 
     Attributes:
         model_: the trained model.
-        table_: what it has learned of the columns.
+        table_: the spec of the columns, with what they have learned.
         n_features_in_: number of columns.
         feature_names_in_: their names, where X had any.
         n_iter_: epochs of training.
@@ -151,17 +149,18 @@ class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):  # type: 
         """
         frame = self._frame(X, reset=True)
         columns = self._columns(frame, numeric=not isinstance(X, pd.DataFrame))
-        self.constants_ = {name: _only_value(frame[name]) for name, c in columns.items() if c["kind"] == "left-out"}
+        left = [name for name, column in columns.items() if isinstance(column, LeftOutColumn)]
+        self.constants_ = {name: _only_value(frame[name]) for name in left}
         self.model_ = None  # type: ignore[assignment]
         if len(self.constants_) < len(columns):
             self._fit(frame, columns, self.groups)
         return self
 
     def transform(self, X: Any) -> Any:  # noqa: N803
-        """X without holes: an array for an array, a data frame for a data frame.
+        """X with missing cells filled: an array for an array, a data frame for a data frame.
 
-        Columns that are the same in every row are filled with that. What has no value in training stays empty; so do
-        pictures, and columns of texts that are left out, such as names.
+        Columns with one value in all rows are filled with it. Columns without a value in training stay as they are; so
+        do pictures, and columns of texts that are left out, such as names.
         """
         check_is_fitted(self, "model_")
         frame = self._frame(X, reset=False)
@@ -183,13 +182,13 @@ def _only_value(values: pd.Series[Any]) -> Any:
 
 
 class MVAEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
-    """Predicts classes from rows that may lack anything, learned from rows of which some may have no class.
+    """Predicts classes from rows with any cells missing, learned from rows of which some may have no class.
 
     The features are one modality, or one a group, the class is another; p(y | x) is the decoder of y averaged over
     importance-weighted draws from q(z | x).
 
     Args:
-        unlabelled: the value of y that stands for no class, e.g. -1; None or NaN in y always do.
+        unlabelled: the value of y that means no class, e.g. -1; None and NaN always do.
         label_weight: lambda of the class (paper, Eq. 2).
         kinds: as for `MVAEImputer`.
         groups: as for `MVAEImputer`.
@@ -203,7 +202,7 @@ class MVAEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     Attributes:
         classes_: the classes.
         model_: the trained model.
-        table_: what it has learned of the columns.
+        table_: the spec of the columns, with what they have learned.
 
     Example:
         >>> X = np.array([[0.0, 0.1], [0.2, np.nan], [3.0, 2.9], [2.8, 3.1]] * 10)
@@ -219,9 +218,9 @@ class MVAEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         kinds: Mapping[str, Any] | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
         latent_dim: int | None = None,
-        steps: int = STEPS,
+        steps: int = TABLE_STEPS,
         learning_rate: float = 2e-3,
-        num_samples: int = 100,
+        num_samples: int = IMPUTE_DRAWS,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -264,17 +263,16 @@ class MVAEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
             raise ValueError("y: expected some rows with a class, got none")
         columns = self._columns(frame, numeric=not isinstance(X, pd.DataFrame))
         self.model_ = None  # type: ignore[assignment]
-        left = [name for name, column in columns.items() if column["kind"] == "left-out"]
-        if len(self.classes_) > 1 and len(left) < len(columns):
+        some = any(not isinstance(column, LeftOutColumn) for column in columns.values())
+        if len(self.classes_) > 1 and some:
             name = LABEL if LABEL not in frame.columns else f"{LABEL} of y"
             texts = np.full(len(frame), None, dtype=object)
             texts[known] = [str(code) for code in codes]
-            whole = frame.assign(**{name: texts})
-            columns[name] = {"kind": "category", "values": [str(code) for code in range(len(self.classes_))]}
-            members = [n for n, c in columns.items() if n != name and c["kind"] not in ("left-out", "text", "image")]
+            members = [name for name, column in columns.items() if isinstance(column, RecordColumn)]
+            columns[name] = CategoryColumn(values=[str(code) for code in range(len(self.classes_))])
             group = FEATURES if FEATURES not in frame.columns else f"all {FEATURES}"
             groups = self.groups if self.groups is not None else {group: members} if members else {}
-            self._fit(whole, columns, groups, {name: self.label_weight})
+            self._fit(frame.assign(**{name: texts}), columns, groups, {name: self.label_weight})
             self.label_ = name
         return self
 
@@ -282,7 +280,7 @@ class MVAEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         """p(class | row), `[R, C]`."""
         check_is_fitted(self, "model_")
         frame = self._frame(X, reset=False)
-        if self.model_ is None:  # one class, or features that say nothing
+        if self.model_ is None:  # one class, or no feature to learn from
             return np.full((len(frame), len(self.classes_)), 1 / len(self.classes_))
         table = Table(frame.assign(**{self.label_: None}), "X", {FEATURES: tuple(frame.columns)})
         return category_shares(self.model_, self.table_, table, self.label_, self.num_samples)

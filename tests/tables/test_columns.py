@@ -5,8 +5,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from mvae.files import DataError
 from mvae.tables.columns import (
     CategoryColumn,
     CountColumn,
@@ -16,6 +14,8 @@ from mvae.tables.columns import (
     PositiveColumn,
     TextColumn,
 )
+
+from mvae.files import DataError
 from mvae.tables.infer import infer
 from mvae.tables.read import read_table
 

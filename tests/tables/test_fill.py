@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
+from mvae.tables.columns import CategoryColumn, NumberColumn, PositiveColumn
 
 import mvae
 from mvae.config.build import build_model
@@ -14,7 +15,6 @@ from mvae.config.specs import ModelSpec
 from mvae.config.table_spec import TableSpec
 from mvae.files import DataError, RunError
 from mvae.tables.answers import open_run
-from mvae.tables.columns import CategoryColumn, NumberColumn, PositiveColumn
 from mvae.tables.fill import draw_rows, impute_table
 from mvae.tables.learn import as_rows
 from mvae.tables.read import read_table

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mvae.tables.columns import CategoryColumn, CountColumn, DateColumn
+from mvae.tables.restore import put
 
 import mvae
 from mvae.files import DataError
 from mvae.sklearn import MVAEClassifier, MVAEImputer
-from mvae.tables.columns import CategoryColumn, CountColumn, DateColumn
 from mvae.tables.infer import infer
 from mvae.tables.read import Cells, read_table
-from mvae.tables.restore import put
 from mvae.tables.write import write_table
 
 LARGE = 2**53 + 1

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from mvae.batch import Batch
 from mvae.config.options import said
+from mvae.config.table_spec import LeftOutColumn
 from mvae.data.shards import Shards
 from mvae.modality import is_image_shape
-from mvae.tables.columns import LeftOutColumn
 from mvae.training.epochs import ACCURACY, ELBO, held
 
 if TYPE_CHECKING:
@@ -60,15 +60,17 @@ def print_plan(run: Run) -> None:
 
 
 def _print_columns(table: TableSpec) -> None:
-    """What each column of a table is taken for, and what is left out."""
+    """The kind of each column of a table, and which are left out."""
     kinds: dict[str, list[str]] = {}
     for name, column in table.columns.items():
-        kind = f"left out, {column.why}" if isinstance(column, LeftOutColumn) else column.kind
+        kind = column.kind
+        if isinstance(column, LeftOutColumn):
+            kind = f"left out, {column.why}" if column.why else "left out"
         kinds.setdefault(kind, []).append(name)
     for kind, names in kinds.items():
         shown = ", ".join(names[:MOST_COLUMNS]) + (f", ... ({len(names):,})" if len(names) > MOST_COLUMNS else "")
         print(f"{kind}: {shown}")
-    print("another kind: --kind COLUMN=KIND, or the file that 'mvae inspect' prints, edited, as --config\n")
+    print("to change a kind: --kind COLUMN=KIND, or edit what 'mvae inspect' prints and give it as --config\n")
 
 
 def _spread(run: Run) -> str:
@@ -109,7 +111,7 @@ def print_outcome(run: Run, outcome: Outcome) -> None:
         print(f"z holds {nats:.2f} nats of {name}" + (COLLAPSED if nats < FEW_NATS else ""))
     if run.spec.data.table is not None:
         source = run.spec.data.source or "TABLE"
-        print(f"fill holes:  mvae impute {run.folder} {source} --out filled.csv")
+        print(f"fill cells:  mvae impute {run.folder} {source} --out filled.csv")
         print(f"odd rows:    mvae score {run.folder} {source} --out scores.csv")
         print(f"new rows:    mvae sample {run.folder} --count 1000 --out new.csv")
         return

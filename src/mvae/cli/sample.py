@@ -37,7 +37,7 @@ def _sample(options: Namespace) -> int:
 
     model, table = load(options.run), read_spec(options.run).data.table
     if table is not None:
-        from mvae.tables.fill import draw_rows
+        from mvae.tables.draws import draw_rows
 
         given_cells = pairs("--given", options.given)
         return answered(options, lambda: draw_rows(model, table, given_cells, options.count, options.seed))

@@ -1,4 +1,4 @@
-"""What a run that was trained on a table says of a table: filled cells, an embedding, scores."""
+"""Answers of a run that was trained on a table: filled cells, an embedding, scores."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from mvae.evaluation.likelihood import log_likelihood
 from mvae.evaluation.refining import STEPS
 from mvae.files import RunError
 from mvae.models import MultimodalVAE
-from mvae.tables.columns import LeftOutColumn
-from mvae.tables.fill import DRAWS, Filled, impute_table
+from mvae.tables.draws import IMPUTE_DRAWS
+from mvae.tables.fill import Filled, impute_table
+from mvae.tables.kinds import kind_of
 from mvae.tables.learn import as_rows
 from mvae.tables.read import Table, read_table
 
 __all__ = ["embed", "impute", "open_run", "read_like", "score"]
 
 AT_ONCE = 4096
-SAMPLES = 200
+SCORE_SAMPLES = 200
 """Importance samples a row of a score."""
 
 
 def open_run(run: str | Path) -> tuple[MultimodalVAE, TableSpec]:
-    """The model of a run that was trained on a table, and what it knows of its columns.
+    """The model of a run that was trained on a table, and the spec of its columns.
 
     Raises:
         RunError: if the run was trained on something else, or as `mvae.load`.
@@ -41,7 +42,7 @@ def open_run(run: str | Path) -> tuple[MultimodalVAE, TableSpec]:
 
 
 def read_like(spec: TableSpec, data: Any, join: Sequence[str | Path] = ()) -> Table:
-    """Read a table as that of a run was read: joined by the same column, where more files are named."""
+    """Read a table as the run's own was: joined by the same column, where more files are named."""
     return read_table(data, join, spec.on if join else None)
 
 
@@ -50,28 +51,28 @@ def impute(
     data: Any,
     *,
     draws: int = 0,
-    num_samples: int = DRAWS,
+    num_samples: int = IMPUTE_DRAWS,
     refine: int = STEPS,
     seed: int = 0,
     join: Sequence[str | Path] = (),
     progress: bool = False,
 ) -> Filled:
-    """Fill the empty cells of a table with what a model expects there, given the rest of each row.
+    """Fill the missing cells of a table with what a model expects there, given the rest of each row.
 
-    Cells that are not empty stay exactly as they are; so do columns that the model leaves out, and pictures.
+    Observed cells are unchanged; so are columns that the model leaves out, and pictures.
 
     Args:
         run: folder of a run trained on such a table.
         data: a path, a data frame, or anything else that `mvae.fit` takes as a table.
-        draws: how many multiple imputations to draw: whole tables whose filled cells vary as far as they are uncertain.
-        num_samples: draws of z a row that a filled cell is the mean of.
-        refine: steps in which q(z | what a row has) is fitted to each row; 0 takes it as the encoders say.
+        draws: how many multiple imputations to draw: complete tables whose filled cells vary as they are uncertain.
+        num_samples: draws of z a row, of which a filled cell is the mean.
+        refine: steps in which q(z | what a row has) is fitted to each row; 0 takes it as the encoders give it.
         seed: of the draws.
         join: paths of more tables, joined as in training.
         progress: show a bar.
 
     Returns:
-        The filled table, a line for each filled cell with its spread and interval, and the draws.
+        The filled table, a line for each filled cell with its standard deviation and interval, and the draws.
 
     Raises:
         RunError: if the run is not usable; `DataError` if the table does not fit it, naming row and column.
@@ -82,7 +83,7 @@ def impute(
 
 @torch.inference_mode()
 def embed(run: str | Path, data: Any, *, join: Sequence[str | Path] = ()) -> pd.DataFrame:
-    """Where each row lies in the latent space, whatever it lacks: mean and deviation of q(z | row).
+    """Where each row lies in the latent space, whatever is missing: mean and standard deviation of q(z | row).
 
     Args:
         run: folder of a run trained on such a table.
@@ -109,7 +110,7 @@ def score(
     run: str | Path,
     data: Any,
     *,
-    num_samples: int = SAMPLES,
+    num_samples: int = SCORE_SAMPLES,
     seed: int = 0,
     join: Sequence[str | Path] = (),
     progress: bool = False,
@@ -126,7 +127,7 @@ def score(
 
     Returns:
         A frame with `row` (from 0), `nats`, how many `cells` were scored, and `nats_per_cell`, by which it is sorted.
-        Numbers are scored standardised. A row with nothing in it has NaN and stands last.
+        Numbers are scored standardised. A row of missing cells has NaN and comes last.
 
     Raises:
         RunError: as `impute`.
@@ -135,15 +136,14 @@ def score(
     table = read_like(spec, data, join)
     rows = as_rows(spec, table)
     found = log_likelihood(model, rows, model.names, num_samples=num_samples, seed=seed, progress=progress).value
-    read = {name: column for name, column in spec.columns.items() if not isinstance(column, LeftOutColumn)}
-    cells = sum((~column.holes(table.cells(name))).astype(int) for name, column in read.items())
+    read = [name for name in spec.columns if name not in spec.left_out]
+    cells = sum((~kind_of(spec.columns[name]).missing(table.cells(name))).astype(int) for name in read)
     frame = pd.DataFrame({"row": np.arange(len(table)), "nats": found.numpy(), "cells": cells}, table.frame.index)
     frame["nats_per_cell"] = frame["nats"] / frame["cells"].where(frame["cells"] > 0)
     return _identified(frame, spec, table).sort_values("nats_per_cell", kind="stable", na_position="last")
 
 
 def _identified(frame: pd.DataFrame, spec: TableSpec, table: Table) -> pd.DataFrame:
-    """With the columns that the model leaves out since they name rows, before the others."""
-    naming = [n for n, c in spec.columns.items() if n == spec.on or "identifier" in getattr(c, "why", "")]
-    here = [name for name in naming if name in table.names and name not in frame.columns]
+    """With the columns that identify rows before the others."""
+    here = [name for name in spec.identifiers if name in table.names and name not in frame.columns]
     return pd.concat([table.frame[here], frame], axis=1) if here else frame

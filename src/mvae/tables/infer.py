@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mvae.tables.columns import (
-    NO_NUMBER,
+from mvae.config.table_spec import (
+    MOST_CHARACTERS,
     CategoryColumn,
+    ColumnSpec,
     CountColumn,
     DateColumn,
     ImageColumn,
@@ -20,14 +21,13 @@ from mvae.tables.columns import (
     NumberColumn,
     PositiveColumn,
     TextColumn,
-    as_texts,
 )
-from mvae.tables.read import Cells
+from mvae.tables.cells import NUMBER_WORDS, Cells
 
 __all__ = ["infer"]
 
 FEW = 10
-"""Values of which so few are all different say nothing."""
+"""So few values that are all different tell nothing."""
 MOST_CATEGORIES = 100
 LONG_TAIL = 2.0
 """Skewness of positive numbers from which logarithms are taken, where these are less skewed."""
@@ -37,35 +37,39 @@ IMAGE_NAMES = re.compile(r".+\.(png|jpe?g|bmp|gif|tiff?|webp)$", re.IGNORECASE)
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$")
 ODD = {
     re.compile(r"-?\d{1,3}([., ']\d{3})*,\d+$|-?\d{1,3}([, ']\d{3})+(\.\d+)?$|-?\d+,\d+$"): (
-        "looks like numbers with a decimal comma or parted thousands; write them as 1234.5"
+        "looks like numbers with a decimal comma or thousands separators; write them as 1234.5"
     ),
     re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}( .*)?$"): "looks like dates; write them as 2024-12-31",
 }
-"""Texts that would be numbers or dates if they were written otherwise."""
+"""Texts that would be numbers or dates in another form."""
 IDENTIFIER = re.compile(r"(^|[_\W])(id|uuid|guid|key|index)$|^unnamed: 0$", re.IGNORECASE)
 
 
-def infer(cells: Cells) -> Any:  # noqa: PLR0911  # a list of rules, in order
-    """A `Column` of the kind that a column's cells look like.
+def infer(cells: Cells) -> ColumnSpec:  # noqa: PLR0911  # a list of rules, in order
+    """The spec of a column of the kind that its cells look like.
 
-    In this order: nothing, or one value only: left out. True and false, or any two values: yes-no. Dates (ISO 8601).
-    Texts that look like numbers or dates written otherwise: left out, saying so. Numbers:
-    identifiers (whole, all different, named or numbered as such) left out; a count if whole, from 0 on and with a long
-    tail; positive if above 0 with a long tail; else a number. Names of picture files: images. Texts that repeat:
-    a category; all different and without a space: left out, as identifiers; else a text, left out if longer than what a
-    text is by default.
+    The rules, in this order:
+
+    1. No cell, or one value only: left out.
+    2. True and false, or any two values: yes-no.
+    3. Numbers: left out as an identifier if whole, all different, and named or numbered as such; a count if whole, from
+       0 on and with a long tail; positive if above 0 with a long tail; else a number.
+    4. Dates (ISO 8601): a date. Texts that look like numbers or dates in another form: left out, with the reason.
+    5. Names of picture files: an image.
+    6. Texts that repeat: a category. All different and without a space: left out, as an identifier. Else a text, or
+       left out if longer than a text is by default.
 
     Args:
-        cells: of training rows.
+        cells: of all rows.
     """
-    absent = cells.absent()
-    values = cells.values[~absent]
+    missing = cells.missing()
+    values = cells.values[~missing]
     if not len(values):
-        return LeftOutColumn(why="empty")
+        return LeftOutColumn(why="all cells are missing")
     if _are_pictures(values):
         first = np.asarray(values.iloc[0])
         return ImageColumn(colour=first.ndim == 3 and 3 in (first.shape[0], first.shape[-1]))
-    texts = [text for text in as_texts(cells)[0] if text is not None]
+    texts = [text for text in cells.texts()[0] if text is not None]
     distinct = set(texts)
     if len(distinct) == 1:
         return LeftOutColumn(why=f"the same in every row: '{texts[0]}'"[:80])
@@ -73,16 +77,16 @@ def infer(cells: Cells) -> Any:  # noqa: PLR0911  # a list of rules, in order
     if isinstance(dtype, pd.CategoricalDtype):
         return _category(distinct, len(texts))
     if pd.api.types.is_timedelta64_dtype(dtype):
-        return LeftOutColumn(why="durations; give them as numbers")
-    numbers = None if pd.api.types.is_bool_dtype(dtype) else _numbers(values)
+        return LeftOutColumn(why="durations; write them as numbers")
+    numbers = None if pd.api.types.is_bool_dtype(dtype) else _numbers(cells)
     if numbers is not None:
-        return _of_numbers(cells.name, numbers, cells.absent(NO_NUMBER), sorted(distinct & set(NO_NUMBER)))
+        return _of_numbers(cells, numbers, sorted(distinct & set(NUMBER_WORDS)))
     if len(distinct) == 2:
         return CategoryColumn(kind="yes-no")
     if pd.api.types.is_datetime64_any_dtype(dtype) or _are_dates(values, texts):
         return DateColumn()
     odd = next(
-        (why for pattern, why in ODD.items() if all(pattern.match(text) for text in distinct - set(NO_NUMBER))), ""
+        (why for pattern, why in ODD.items() if all(pattern.match(text) for text in distinct - set(NUMBER_WORDS))), ""
     )
     if odd:
         return LeftOutColumn(why=odd)
@@ -97,31 +101,30 @@ def _are_pictures(values: pd.Series[Any]) -> bool:
     return all(getattr(value, "ndim", 0) in (2, 3) or hasattr(value, "getpixel") for value in values.iloc[:100])
 
 
-def _numbers(values: pd.Series[Any]) -> np.ndarray | None:
-    """The finite numbers that all cells are, but for what stands for nothing; None where they are not."""
-    words = [isinstance(value, str) and value.strip() in NO_NUMBER for value in values.tolist()]
-    rest = values[~np.array(words, dtype=bool)]
-    if not len(rest) or any(isinstance(value, bool) for value in rest.tolist()):
+def _numbers(cells: Cells) -> np.ndarray | None:
+    """The numbers that all cells but missing ones are; None where some are not."""
+    known = ~cells.missing(NUMBER_WORDS)
+    numbers = cells.parsed_numbers(NUMBER_WORDS)[known]
+    if not len(numbers) or np.isnan(numbers).any():
         return None
-    found = pd.to_numeric(rest.astype(object), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    return None if np.isnan(found).any() else found
+    return None if any(isinstance(value, bool) for value in cells.values[known].tolist()) else numbers
 
 
 def _are_dates(values: pd.Series[Any], texts: Sequence[str]) -> bool:
-    known = [text for text in texts if text not in NO_NUMBER]
+    known = [text for text in texts if text not in NUMBER_WORDS]
     return bool(known) and (all(map(DATE.match, known)) or all(isinstance(value, date) for value in values.tolist()))
 
 
-def _of_numbers(name: str, numbers: np.ndarray, absent: np.ndarray, words: list[str]) -> Any:
+def _of_numbers(cells: Cells, numbers: np.ndarray, words: list[str]) -> ColumnSpec:
     whole, count = bool((numbers % 1 == 0).all()), len(np.unique(numbers))
     if count == 1:
         return LeftOutColumn(why=f"the same in every row: {numbers[0]:g}")
     if count == 2:
         return CategoryColumn(kind="yes-no", absent=words)
     if whole and count == len(numbers) > FEW:
-        steps = np.diff(numbers)
-        if IDENTIFIER.search(name) or (not absent.any() and (steps == 1).all()):
-            return LeftOutColumn(why="an identifier: whole numbers, all different")
+        numbered = len(numbers) == len(cells.values) and (np.diff(numbers) == 1).all()
+        if IDENTIFIER.search(cells.name) or numbered:
+            return LeftOutColumn(why="an identifier: whole numbers, all different", identifier=True)
     skewed = _skewness(numbers)
     if whole and 0 <= numbers.min() <= 1 and skewed > COUNTED:
         return CountColumn()
@@ -130,18 +133,18 @@ def _of_numbers(name: str, numbers: np.ndarray, absent: np.ndarray, words: list[
     return NumberColumn()
 
 
-def _of_texts(name: str, texts: Sequence[str], distinct: set[str]) -> Any:
+def _of_texts(name: str, texts: Sequence[str], distinct: set[str]) -> ColumnSpec:
     if len(distinct) <= MOST_CATEGORIES and 2 * len(distinct) <= len(texts):
         return CategoryColumn()
     if len(distinct) == len(texts) and (IDENTIFIER.search(name) or not any(" " in text for text in texts)):
-        return LeftOutColumn(why="an identifier: all different, without a space")
+        return LeftOutColumn(why="an identifier: all different, without a space", identifier=True)
     longest = max(map(len, texts))
-    if longest > TextColumn.MOST:
+    if longest > MOST_CHARACTERS:
         return LeftOutColumn(why=f"texts of up to {longest} characters; 'kind: text' with a length takes them")
     return TextColumn()
 
 
-def _category(distinct: set[str], count: int) -> Any:
+def _category(distinct: set[str], count: int) -> ColumnSpec:
     if 2 * len(distinct) > count and len(distinct) > FEW:
         return LeftOutColumn(why=f"{len(distinct)} categories in {count} rows")
     return CategoryColumn(kind="yes-no" if len(distinct) == 2 else "category")

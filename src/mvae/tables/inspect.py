@@ -1,4 +1,4 @@
-"""What is understood of a table, in words, before anything runs."""
+"""The inferred kind of each column, in words, before anything runs."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from typing import Any
 import yaml
 
 from mvae.config.table_spec import TableSpec
-from mvae.tables.columns import NO_NUMBER, CategoryColumn, LeftOutColumn
+from mvae.tables.kinds import kind_of
 from mvae.tables.learn import described
-from mvae.tables.read import Cells, Table, read_table
+from mvae.tables.read import Table, read_table
 
 __all__ = ["column_lines", "inspect"]
 
 WIDE = 1000
-SHOWN = 3
 
 
 def inspect(
     source: Any, *, join: Sequence[str | Path] = (), on: str | None = None, known: Mapping[str, Any] | None = None
 ) -> str:
-    """The kinds of a table's columns as a config for `mvae.fit`, each with what made it look so.
+    """The kinds of a table's columns as a config for `mvae.fit`, each with examples of its cells.
 
     Args:
         source: a path, a data frame, or anything else that `mvae.fit` takes as a table.
         join: paths of more tables.
         on: the column to join by.
-        known: kinds that are settled, as under `data.table` in a config.
+        known: kinds that are known already, as under `data.table` in a config.
 
     Returns:
         YAML with a comment a column.
@@ -42,15 +41,15 @@ def inspect(
     lines = [f"# {table.name}: {len(table):,} rows. Change what is wrong, and give it to mvae fit with --config."]
     lines += ["data:", "  table:", *(f"    {_flow({key: value})}" for key, value in more.items()), "    columns:"]
     for name, column in spec.columns.items():
-        lines.append(f"      {_entry(name, column)}  # {_in_words(column, table.cells(name))}")
+        lines.append(f"      {_entry(name, column)}  # {kind_of(column).in_words(table.cells(name))}")
     lines += ["    groups:  # columns that are one modality; a column in none is a modality of its own"]
     lines += [f"      {_flow({name: members})}" for name, members in spec.groups.items()] or ["      {}"]
     return "\n".join(lines) + "\n"
 
 
 def column_lines(spec: TableSpec, table: Table) -> list[tuple[str, str, str]]:
-    """Of each column its name, its kind and what stands in it, in words."""
-    return [(name, column.kind, _in_words(column, table.cells(name))) for name, column in spec.columns.items()]
+    """The name of each column, its kind and what it holds, in words."""
+    return [(n, column.kind, kind_of(column).in_words(table.cells(n))) for n, column in spec.columns.items()]
 
 
 def _entry(name: str, column: Any) -> str:
@@ -65,23 +64,3 @@ def _flow(content: Mapping[str, Any]) -> str:
     shown = yaml.safe_dump(value, default_flow_style=True, width=WIDE, sort_keys=False, allow_unicode=True)
     named = yaml.safe_dump(key, width=WIDE, allow_unicode=True).removesuffix("...\n").strip()
     return f"{named}: {shown.removesuffix('...' + chr(10)).strip()}"
-
-
-def _in_words(column: Any, cells: Cells) -> str:
-    holes = column.holes(cells)
-    values = cells.values[~holes]
-    empty = f"{int(holes.sum()):,} empty" if holes.any() else "none empty"
-    if isinstance(column, LeftOutColumn) or not len(values):
-        return empty
-    texts = values.astype(str)
-    if isinstance(column, CategoryColumn):
-        counts = texts.value_counts()
-        shown = ", ".join(f"{_short(value)} ({count:,})" for value, count in counts.iloc[: SHOWN + 1].items())
-        words = [f"; '{word}' is read as a value" for word in NO_NUMBER if word in counts]
-        return f"{empty}; {len(counts)} values: {shown}" + ", ..." * (len(counts) > SHOWN + 1) + "".join(words[:1])
-    return f"{empty}; {', '.join(_short(text) for text in texts.iloc[:SHOWN])}, ..."
-
-
-def _short(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 24 else f"{text[:21]}..."

@@ -1,10 +1,9 @@
-"""Tables from files and from Python: one frame of columns, whose cells are as they were found."""
+"""Tables from files and from Python: one frame of columns, whose cells are unchanged."""
 
 from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,58 +14,26 @@ import numpy as np
 import pandas as pd
 
 from mvae.files import DataError
+from mvae.tables.cells import Cells, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["SUFFIXES", "Cells", "Table", "as_text", "is_table", "read_table"]
+__all__ = ["SUFFIXES", "Table", "is_table", "read_table"]
 
-WHOLE = re.compile(r"-?\d+\.0+")
 SNIFFED, SNIFFED_LINES = 2**16, 20
 SUFFIXES = (".csv", ".tsv", ".parquet", ".feather", ".arrow", ".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
-class Cells:
-    """A column: its name, its cells, and how a message calls each."""
-
-    name: str
-    values: pd.Series[Any]
-    place: Callable[[int], str]
-    folder: Path = Path()
-    """Where names of files in it start from."""
-
-    def absent(self, words: Sequence[str] = ()) -> np.ndarray:
-        """Which cells hold nothing: the one place where a table's holes are found.
-
-        Nothing is None, NaN, NaT, null, and a text that is empty, blank, or one of `words`.
-
-        Args:
-            words: other texts that stand for nothing.
-
-        Returns:
-            Boolean `[R]`.
-        """
-        absent = pd.isna(self.values).to_numpy().copy()
-        if self.values.dtype == object or isinstance(self.values.dtype, pd.StringDtype | pd.CategoricalDtype):
-            nothing = {"", *words}
-            absent |= np.array([isinstance(v, str) and v.strip() in nothing for v in self.values.tolist()], dtype=bool)
-        return absent
-
-    def fault(self, row: int, words: str) -> DataError:
-        """What to raise about a cell."""
-        return DataError(f"{self.place(row)}, column '{self.name}': {words}")
-
-
-@dataclass(frozen=True)
 class Table:
-    """Rows and columns as they were found. Files of text keep every cell's text, so that it can be written back.
+    """Rows and columns, unchanged. Files of text keep every cell's text, so that it can be written back.
 
     Args:
         frame: the columns, which have distinct texts as names.
-        name: what messages call it.
+        name: its name in messages.
         tables: columns by the table that they came from, where several were joined; else all under one name.
-        folder: where names of files in it start from.
+        folder: where relative file names in it start.
     """
 
     frame: pd.DataFrame
@@ -75,45 +42,30 @@ class Table:
     folder: Path = Path()
     folders: Mapping[str, Path] = field(default_factory=dict)
     """The same by column, where tables of several folders were joined."""
+    _cells: dict[str, Cells] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.frame)
 
     @property
     def names(self) -> list[str]:
-        """Of its columns."""
+        """The names of its columns."""
         return list(self.frame.columns)
 
-    def place(self, row: int) -> str:
-        """How a message calls a row."""
-        index = self.frame.index[row]
-        plain = isinstance(self.frame.index, pd.RangeIndex)
-        return f"{self.name}, row {row + 1}" if plain else f"{self.name}, row {row + 1} ({index})"
-
-    def cells(self, name: str, rows: np.ndarray | None = None) -> Cells:
-        """One of its columns, in all or in some of its rows."""
-        folder = self.folders.get(name, self.folder)
-        if rows is None:
-            return Cells(name, self.frame[name], self.place, folder)
-        return Cells(name, self.frame[name].iloc[rows], lambda number: self.place(int(rows[number])), folder)
+    def cells(self, name: str) -> Cells:
+        """One of its columns, each time the same object, which remembers what was parsed of it."""
+        if name not in self._cells:
+            place = partial(_place, self.name, self.frame.index)
+            self._cells[name] = Cells(name, self.frame[name], place, self.folders.get(name, self.folder))
+        return self._cells[name]
 
     def __iter__(self) -> Iterator[Cells]:
         return (self.cells(name) for name in self.names)
 
 
-def as_text(value: object) -> str:
-    """A value as a text, the same whatever type it came in: 3, 3.0, "3" and "3.0" are "3", True and "true" are "True".
-
-    Example:
-        >>> [as_text(value) for value in (3, 3.0, "3.0", "007", True, "TRUE", 2.5)]
-        ['3', '3', '3', '007', 'True', 'True', '2.5']
-    """
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    text = str(value)
-    if text.lower() in ("true", "false"):
-        return text.capitalize()
-    return text.partition(".")[0] if WHOLE.fullmatch(text) else text
+def _place(table: str, index: pd.Index[Any], row: int) -> str:
+    """How a message names a row."""
+    return f"{table}, row {row + 1}" + ("" if isinstance(index, pd.RangeIndex) else f" ({index[row]})")
 
 
 def is_table(source: object) -> bool:
@@ -131,19 +83,19 @@ def read_table(source: Any, join: Sequence[str | Path] = (), on: str | None = No
         source: a path that ends in one of `SUFFIXES`, or a folder with one such text file in it; or a
             `pandas.DataFrame`, a mapping of columns, a Hugging Face `datasets.Dataset`, an `AnnData` or a `MuData`.
         join: paths of more tables.
-        on: the column that all of them have, of which each row has a value of its own.
+        on: the column that all of them have, whose values are unique.
 
     Raises:
         DataError: if a file is missing or cannot be read, two columns have one name, a table has no rows or no columns,
-            or the column to join by is missing, empty in some row, or the same in two.
+            or the column to join by does not exist, has a missing cell, or the same value twice.
     """
     first = _read(source)
     if not join:
         if on is not None:
-            raise DataError(f"on: '{on}' joins tables, and there is one; name more to join")
+            raise DataError(f"on: '{on}' joins tables, and there is one; name more (join)")
         return first
     if on is None:
-        raise DataError(f"{first.name}: to join tables, say by which column (on)")
+        raise DataError(f"{first.name}: name the column to join tables by (on)")
     tables = [first, *map(_read, join)]
     keyed, keys = [_keyed(table, on) for table in tables], dict[str, Any]()
     for table, part in zip(tables, keyed, strict=True):
@@ -158,7 +110,7 @@ def read_table(source: Any, join: Sequence[str | Path] = (), on: str | None = No
             owner[name] = table.name
     names = [_stem(table) for table in tables]
     if len(set(names)) < len(names):
-        raise DataError(f"join: two tables are called '{max(names, key=names.count)}'; rename a file")
+        raise DataError(f"join: two tables have the name '{max(names, key=names.count)}'; rename a file")
     frame = pd.concat(keyed, axis=1, join="outer", sort=False)
     frame.insert(0, on, [keys[key] for key in frame.index])
     frame = frame.reset_index(drop=True).astype({on: first.frame[on].dtype}, errors="ignore")
@@ -171,14 +123,14 @@ def _keyed(table: Table, on: str) -> pd.DataFrame:
     if on not in table.names:
         raise DataError(f"{table.name}: no column '{on}' to join by; there are {', '.join(table.names)}")
     cells = table.cells(on)
-    absent = cells.absent()
-    if absent.any():
-        raise cells.fault(int(absent.argmax()), "empty, in the column to join by")
+    missing = cells.missing()
+    if missing.any():
+        raise cells.fault(int(missing.argmax()), "missing, in the column to join by")
     keys = pd.Index([as_text(value).strip() for value in table.frame[on].tolist()])
     repeated = keys.duplicated()
     if repeated.any():
         row = int(repeated.argmax())
-        raise cells.fault(row, f"'{table.frame[on].iloc[row]}' stands in an earlier row too; expected each once")
+        raise cells.fault(row, f"'{table.frame[on].iloc[row]}' is in an earlier row too; expected it once")
     frame = table.frame.drop(columns=on)
     plain = {
         name: _NULLABLE[dtype.kind] for name, dtype in frame.dtypes.items() if getattr(dtype, "kind", "O") in "biu"
@@ -187,7 +139,7 @@ def _keyed(table: Table, on: str) -> pd.DataFrame:
 
 
 _NULLABLE = {"b": "boolean", "i": "Int64", "u": "UInt64"}
-"""Types that rows may lack, where numpy's would become floats or objects."""
+"""Types that may have missing cells, where numpy's would become floats or objects."""
 
 
 def _table_in(folder: Path) -> Path | None:
@@ -210,7 +162,7 @@ def _read(source: Any) -> Table:
     names = [str(column) for column in frame.columns]
     doubled = [column for column in names if names.count(column) > 1]
     if doubled:
-        raise DataError(f"{name}: {names.count(doubled[0])} columns are called '{doubled[0]}'")
+        raise DataError(f"{name}: {names.count(doubled[0])} columns have the name '{doubled[0]}'")
     if not names or not len(frame):
         raise DataError(f"{name}: expected rows and columns, got {len(frame)} rows of {len(names)} columns")
     frame = frame.set_axis(names, axis=1)
@@ -221,7 +173,9 @@ def _read_file(path: Path) -> pd.DataFrame:
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".csv": _read_text,
         ".tsv": partial(_read_text, separator="\t"),
-        ".parquet": partial(pd.read_parquet, dtype_backend="numpy_nullable"),  # else integers with holes were floats
+        ".parquet": partial(
+            pd.read_parquet, dtype_backend="numpy_nullable"
+        ),  # else integers with missing cells were floats
         ".feather": partial(pd.read_feather, dtype_backend="numpy_nullable"),
         ".arrow": partial(pd.read_feather, dtype_backend="numpy_nullable"),
         ".jsonl": _read_lines,

@@ -19,7 +19,7 @@ ENDINGS = (".csv", ".tsv", ".parquet", ".feather", ".jsonl")
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no word for: numpy's numbers as Python's, dates as texts."""
+    """Values that JSON does not have: numpy's numbers as Python's, dates as texts."""
     return (
         value.item()
         if isinstance(value, np.generic)
@@ -30,22 +30,22 @@ def _plain(value: Any) -> Any:
 
 
 def check_out(*paths: Path) -> None:
-    """Say what would keep tables from being written, before they are made.
+    """Refuse names that tables cannot be written to, before the tables are made.
 
     Raises:
-        DataError: if an ending is unknown or a folder is not there.
-        ValueError: if a file is there already.
+        DataError: if an ending is unknown or a folder does not exist.
+        ValueError: if a file exists.
     """
     for path in paths:
         if path.suffix.lower() not in ENDINGS:
             raise DataError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
         if not path.parent.is_dir():
-            raise DataError(f"{path}: there is no folder {path.parent}")
+            raise DataError(f"{path}: no folder {path.parent}")
     refuse_existing(paths)
 
 
 def write_table(frame: pd.DataFrame, path: Path, index: bool = False) -> None:
-    """Write a table, whole or not at all, in the format of its ending."""
+    """Write a table, completely or not at all, in the format of its ending."""
     with atomic(path) as temporary:
         match path.suffix.lower():
             case ".csv" | ".tsv":

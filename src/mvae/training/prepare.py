@@ -222,6 +222,7 @@ def _of_table(
     """A table as it is described, or as the run that is resumed learned it, and its rows."""
     from mvae.tables import learn
     from mvae.tables.read import read_table
+    from mvae.tables.recipe import table_recipe
 
     if folder is not None:
         spec = resumed(name, folder, config, options)
@@ -235,21 +236,21 @@ def _of_table(
     known = data.pop("table", None) or {}
     table = read_table(source, known.get("join", ()), known.get("on"))
     held = options.get(("data", "validation_rows"))
-    held = data.get("validation_rows", learn.held_rows_of(len(table))) if held is None else held
+    held = data.get("validation_rows", learn.default_validation_rows(len(table))) if held is None else held
     train, _ = learn.split(table, held)
     if STEPS in options:
         options = _in_steps(options, len(train))
     columns = learn.learn(learn.described(table, known), table, train)
     changes = {key: value for key, value in changes.items() if key != "data"}
     method = options.get(("model", "method")) or dict(changes.get("model") or {}).get("method") or "mvae"
-    content = merge(for_method(learn.table_recipe(columns, len(train)), method), changes)
+    content = merge(for_method(table_recipe(columns, len(train)), method), changes)
     content["data"] = {**data, "source": name, "validation_rows": held, "table": columns.model_dump(mode="json")}
     return resolve(None, content, options), learn.dataset(columns, table, held)
 
 
 def _in_steps(options: Mapping[tuple[str, ...], Any], count: int) -> dict[tuple[str, ...], Any]:
     """The options with what `steps` of a table of so many training rows means."""
-    from mvae.tables.learn import plan
+    from mvae.tables.recipe import plan
 
     steps, epochs, passes = (options.get(("training", name)) for name in ("steps", "epochs", "passes"))
     if epochs is not None or passes is not None:
@@ -257,7 +258,7 @@ def _in_steps(options: Mapping[tuple[str, ...], Any], count: int) -> dict[tuple[
     if not isinstance(steps, int) or steps < 1:
         raise SpecError(f"training.steps: expected a whole number of at least 1, got {steps!r}")
     planned = plan(count, steps, options.get(("training", "batch_size")))
-    others = {place: value for place, value in options.items() if place != STEPS}
+    others = {place: value for place, value in options.items() if place != STEPS and value is not None}
     return {("training", name): value for name, value in planned.items()} | others
 
 
