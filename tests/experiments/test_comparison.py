@@ -280,7 +280,7 @@ def test_a_finished_table_needs_no_runs(copied, monkeypatch, in_turn):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [(("training", "epochs"), 7), (("model", "latent_dim"), 3), (("model", "method"), "bivcca")]
+    ("option", "value"), [(("training", "epochs"), 7), (("model", "latent_dim"), 3), (("model", "method"), "mvae-q")]
 )
 def test_a_run_with_other_settings_is_refused(copied, monkeypatch, capsys, in_turn, option, value):
     monkeypatch.chdir(copied)
