@@ -421,6 +421,7 @@ METHOD_FLAGS = {
     "bivcca": ["--mu", "0.3"],
     "jmvae": ["--alpha", "0.1"],
     "telbo": [],
+    "mmvae": [],
 }
 
 
@@ -473,7 +474,7 @@ def test_a_conditional_run_is_scored_given_its_condition_and_not_drawn_from_with
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
-        (["--method", "gan"], ["model.method", "mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo", "'gan'"]),
+        (["--method", "gan"], ["model.method", "mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo, mmvae", "'gan'"]),
         (["--method", "vae", "--subsets", "1"], ["model.subsets", "no option of the method 'vae'", "takes target"]),
         (["--alpha", "0.1"], ["model.alpha", "no option of the method 'mvae'", "takes subsets, reconstruct"]),
         (["--method", "telbo", "--mu", "0.1"], ["model.mu", "method 'telbo'", "none of its own"]),

@@ -248,6 +248,7 @@ METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
     "bivcca": ("mu",),
     "jmvae": ("alpha",),
     "telbo": (),
+    "mmvae": (),
 }
 """Methods, and which options of a `ModelSpec` go with each; one left at null has the method's default."""
 

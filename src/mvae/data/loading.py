@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from mvae.batch import Batch, Part
+from mvae.batch import Batch, Part, Rows
 from mvae.seeds import seed_of
-
-if TYPE_CHECKING:
-    from mvae.data.shards import Shards
 
 __all__ = ["COMPLETE", "ShuffledBatches", "grouped", "training_loader", "whole_loader"]
 
@@ -137,12 +133,12 @@ def _shuffled(rows: Tensor, generator: torch.Generator) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator)]
 
 
-def training_loader(order: Sampler[Part], rows: Batch | Shards) -> DataLoader[Batch]:
+def training_loader(order: Sampler[Part], rows: Rows) -> DataLoader[Batch]:
     """Batches of the rows in that order."""
     return DataLoader(rows, batch_size=None, sampler=order)  # type: ignore[arg-type]
 
 
-def whole_loader(rows: Batch | Shards, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
+def whole_loader(rows: Rows, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
     """Batches in the order of the rows; of several processes, each takes every `world`-th from its `rank` on.
 
     A process for which there is none has the first, which does not count for it: Lightning passes over a validation

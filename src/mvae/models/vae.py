@@ -11,6 +11,7 @@ from mvae.batch import Batch
 from mvae.experts import first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective
+from mvae.posteriors import Gaussian
 
 __all__ = ["VAE"]
 
@@ -40,5 +41,5 @@ class VAE(MultimodalVAE):
         one = torch.ones(1, 1, dtype=torch.bool)
         return self.evidence(batch, self.posteriors(batch, one), one, beta=beta)
 
-    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
-        return first_expert(*self._experts(batch, subsets))
+    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
+        return Gaussian(*first_expert(*self._experts(batch, subsets)))

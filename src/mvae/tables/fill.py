@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.distributions import Normal
 from tqdm import tqdm
 
 from mvae.batch import Batch
 from mvae.config.table_spec import TableSpec
-from mvae.evaluation.classification import guess
+from mvae.evaluation.classification import write
 from mvae.evaluation.refining import STEPS, refined
 from mvae.models import MultimodalVAE
+from mvae.posteriors import log_prior
 from mvae.records import RecordDistribution
 from mvae.tables.columns import SECONDS_A_DAY, CategoryColumn, DateColumn, PositiveColumn, TextColumn
 from mvae.tables.learn import as_rows
@@ -81,20 +81,23 @@ def weighted_draws(
 
     Args:
         model: any model without conditions.
-        rows: B rows.
+        rows: B rows as `model.checked` gives them.
         wanted: row numbers to draw for.
         num_samples: S.
         progress: show a bar.
         alike: the same noise for each row, so that what is found for a row does not depend on the others.
         refine: steps in which q is fitted to each row (`mvae.evaluation.refining`).
     """
-    noise = torch.randn(num_samples, 1, model.latent_dim, device=model.device, dtype=model.dtype) if alike else None
+
+    def noise(count: int) -> Tensor:
+        return torch.randn(num_samples, count, model.latent_dim, device=model.device, dtype=model.dtype)
+
+    same = (noise(1), torch.zeros(1, device=model.device)) if alike else None
     size = max(1, DRAWN_AT_ONCE // num_samples)
     for part in tqdm(wanted.split(size), desc="filling in", unit_scale=size, unit="row", disable=not progress):
-        batch = model.checked(rows[part])
-        posterior = refined(model, batch, refine)
-        z = posterior.sample((num_samples,)) if noise is None else posterior.mean + posterior.stddev * noise
-        scores = Normal(torch.zeros_like(z), 1.0).log_prob(z).sum(-1) - posterior.log_prob(z).sum(-1)
+        batch = rows[part]
+        z, log_q = refined(model, batch, refine).draws(*(same or (noise(len(batch)),)))
+        scores = (log_prior(z.double()) - log_q).to(z.dtype)
         for name, distribution in model.decode(z).items():
             here = batch.rows(name)
             if here is None:
@@ -152,7 +155,7 @@ def _filled(
     alike: bool,
     refine: int,
 ) -> Filled:
-    rows = as_rows(spec, table)
+    rows = model.checked(as_rows(spec, table))
     records = {name: members for name, members in spec.records.items() if name in model.modalities}
     holes = {name: spec.columns[name].holes(table.cells(name)) for names in records.values() for name in names}
     for name, column in spec.others.items():
@@ -252,8 +255,8 @@ def _texts(model: MultimodalVAE, rows: Batch, name: str, where: np.ndarray, coun
     part = rows[torch.from_numpy(where)].only([other for other in model.names if other != name])
     alphabet = model.modalities[name].alphabet
     assert alphabet is not None
-    texts = np.array([alphabet.text(symbols) for symbols in guess(model, part, name)], dtype=object)
-    drawn = model.generate(part, [name], max(1, count))[name]
+    texts = np.array([alphabet.text(symbols) for symbols in write(model, part, name)], dtype=object)
+    drawn = model.decode(model.draw_given(part, max(1, count)), name)[name].sample()
     samples = np.array([[alphabet.text(symbols) for symbols in one] for one in drawn], dtype=object)
     nothing = np.full(len(texts), np.nan)
     return texts, nothing, texts, texts, samples.reshape(len(drawn), len(texts))
@@ -294,7 +297,7 @@ def category_shares(
         seed: of the draws.
     """
     rows = as_rows(spec, table)
-    rows = rows.only([other for other in rows.values if other != name])
+    rows = model.checked(rows.only([other for other in rows.values if other != name]))
     parts = []
     with _drawing(seed):
         for drawn in weighted_draws(model.eval(), rows, torch.arange(len(rows)), num_samples, alike=True):
@@ -329,8 +332,9 @@ def draw_rows(
     if unknown:
         raise ValueError(f"unknown column '{unknown[0]}'; there are {', '.join(names)}")
     table = Table(frame, "given", {"given": tuple(frame.columns)})
+    rows = model.checked(as_rows(spec, table))
     with _drawing(seed):
-        (drawn,) = weighted_draws(model.eval(), as_rows(spec, table), torch.tensor([0]), max(DRAWS, count))
+        (drawn,) = weighted_draws(model.eval(), rows, torch.tensor([0]), max(DRAWS, count))
         z = drawn.chosen(count)[:, 0]
         made: dict[str, Any] = {}
         for group, members in spec.records.items():

@@ -26,12 +26,12 @@ from mvae.data.loading import ShuffledBatches, grouped, training_loader, whole_l
 from mvae.data.sharded_order import ShardedBatches
 from mvae.data.shards import Shards
 from mvae.evaluation.classification import alike, guess
-from mvae.experts import kl_to_prior
 from mvae.fewlabels.completion import DRAWS, complete
 from mvae.fewlabels.propagation import guess_loss, propagated
 from mvae.fewlabels.smoothness import roughness
 from mvae.modality import Decoder
 from mvae.models import MultimodalVAE, Objective
+from mvae.posteriors import kl
 from mvae.seeds import seed_of
 from mvae.training.callbacks import BEST, LAST, callbacks_of
 from mvae.training.epochs import ACCURACY, ELBO, HELD
@@ -144,7 +144,7 @@ class Training(LightningModule):
         share = 1.0 if batch.part is None else batch.part.share
         batch = self.model.read(batch)
         if self.dataset.transform is not None:
-            batch = self.dataset.transform(batch).as_part(batch.part)
+            batch = self.dataset.transform(batch)
         objective = self.model.loss(batch, self.beta)
         self.latest = objective
         parts = {"loss": objective.loss, "elbo": objective.elbo.mean(), "kl": objective.kl[0].mean()}
@@ -233,8 +233,7 @@ class Training(LightningModule):
             for name, sums in list(self._divergences.items()):
                 here = batch.present[name].nonzero().flatten() if name in batch.present else ()
                 if len(here):
-                    posterior = self.model.posterior(batch.only([name])[here])
-                    divergence = kl_to_prior(posterior.mean, 2 * posterior.stddev.log())
+                    divergence = kl(self.model.q(batch.only([name])[here]))
                     self._divergences[name] = sums + torch.tensor([float(divergence.sum()), float(len(here))])
             if self.spec.best_by is not None:
                 self._guessed += guessed_right(self.model, batch, self.spec.best_by)
