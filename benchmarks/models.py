@@ -13,6 +13,7 @@ from mvae.config.build import build_model
 from mvae.config.recipes import resolve
 from mvae.config.specs import ModelSpec, parse
 from mvae.models import MVAE, base
+from mvae.networks.bank import Bank
 
 __all__ = ["celeba19", "faces", "half_absent", "mnist", "mnist_config", "numbers", "pictures", "tables", "unstacked"]
 
@@ -93,8 +94,9 @@ def unstacked() -> Iterator[None]:
 
     A stacked model gives its optimiser the stacked parameters, which get no gradient where a network is called alone.
     """
-    stacks_of, base.stacks_of = base.stacks_of, lambda modules: []
+    banks_of = base.banks_of
+    base.banks_of = lambda modules: [Bank({name: module}) for name, module in modules.items()]
     try:
         yield
     finally:
-        base.stacks_of = stacks_of
+        base.banks_of = banks_of

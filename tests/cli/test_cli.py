@@ -454,6 +454,7 @@ METHOD_FLAGS = {
     "bivcca": ["--mu", "0.3"],
     "jmvae": ["--alpha", "0.1"],
     "telbo": [],
+    "mmvae": [],
 }
 
 
@@ -506,7 +507,10 @@ def test_a_conditional_run_is_scored_given_its_condition_and_not_drawn_from_with
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
-        (["--method", "gan"], ["mvae: --method: expected", "mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo", "'gan'"]),
+        (
+            ["--method", "gan"],
+            ["mvae: --method: expected", "mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo, mmvae", "'gan'"],
+        ),
         (
             ["--method", "vae", "--random-subsets", "1"],
             ["mvae: --random-subsets: ", "does not apply to method 'vae'", "(its options: target)"],

@@ -234,7 +234,7 @@ def test_every_recipe_parses_and_builds(name):
 
 
 def test_an_unknown_method_lists_the_known(tiny_config):
-    message = "my.yaml: model.method: expected one of mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo, got 'gan'"
+    message = "my.yaml: model.method: expected one of mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo, mmvae, got 'gan'"
     assert refused(changed(tiny_config, ("model", "method"), "gan")) == message
 
 

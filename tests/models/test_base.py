@@ -68,7 +68,7 @@ def by_formula(model, batch, row, names):
 
 
 def assert_posterior(model, batch, names, posterior):
-    assert posterior.batch_shape == (len(batch), LATENT)
+    assert (posterior.batch_shape, posterior.event_shape) == ((len(batch),), (LATENT,))
     for row in range(len(batch)):
         mean, variance = by_formula(model, batch, row, names)
         torch.testing.assert_close(posterior.mean[row].double(), mean, rtol=1e-5, atol=1e-6)

@@ -60,7 +60,8 @@ class Samples:
             for name in dict.fromkeys(name for values, _ in each for name in values)
         }
         some = {name: column for name, column in columns.items() if any(value is not None for value in column)}
-        return self.checked(Batch.of(some)).as_part(part)
+        read = self.checked(Batch.of(some))
+        return Batch(read.values, read.present, part)
 
 
 class LoadedBatches:

@@ -13,6 +13,7 @@ from mvae.experts import first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective
 from mvae.option import Option
+from mvae.posteriors import Gaussian
 
 __all__ = ["BiVCCA"]
 
@@ -53,5 +54,5 @@ class BiVCCA(MultimodalVAE):
         terms = weights * bounds.terms
         return bounds._replace(loss=-terms.sum(0).mean(), terms=terms)
 
-    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
-        return first_expert(*self._experts(batch, subsets))
+    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
+        return Gaussian(*first_expert(*self._experts(batch, subsets)))

@@ -12,6 +12,7 @@ from mvae.experts import at_least_float32, first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.parts import Parts
+from mvae.posteriors import Gaussian
 
 __all__ = ["JointEncoderVAE"]
 
@@ -52,10 +53,10 @@ class JointEncoderVAE(MultimodalVAE):
         mean, log_variance = self.joint_encoder(*(batch.values[name] for name in self.names))
         return at_least_float32(mean), at_least_float32(log_variance)
 
-    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
+    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
         """q(z | x_1, x_2) where both are given and present, else q(z | x_i) of the one, else the prior."""
         if subsets.all() and batch.whole(self.names):
             mean, log_variance = self.encode_jointly(batch)
-            return mean.expand(len(subsets), -1, -1), log_variance.expand(len(subsets), -1, -1)
+            return Gaussian(mean.expand(len(subsets), -1, -1), log_variance.expand(len(subsets), -1, -1))
         single = first_expert(*self._experts(batch, subsets))
         return self._with_whole_rows(single, batch, subsets, self.encode_jointly)

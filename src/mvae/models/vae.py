@@ -14,6 +14,7 @@ from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective
 from mvae.models.parts import Parts
 from mvae.option import Option
+from mvae.posteriors import Gaussian
 
 __all__ = ["VAE"]
 
@@ -52,5 +53,5 @@ class VAE(MultimodalVAE):
         one = torch.ones(1, 1, dtype=torch.bool)
         return self.evidence(batch, self.posteriors(batch, one), one, beta=beta)
 
-    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
-        return first_expert(*self._experts(batch, subsets))
+    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
+        return Gaussian(*first_expert(*self._experts(batch, subsets)))

@@ -88,7 +88,7 @@ def fit(
         binarisation: of binary-mnist: new pixels at each use (dynamic), or once (fixed).
         data_options: choices that a data set has: multimnist anywhere=true repeats=false fewest=1 most=2; celeba
             skip_damaged=true.
-        method: the model: mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo.
+        method: the model: mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo, mmvae.
         latent_dim: D, the dimension of z.
         random_subsets: mvae, mvae-q: random subsets a step beside the joint and the singles (k of Eq. 5) (default: 0).
         reconstruct: mvae, mvae-q: what each ELBO term reconstructs: what it is 'given' (Eq. 2), all that is 'present',

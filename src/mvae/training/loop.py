@@ -199,7 +199,8 @@ class Loop:
         with lower_precision(self.spec, group.device):
             batch = model.read(batch)
             if self.dataset.transform is not None:
-                batch = self.dataset.transform(batch).as_part(batch.part)
+                changed = self.dataset.transform(batch)
+                batch = batch.holding(changed.values, changed.present)
             objective = model.loss(batch, self.beta)
             loss = objective.loss
             terms = self.terms if self.beta >= 1 else ()

@@ -394,7 +394,7 @@ def compact(model: MultimodalVAE, rows: Batch) -> Batch:
     variables = model.variables
     stays = {name: variables[name].num_symbols is None and v.dtype == torch.uint8 for name, v in rows.values.items()}
     values = {name: v if stays[name] else variables[name].as_read(v) for name, v in rows.values.items()}
-    return Batch(values, rows.present)
+    return rows.holding(values)
 
 
 def _checked_training_rows(model: MultimodalVAE, dataset: Dataset) -> Batch:
