@@ -54,8 +54,9 @@ class ColumnSpec(BaseModel):
 
     @classmethod
     def kinds(cls) -> tuple[str, ...]:
-        """The values that `kind` may have."""
-        return get_args(cls.model_fields["kind"].annotation)
+        """The values that `kind` may have: those of its `Literal`, or its default."""
+        field = cls.model_fields["kind"]
+        return get_args(field.annotation) or (field.get_default(),)
 
 
 class LeftOutColumn(ColumnSpec):
