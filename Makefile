@@ -33,6 +33,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 # A document is run by one process, block after block: hence loadfile.
 test: lint

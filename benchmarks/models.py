@@ -13,6 +13,7 @@ from mvae.config.build import build_model
 from mvae.config.recipes import resolve
 from mvae.config.specs import ModelSpec, parse
 from mvae.models import MVAE, base
+from mvae.networks.bank import Bank
 
 __all__ = ["celeba19", "faces", "half_absent", "mnist", "mnist_config", "numbers", "pictures", "tables", "unstacked"]
 
@@ -60,7 +61,7 @@ def celeba19(batch_norm: bool = True) -> MVAE:
         "decoder": {"kind": "mlp", "hidden": [512, 512, 512]},
     }
     modalities = {"image": image} | {f"attribute {number}": attribute for number in range(1, 19)}
-    return _built({"latent_dim": 100, "subsets": 1, "reconstruct": "given", "modalities": modalities})
+    return _built({"latent_dim": 100, "random_subsets": 1, "reconstruct": "given", "modalities": modalities})
 
 
 def faces(count: int) -> Batch:
@@ -74,7 +75,7 @@ def tables(columns: int) -> MVAE:
     part = {"shape": [], "likelihood": {"kind": "normal"}, "encoder": {"kind": "mlp", "hidden": [16]}}
     part |= {"decoder": {"kind": "mlp", "hidden": [16]}}
     modalities = {f"x{number}": part for number in range(columns)}
-    return _built({"latent_dim": 16, "subsets": 4, "reconstruct": "given", "modalities": modalities})
+    return _built({"latent_dim": 16, "random_subsets": 4, "reconstruct": "given", "modalities": modalities})
 
 
 def numbers(columns: int, count: int) -> Batch:
@@ -93,8 +94,9 @@ def unstacked() -> Iterator[None]:
 
     A stacked model gives its optimiser the stacked parameters, which get no gradient where a network is called alone.
     """
-    stacks_of, base.stacks_of = base.stacks_of, lambda modules: []
+    banks_of = base.banks_of
+    base.banks_of = lambda modules: [Bank({name: module}) for name, module in modules.items()]
     try:
         yield
     finally:
-        base.stacks_of = stacks_of
+        base.banks_of = banks_of

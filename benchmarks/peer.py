@@ -108,7 +108,7 @@ def peer_model(ours: MVAE) -> Any:
         latent_dim=ours.latent_dim,
         decoders_dist={name: "bernoulli" if kind == "grey" else kind for name, kind in kinds.items()},
         decoder_dist_params={},
-        k=ours.subsets,
+        k=ours.random_subsets,
         warmup=0,
     )
     encoders, decoders = {}, {}

@@ -19,7 +19,7 @@ def reencoding_loss(model: MVAE, batch: Batch, beta: float = 1.0, decode_all: bo
     """
     modalities = model.modalities
     total = torch.zeros(())
-    for subset in draw_subsets(len(model.names), model.subsets).tolist():
+    for subset in draw_subsets(len(model.names), model.random_subsets).tolist():
         names = [name for name, member in zip(model.names, subset, strict=True) if member]
         experts = [modalities[name].encoder(batch.values[name]) for name in names]
         precision = 1 + sum((-log_variance).exp() for _, log_variance in experts)

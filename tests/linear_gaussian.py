@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal
 from mvae.batch import Batch
 from mvae.likelihoods import Categorical, Normal
 from mvae.modality import Condition, Decoder, Modality
-from mvae.models import CVAE, MVAE, MVAEQ, VAE, MultimodalVAE
+from mvae.models import CVAE, MMVAE, MVAE, MVAEQ, VAE, MultimodalVAE
 from mvae.models.joint import JointEncoderVAE
 
 SCALES = {"a": 1.0, "b": 1.2, "c": 0.9}  # weak enough that a posterior given more is a fair proposal given less
@@ -92,10 +92,10 @@ def linear_gaussian_of(
 ) -> tuple[MultimodalVAE, dict[str, Tensor]]:
     """That model as one of another method, whose encoders give the exact posteriors; `error` spoils them.
 
-    The VAE has modality a, those of two modalities a and b, MVAE-Q all three.
+    The VAE has modality a, those of two modalities a and b, MVAE-Q and MMVAE all three.
     """
     model, parameters = linear_gaussian(latent_dim)
-    names = {VAE: "a", MVAEQ: "abc"}.get(method, "ab")
+    names = {VAE: "a", MVAEQ: "abc", MMVAE: "abc"}.get(method, "ab")
     modalities, experts = {}, []
     for name in names:
         modality = model.modalities[name]

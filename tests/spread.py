@@ -30,7 +30,11 @@ def config():
     }
     return {
         "data": {},
-        "model": {"latent_dim": 2, "subsets": 2, "modalities": {**dict.fromkeys(NAMES, vector), "class": category}},
+        "model": {
+            "latent_dim": 2,
+            "random_subsets": 2,
+            "modalities": {**dict.fromkeys(NAMES, vector), "class": category},
+        },
         "training": {"epochs": 3, "batch_size": BATCH_SIZE, "learning_rate": 0.01, "annealing_epochs": 2},
     }
 

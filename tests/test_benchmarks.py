@@ -56,7 +56,7 @@ def test_the_peer_has_the_loss_of_the_library(case):
     torch.manual_seed(0)
     make_model, make_rows = CASES[case]
     ours, rows = without_noise(make_model()), make_rows(4)
-    ours.subsets = 0  # the peer draws its random ones otherwise
+    ours.random_subsets = 0  # the peer draws its random ones otherwise
     theirs = peer.peer_model(ours)
     loss = theirs(peer.peer_rows(ours, rows.values), epoch=1).loss
     torch.testing.assert_close(loss, ours.loss(rows).loss, rtol=1e-5, atol=1e-3)

@@ -154,7 +154,7 @@ def test_many_single_columns_are_computed_together_and_alike():
     names = [f"c{number}" for number in range(20)]
     torch.manual_seed(0)
     model = build_model(ModelSpec.model_validate({"latent_dim": 2, "modalities": dict.fromkeys(names, one)}))
-    assert len(model._encoders) == 1
+    assert [len(bank.modules) for bank in model._encoders] == [20]
     values = torch.randn(5, 20)
     rows = Batch({name: values[:, [n]] for n, name in enumerate(names)})
     experts = model.encode(rows)

@@ -27,6 +27,7 @@ _HOMES = {
     "log_likelihood": "mvae.evaluation.likelihood",
     "open_shards": "mvae.data.shards",
     "score": "mvae.tables.answers",
+    "train": "mvae.training.train",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from mvae.tables.answers import score as score
     from mvae.tables.inspect import inspect as inspect
     from mvae.training.fit import fit as fit
+    from mvae.training.train import train as train
 
 
 def __getattr__(name: str) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "Part"]
+__all__ = ["Batch", "Part", "Rows"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,14 @@ class Part:
         return len(self.rows) / self.total if self.counts else 0.0
 
 
+class Rows(Protocol):
+    """Rows in memory or on disk: a `Batch`, or anything that gives one for row numbers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Part | Tensor | slice | Sequence[int], /) -> Batch: ...
+
+
 class Batch:
     """Rows of several modalities, any of which a row may lack.
 
@@ -58,6 +66,7 @@ class Batch:
     Args:
         values: name to tensor `[B, ...]`. What stands where a value is absent is never read.
         present: name to boolean tensor `[B]`; a name left out is present in every row.
+        part: which rows of a step's batch these are, where several processes share it; None elsewhere.
 
     Raises:
         ValueError: if there is no modality, lengths disagree or `present` names what `values` does not hold.
@@ -68,7 +77,9 @@ class Batch:
         (2, False)
     """
 
-    def __init__(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, values: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None, part: Part | None = None
+    ) -> None:
         present = present or {}
         if not values:
             raise ValueError("a batch needs at least one modality")
@@ -97,8 +108,7 @@ class Batch:
         self._length = length
         self._rows: dict[str, Tensor | None] = {}
         self._blocks: _Blocks | None = None
-        self.part: Part | None = None
-        """Where the rows stand in a step's batch that several processes share; None elsewhere."""
+        self.part = part
 
     @classmethod
     def of(cls, values: Mapping[str, Any], present: Mapping[str, Any] | None = None) -> Batch:
@@ -132,11 +142,8 @@ class Batch:
         return self._length
 
     def __getitem__(self, rows: Part | Tensor | slice | Sequence[int]) -> Batch:
-        if isinstance(rows, Part):
-            return self[rows.rows].as_part(rows)
-        if self._blocks is not None:
-            return _of_blocks(self._blocks.map(lambda tensor: tensor[rows]))
-        return Batch({n: v[rows] for n, v in self.values.items()}, {n: p[rows] for n, p in self.present.items()})
+        part, index = (rows, rows.rows) if isinstance(rows, Part) else (None, rows)
+        return self._mapped(lambda tensor: tensor[index], part)
 
     def __repr__(self) -> str:
         parts = (f"{n}: {tuple(v.shape[1:])}, {int(self.present[n].sum())} present" for n, v in self.values.items())
@@ -144,19 +151,22 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
-        if self._blocks is not None:
-            moved = _of_blocks(self._blocks.map(lambda tensor: tensor.to(device, non_blocking=non_blocking)))
-        else:
-            moved = Batch(
-                {n: v.to(device, non_blocking=non_blocking) for n, v in self.values.items()},
-                {n: p.to(device, non_blocking=non_blocking) for n, p in self.present.items()},
-            )
-        return moved.as_part(self.part)
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking), self.part)
 
-    def as_part(self, part: Part | None) -> Batch:
-        """This batch, marked as a part of a larger one."""
-        self.part = part
-        return self
+    def holding(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Batch:
+        """The same rows with other values.
+
+        Args:
+            values: as in the constructor.
+            present: likewise; as it is here where None.
+        """
+        return Batch(values, self.present if present is None else present, self.part)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor], part: Part | None) -> Batch:
+        if self._blocks is not None:
+            return _of_blocks(self._blocks.map(change), part)
+        values, present = ({n: change(tensor) for n, tensor in parts.items()} for parts in (self.values, self.present))
+        return Batch(values, present, part)
 
     def drawn(self, draw: Callable[[Tensor], Tensor], like: Tensor, dim: int = 0) -> Tensor:
         """Random numbers for each row, the same ones whether one process has the whole batch or several have parts.
@@ -185,7 +195,7 @@ class Batch:
         for name in names:
             if name not in self.values:
                 raise ValueError(f"unknown modality '{name}'; this batch has {', '.join(self.values)}")
-        return Batch({n: self.values[n] for n in names}, {n: self.present[n] for n in names})
+        return self.holding({n: self.values[n] for n in names}, {n: self.present[n] for n in names})
 
     def rows(self, name: str) -> Tensor | None:
         """The row numbers `[R]` in which a modality is present; None where that is all of them.
@@ -245,7 +255,7 @@ class Batch:
             torch.stack([self.values[name] for name in names], 1) if names[1:] else self.values[names[0]].unsqueeze(1)
             for names in layout.members
         ]
-        return _of_blocks(_Blocks(layout, values, self.presence(layout.names)))
+        return _of_blocks(_Blocks(layout, values, self.presence(layout.names)), self.part)
 
 
 class _Layout:
@@ -293,11 +303,11 @@ class _Columns(Mapping[str, Tensor]):
         return len(self._names)
 
 
-def _of_blocks(blocks: _Blocks) -> Batch:
+def _of_blocks(blocks: _Blocks, part: Part | None) -> Batch:
     batch, layout = Batch.__new__(Batch), blocks.layout
     batch.values = _Columns(layout.names, blocks.values, layout.values)
     batch.present = _Columns(layout.names, [blocks.present], layout.present)
-    batch._length, batch._rows, batch._blocks, batch.part = len(blocks.present), {}, blocks, None
+    batch._length, batch._rows, batch._blocks, batch.part = len(blocks.present), {}, blocks, part
     return batch
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from mvae import __version__
-from mvae.config.folder import CONFIG, METRICS, WEIGHTS, load, read_spec
-from mvae.config.specs import RunSpec
+from mvae.config.folder import CONFIG, METRICS, WEIGHTS, is_own, load, read_own_spec, read_spec
+from mvae.config.specs import ModelSpec, OwnModelSpec, OwnRunSpec, OwnVariableSpec, RunSpec
 from mvae.files import RunError, atomic, read_json, refuse_existing
 from mvae.modality import Decoder
 from mvae.models import MultimodalVAE
@@ -30,7 +30,7 @@ CARD, EVALUATION, PROGRAMS = "README.md", "evaluation.json", "programs"
 EXCHANGED = (CONFIG, WEIGHTS, METRICS, EVALUATION)
 
 
-def export(run: str | Path, out: str | Path, programs: bool = False) -> list[str]:
+def export(run: str | Path, out: str | Path, programs: bool = False, model: MultimodalVAE | None = None) -> list[str]:
     """Write a run as another machine loads it: configuration with all that it has learned of its data, weights, scores
     and a model card.
 
@@ -40,6 +40,7 @@ def export(run: str | Path, out: str | Path, programs: bool = False) -> list[str
         programs: write networks as programs too, `programs/NAME.encoder.pt2` and `NAME.decoder.pt2`, which
             `torch.export.load` runs without this package: an encoder gives `(mean, log_variance)`, a decoder the
             parameters of its likelihood. Texts have no such decoder.
+        model: of a run of `mvae.train`, a model to fill, without which no programs are written.
 
     Returns:
         The names of what was written.
@@ -54,7 +55,7 @@ def export(run: str | Path, out: str | Path, programs: bool = False) -> list[str
         raise RunError(f"{path}: there is no folder {path.parent}")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as temporary:
         folder = Path(temporary) / "run"
-        names = _collect(Path(run), folder, programs)
+        names = _collect(Path(run), folder, programs, model)
         if path.suffix == ".zip":
             with atomic(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
                 for name in names:
@@ -64,18 +65,24 @@ def export(run: str | Path, out: str | Path, programs: bool = False) -> list[str
     return names
 
 
-def _collect(run: Path, folder: Path, programs: bool) -> list[str]:
+def _collect(run: Path, folder: Path, programs: bool, model: MultimodalVAE | None) -> list[str]:
     if run.suffix == ".zip":
         with zipfile.ZipFile(run) as archive:
             archive.extractall(folder.with_name("unpacked"))
         run = folder.with_name("unpacked")
-    model, spec = load(run), read_spec(run)  # whole, or it is no use elsewhere
+    own = is_own(run)
+    if own and programs and model is None:
+        raise RunError(f"programs: {run} holds no networks, which are your own; give a model to fill (model=...)")
+    if model is not None or not own:
+        model = load(run, model)  # complete, or it is no use elsewhere
+    elif not (run / WEIGHTS).is_file():
+        raise RunError(f"{run} has no {WEIGHTS}: its training did not end")
     folder.mkdir()
     names = [name for name in EXCHANGED if (run / name).exists()]
     for name in names:
         shutil.copyfile(run / name, folder / name)
     (folder / CARD).write_text(model_card(run), encoding="utf-8")
-    written = _programs(model, spec, folder / PROGRAMS) if programs else []
+    written = _programs(model, folder / PROGRAMS) if programs and model is not None else []
     return [*names, CARD, *(f"{PROGRAMS}/{name}" for name in written)]
 
 
@@ -85,28 +92,31 @@ def model_card(run: str | Path) -> str:
     Args:
         run: folder of a trained run.
     """
-    spec, folder = read_spec(run), Path(run)
+    spec, folder = read_own_spec(run) if is_own(run) else read_spec(run), Path(run)
     metrics = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
     kept = metrics.get("kept", {})
-    rows = [
-        [name, "x".join(map(str, part.shape)) or "one value", part.likelihood.kind, f"{part.weight:g}"]
-        for name, part in spec.model.modalities.items()
-    ]
+    rows, method = [], spec.model.own if isinstance(spec.model, OwnModelSpec) else spec.model.method
+    for name, part in spec.model.modalities.items():
+        kind = "your own" if isinstance(part, OwnVariableSpec) else part.likelihood.kind
+        weight = "given" if part.weight is None else f"{part.weight:g}"
+        rows.append([name, "x".join(map(str, part.shape)) or "one value", kind, weight])
+    loaded = "" if isinstance(spec.model, ModelSpec) else ", model=build()"
     lines = [
         "---\nlibrary_name: mvae\ntags: [multimodal, variational-autoencoder, missing-data]\n---\n",
-        f"# {spec.data.source or 'A run on rows from Python'}, {spec.model.method}\n",
-        f"A multimodal variational autoencoder ({spec.model.method}, {spec.model.latent_dim} latent dimensions) of"
+        f"# {spec.data.source or 'A run on rows from Python'}, {method}\n",
+        f"A multimodal variational autoencoder ({method}, {spec.model.latent_dim} latent dimensions) of"
         f" {len(rows)} modalities, trained with mvae {__version__} for {len(metrics.get('history', []))} epochs"
         f" (seed {spec.training.seed}).\n",
         markdown_table(["modality", "shape", "likelihood", "weight"], rows) + "\n",
         *_columns(spec),
         *_scores(folder, kept),
-        '## Use\n\n```python\nimport mvae\n\nmodel = mvae.load("this folder, or its zip")\nmodel.generate(None)\n```\n',
+        f'## Use\n\n```python\nimport mvae\n\nmodel = mvae.load("this folder, or its zip"{loaded})\n'
+        "model.generate(None)\n```\n",
     ]
     return "\n".join(lines)
 
 
-def _columns(spec: RunSpec) -> list[str]:
+def _columns(spec: RunSpec | OwnRunSpec) -> list[str]:
     if spec.data.table is None:
         return []
     rows = [[name, column.kind, getattr(column, "why", "")] for name, column in spec.data.table.columns.items()]
@@ -130,7 +140,7 @@ def _scores(folder: Path, kept: dict[str, Any]) -> list[str]:
     return ["## Scores\n", *lines] if lines else []
 
 
-def _programs(model: MultimodalVAE, spec: RunSpec, folder: Path) -> list[str]:
+def _programs(model: MultimodalVAE, folder: Path) -> list[str]:
     folder.mkdir()
     names = []
     for name, modality in model.modalities.items():
@@ -145,7 +155,7 @@ def _programs(model: MultimodalVAE, spec: RunSpec, folder: Path) -> list[str]:
             file = f"{name.replace('/', '_')}.{what}.pt2"
             torch.export.save(program, folder / file)
             names.append(file)
-    shapes = {name: list(part.shape) for name, part in spec.model.modalities.items()}
+    shapes = {name: list(variable.shape) for name, variable in model.variables.items()}
     (folder / "shapes.json").write_text(json.dumps(shapes, indent=2), encoding="utf-8")
     return [*names, "shapes.json"]
 

@@ -18,14 +18,14 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from mvae.config.options import placed
 from mvae.config.table_spec import CategoryColumn, ColumnSpec, LeftOutColumn, NumberColumn, RecordColumn, TableSpec
 from mvae.models import MultimodalVAE
 from mvae.tables.draws import IMPUTE_DRAWS, category_shares
 from mvae.tables.fill import impute_table
-from mvae.tables.learn import default_validation_rows, described
+from mvae.tables.learn import described
 from mvae.tables.read import Table, read_table
-from mvae.tables.recipe import TABLE_STEPS, plan
-from mvae.training.fit import placed
+from mvae.tables.recipe import TABLE_STEPS
 from mvae.training.prepare import prepare, with_table
 
 __all__ = ["MVAEClassifier", "MVAEImputer"]
@@ -98,11 +98,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         weights: Mapping[str, float] | None = None,
     ) -> None:
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        count = len(frame) - default_validation_rows(len(frame))
-        training = plan(count, self.steps) | {"learning_rate": self.learning_rate, "seed": seed}
-        model = {} if self.latent_dim is None else {"latent_dim": self.latent_dim}
-        config = with_table({"training": training, "model": model}, columns, groups)
-        run = prepare(frame, config=config, options=placed({}, weights))
+        options: dict[str, Any] = {"steps": self.steps, "learning_rate": self.learning_rate, "seed": seed}
+        options |= {"latent_dim": self.latent_dim, "weight": weights}
+        run = prepare(frame, config=with_table(None, columns, groups), options=placed(options))
         run.train_to_the_end(bool(self.verbose))
         assert run.spec.data.table is not None
         self.model_: MultimodalVAE = run.model.double()

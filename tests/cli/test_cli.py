@@ -97,6 +97,7 @@ def test_every_command_is_listed(mvae_command, tmp_path):
     "code",
     [
         "import mvae; dir(mvae)",
+        "import contextlib, mvae.cli\nwith contextlib.suppress(SystemExit): mvae.cli.main(['--help'])",
         "import contextlib, mvae.cli\nwith contextlib.suppress(SystemExit): mvae.cli.main(['fit', '--help'])",
     ],
 )
@@ -105,6 +106,13 @@ def test_nothing_heavy_is_imported_before_it_is_needed(environment, code):
     code = f"import sys\n{code}\nprint({heavy}, file=sys.stderr)"
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert result.stderr.strip() == "[]"
+
+
+def test_every_command_shows_what_it_does(mvae_command, tmp_path):
+    lines = mvae_command("--help", cwd=tmp_path).stdout.splitlines()
+    for command in COMMANDS:
+        (line,) = (line for line in lines if line.split()[:1] == [command])
+        assert len(line.split()) > 3
 
 
 def test_version(mvae_command, tmp_path):
@@ -142,6 +150,31 @@ def test_reconstruct_takes_names(tmp_path, capsys):
     assert main(["fit", "digits", "--reconstruct", "label", "--epochs", "1", "--out", str(out)]) == 0
     assert read_spec(out).model.reconstruct == ["label"]
     assert "each term reconstructs what is given and label" in capsys.readouterr().out
+
+
+def test_the_plan_says_what_the_options_are(tmp_path, capsys):
+    flags = ["--epochs", "1", "--schedule", "cosine", "--completion", "0", "--shares", "complete=0.25", "image=0.5"]
+    flags += ["--smoothness", "0.5", "--free-nats", "0.25", "--annealing-cycles", "2", "--seed", "4"]
+    assert main(["fit", "digits", *flags, "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    model = "mvae, 16 latent dimensions, each term reconstructs what is present, 0.25 free nats"
+    training = (
+        "1 epochs, batches of 100, Adam at 0.003, learning rate down a cosine in the second half, KL annealed over"
+    )
+    training += " 0 epochs, 2 annealing cycles, seed 4"
+    few = "batches with 25 % complete, 50 % image rows, virtual adversarial training with weight 0.5"
+    assert {f"model: {model}", f"training: {training}", f"few labels: {few}"} <= set(said)
+    spec = read_spec(tmp_path / "run")
+    assert (spec.training.shares, spec.training.completion) == ({"complete": 0.25, "image": 0.5}, 0)
+    assert spec.model.options == {"random_subsets": 0, "reconstruct": "present", "free_nats": 0.25}
+
+
+def test_what_is_wrong_in_a_config_is_named_by_its_place(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("training: {epochs: 0, seed: -1}")
+    assert main(["fit", "digits", "--config", "mine.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert_said_in_one_line(error, ["mvae: mine.yaml: training.epochs: ", "; training.seed: "])
 
 
 def test_a_diverging_run_ends_with_status_1_and_a_reason(tmp_path, capsys):
@@ -186,7 +219,7 @@ def test_a_process_says_what_is_wrong_in_one_line(mvae_command, tmp_path, argume
     [
         (["fit", "digits", "--weight", "label"], ["--weight", "NAME=VALUE", "'label'"]),
         (["fit", "digits", "--weight", "sound=2"], ["sound", "image, label"]),
-        (["fit", "digits", "--weight", "label=-2"], ["label.weight", "-2"]),
+        (["fit", "digits", "--weight", "label=-2"], ["mvae: --weight label: ", "-2"]),
         (["fit", "digits", "--method", "gan"], ["method", "gan", "mvae"]),
         (["fit", "digits", "--reconstruct", "sound"], ["reconstruct", "sound", "image, label"]),
         (["fit", "digits", "--config", "bad.yaml"], ["bad.yaml", "YAML"]),
@@ -414,13 +447,14 @@ def test_a_bad_given_in_a_real_process(mvae_command, digits_run, tmp_path):
 
 
 METHOD_FLAGS = {
-    "mvae": ["--subsets", "0", "--reconstruct", "label"],
+    "mvae": ["--random-subsets", "0", "--reconstruct", "label"],
     "mvae-q": ["--reconstruct", "present"],
     "vae": ["--target", "image"],
     "cvae": ["--target", "image"],
     "bivcca": ["--mu", "0.3"],
     "jmvae": ["--alpha", "0.1"],
     "telbo": [],
+    "mmvae": [],
 }
 
 
@@ -473,11 +507,24 @@ def test_a_conditional_run_is_scored_given_its_condition_and_not_drawn_from_with
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
-        (["--method", "gan"], ["model.method", "mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo", "'gan'"]),
-        (["--method", "vae", "--subsets", "1"], ["model.subsets", "no option of the method 'vae'", "takes target"]),
-        (["--alpha", "0.1"], ["model.alpha", "no option of the method 'mvae'", "takes subsets, reconstruct"]),
-        (["--method", "telbo", "--mu", "0.1"], ["model.mu", "method 'telbo'", "none of its own"]),
-        (["--method", "vae", "--target", "sound"], ["model.target: unknown modality 'sound'", "image, label"]),
+        (
+            ["--method", "gan"],
+            ["mvae: --method: expected", "mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo, mmvae", "'gan'"],
+        ),
+        (
+            ["--method", "vae", "--random-subsets", "1"],
+            ["mvae: --random-subsets: ", "does not apply to method 'vae'", "(its options: target)"],
+        ),
+        (["--alpha", "0.1"], ["--alpha: ", "option 'alpha' does not apply to method 'mvae'", "its options: --random-"]),
+        (["--method", "telbo", "--mu", "0.1"], ["--mu: ", "method 'telbo'", "it has no options"]),
+        (["--best-by", "sound"], ["mvae: --best-by: expected a category or string", "'sound'"]),
+        (["--patience", "3", "--validation-rows", "0"], ["mvae: --patience: ", "hold some out: --validation-rows"]),
+        (["--steps", "100"], ["mvae: --steps: expected of a new run on a table; give epochs"]),
+        (
+            ["--shares", "complete=0.5", "--paired-share", "0.5"],
+            ["--shares: expected shares or --paired-share, not both"],
+        ),
+        (["--method", "vae", "--target", "sound"], ["--target: unknown modality 'sound'", "image, label"]),
         (["--method", "cvae", "--target", "label"], ["model.modalities.label", "choose another target"]),
         (["--method", "jmvae", "--paired-fraction", "0"], ["no training row", "'jmvae'", "image, label"]),
     ],

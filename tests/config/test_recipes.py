@@ -175,6 +175,11 @@ def test_an_invalid_option_names_its_place():
     assert "the options: model.modalities.label.weight: " in refused("digits", None, {weight("label"): -1.0})
 
 
+def test_what_is_wrong_with_an_option_is_not_laid_on_the_config(tmp_path):
+    (tmp_path / "mine.yaml").write_text("training: {seed: 3}")
+    assert refused("digits", tmp_path / "mine.yaml", {EPOCHS: 0}).startswith("the options: training.epochs: ")
+
+
 def test_an_invalid_value_of_a_config_names_file_and_place(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("training: {epochs: -1}")
@@ -252,23 +257,30 @@ def test_every_recipe_goes_with_every_method(source, method):
 @pytest.mark.parametrize("way", ["option", "config"])
 def test_what_a_recipe_chose_for_its_own_method_goes_where_the_method_changes(way, monkeypatch):
     own = merge(recipe("digits"), {"training": {"sharpness": 5}})
-    assert {"subsets", "reconstruct"} <= own["model"].keys()
+    assert {"random_subsets", "reconstruct"} <= own["model"].keys()
     assert {"shares", "completion"} <= own["training"].keys()
     monkeypatch.setattr("mvae.config.recipes.recipe", lambda source: own)
     config, options = (None, {METHOD: "jmvae"}) if way == "option" else ({"model": {"method": "jmvae"}}, {})
     spec, plain = resolve("digits", config, options), TrainingSpec(epochs=1)
-    assert (spec.model.subsets, spec.model.reconstruct) == (None, None)
+    assert spec.model.options == {}
     for name in ("shares", "completion", "sharpness"):
         assert getattr(spec.training, name) == getattr(plain, name) != own["training"][name]
     for name in ("epochs", "batch_size", "learning_rate", "schedule", "annealing_epochs", "keep"):
         assert getattr(spec.training, name) == own["training"][name]
 
 
+def test_the_earlier_name_of_an_option_in_a_config_wins_over_the_recipe_and_gives_way_to_the_option(tmp_path):
+    (tmp_path / "old.yaml").write_text("model: {subsets: 3}")
+    for config in ({"model": {"subsets": 3}}, tmp_path / "old.yaml"):
+        assert resolve("digits", config, {}).model.options["random_subsets"] == 3
+        assert resolve("digits", config, {("model", "random_subsets"): 2}).model.options["random_subsets"] == 2
+
+
 def test_what_is_asked_for_beside_the_method_stays():
     spec = resolve("digits", {"training": {"completion": 0.5}}, {METHOD: "bivcca", ("model", "mu"): 0.3})
     assert (spec.model.mu, spec.training.completion) == (0.3, 0.5)
-    spec = resolve("digits", {"model": {"method": "mvae-q", "subsets": 1}}, {})
-    assert (spec.model.method, spec.model.subsets) == ("mvae-q", 1)
+    spec = resolve("digits", {"model": {"method": "mvae-q", "random_subsets": 1}}, {})
+    assert (spec.model.method, spec.model.random_subsets) == ("mvae-q", 1)
 
 
 def test_an_option_s_method_wins_over_the_config_s():

@@ -16,7 +16,7 @@ from mvae.config.specs import FORMAT, SpecError, computes_in_bfloat16, parse
 
 RECIPES = sorted(
     file.name.removesuffix(".yaml")
-    for file in (resources.files("mvae.experiments") / "recipes").iterdir()
+    for file in (resources.files("mvae.config") / "recipes").iterdir()
     if file.name.endswith(".yaml")
 )
 
@@ -78,12 +78,7 @@ def test_an_unknown_key_of_a_network_is_named_without_inner_tags(tiny_config):
         (("model", "modalities", "class", "likelihood", "num_classes"), 1, ["num_classes: ", "equal to 2", "1"]),
         (("model", "latent_dim"), 0, ["model.latent_dim: ", "greater than 0"]),
         (("model", "latent_dim"), "many", ["model.latent_dim: ", "integer", "'many'"]),
-        (("model", "subsets"), -1, ["model.subsets: ", "greater than or equal to 0"]),
-        (("model", "alpha"), -0.1, ["model.alpha: ", "greater than or equal to 0", "-0.1"]),
-        (("model", "alpha"), math.nan, ["model.alpha: ", "nan"]),
-        (("model", "mu"), 1.5, ["model.mu: ", "less than or equal to 1", "1.5"]),
-        (("model", "mu"), -0.5, ["model.mu: ", "greater than or equal to 0", "-0.5"]),
-        (("model", "target"), 3, ["model.target: ", "string", "3"]),
+        (("model", "random_subsets"), -1, ["model.random_subsets: ", "greater than or equal to 0"]),
         (("model", "method"), ["vae"], ["model.method: ", "string"]),
         (("model", "reconstruct"), "all", ["model.reconstruct: ", "'given' or 'present'", "'all'"]),
         (("model", "modalities"), {}, ["model.modalities: ", "at least 1 item"]),
@@ -98,6 +93,23 @@ def test_an_unknown_key_of_a_network_is_named_without_inner_tags(tiny_config):
 )
 def test_a_value_out_of_range_is_named_with_what_was_expected(tiny_config, path, value, words):
     message = refused(changed(tiny_config, path, value))
+    assert message.startswith("my.yaml: ")
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value", "words"),
+    [
+        ("jmvae", "alpha", -0.1, ["model.alpha: ", "greater than or equal to 0", "-0.1"]),
+        ("jmvae", "alpha", math.nan, ["model.alpha: ", "nan"]),
+        ("bivcca", "mu", 1.5, ["model.mu: ", "less than or equal to 1", "1.5"]),
+        ("bivcca", "mu", -0.5, ["model.mu: ", "greater than or equal to 0", "-0.5"]),
+        ("vae", "target", 3, ["model.target: ", "string", "3"]),
+        ("mvae-q", "free_nats", -1, ["model.free_nats: ", "greater than or equal to 0", "-1"]),
+    ],
+)
+def test_a_methods_option_out_of_range_is_named_with_what_was_expected(tiny_config, method, option, value, words):
+    message = refused(changed(changed(tiny_config, ("model", "method"), method), ("model", option), value))
     assert message.startswith("my.yaml: ")
     assert all(word in message for word in words), message
 
@@ -175,10 +187,10 @@ def test_a_spec_cannot_be_changed(tiny_config):
 
 def test_a_model_that_was_built_is_what_the_spec_says(tiny_config):
     config = changed(tiny_config, ("model", "modalities", "point", "weight"), 2.5)
-    config = changed(config, ("model", "subsets"), 1)
+    config = changed(config, ("model", "random_subsets"), 1)
     model = build_model(parse(config, "my.yaml").model)
     assert model.names == ("point", "picture", "class")
-    assert (model.latent_dim, model.subsets, model.reconstruct) == (2, 1, "given")
+    assert (model.latent_dim, model.random_subsets, model.reconstruct) == (2, 1, "given")
     assert {name: modality.shape for name, modality in model.modalities.items()} == {
         "point": (3,),
         "picture": (1, 4, 4),
@@ -222,29 +234,42 @@ def test_every_recipe_parses_and_builds(name):
 
 
 def test_an_unknown_method_lists_the_known(tiny_config):
-    message = "model.method: expected one of mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo, got 'gan'"
+    message = "my.yaml: model.method: expected one of mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo, mmvae, got 'gan'"
     assert refused(changed(tiny_config, ("model", "method"), "gan")) == message
 
 
 @pytest.mark.parametrize(
     ("method", "option", "value", "takes"),
     [
-        ("mvae", "alpha", 0.0, "subsets, reconstruct, free_nats"),
-        ("vae", "reconstruct", ["class"], "target"),
-        ("jmvae", "target", "class", "alpha"),
-        ("bivcca", "subsets", 0, "mu"),
-        ("telbo", "mu", 0.5, "none of its own"),
+        ("mvae", "alpha", 0.0, "its options: random_subsets, reconstruct, free_nats"),
+        ("vae", "reconstruct", ["class"], "its options: target"),
+        ("jmvae", "target", "class", "its options: alpha"),
+        ("bivcca", "random_subsets", 0, "its options: mu"),
+        ("telbo", "mu", 0.5, "it has no options"),
     ],
 )
 def test_an_option_of_another_method_is_refused_in_these_words(tiny_config, method, option, value, takes):
     config = changed(changed(tiny_config, ("model", "method"), method), ("model", option), value)
-    assert refused(config) == f"model.{option}: no option of the method '{method}', which takes {takes}"
+    said = f"my.yaml: model.{option}: option '{option}' does not apply to method '{method}' ({takes})"
+    assert refused(config) == said
+
+
+def test_an_option_of_another_method_at_null_is_left_out(tiny_config):
+    config = changed(changed(tiny_config, ("model", "alpha"), None), ("model", "free_nats"), None)
+    assert parse(config, "my.yaml").model.options == {}
+
+
+def test_the_earlier_name_of_an_option_is_read(tiny_config):
+    spec = parse(changed(tiny_config, ("model", "subsets"), 3), "my.yaml")
+    assert spec.model.options == {"random_subsets": 3}
+    assert spec == parse(changed(tiny_config, ("model", "random_subsets"), 3), "my.yaml")
+    assert parse(changed(tiny_config, ("model", "subsets"), None), "my.yaml").model.options == {}
 
 
 @pytest.mark.parametrize("name", ["sound", ""])
 def test_an_unknown_modality_to_reconstruct_lists_the_known(tiny_config, name):
     message = refused(changed(tiny_config, ("model", "reconstruct"), ["class", name]))
-    assert message == f"model.reconstruct: unknown modality '{name}'; there are point, picture, class"
+    assert message == f"my.yaml: model.reconstruct: unknown modality '{name}'; there are point, picture, class"
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])

@@ -1,6 +1,6 @@
 """The order of rows: every row once an epoch, a function of seed and epoch alone."""
 
-from itertools import pairwise, product
+from itertools import product
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from mvae.batch import Batch
-from mvae.data.loading import ShuffledBatches, grouped, training_loader, whole_loader
+from mvae.data.loading import ShuffledBatches, grouped
 from mvae.seeds import seed_of
 
 sizes = some.integers(1, 200)
@@ -205,22 +205,6 @@ def test_neighbours_share_no_bits_beyond_chance():
     assert min(changed) > 8
 
 
-def test_training_batches_hold_the_rows_of_the_order():
-    rows = Batch({"n": torch.arange(20)}, {"n": torch.arange(20) % 3 > 0})
-    loader = training_loader(ShuffledBatches(whole(20), 6, seed=1, epoch=4), rows)
-    batches = list(loader)
-    assert torch.cat([batch.values["n"] for batch in batches]).tolist() == order(20, 6, 1, 4)
-    assert all(torch.equal(batch.present["n"], batch.values["n"] % 3 > 0) for batch in batches)
-
-
-@pytest.mark.parametrize("size", [1, 6, 20, 100])
-def test_whole_batches_keep_the_order_of_the_rows(size):
-    batches = list(whole_loader(Batch({"n": torch.arange(20)}), size))
-    values = torch.cat([batch.values["n"] for batch in batches]).tolist()
-    assert values == list(range(20))
-    assert all(a < b for a, b in pairwise(values))
-
-
 # Parts of several processes
 
 
@@ -239,24 +223,3 @@ def test_the_parts_of_all_processes_are_the_batches_of_one(table, batch_size, se
             assert len(part.rows) >= 1
             assert part.total == len(batch)
             assert torch.equal(part.rows, batch[part.start : part.start + len(part.rows)])
-
-
-def test_a_loaded_part_knows_its_place_wherever_it_goes():
-    rows = Batch({"n": torch.arange(20), "m": torch.arange(20)})
-    for data in (rows, rows.blocked()):
-        loader = training_loader(ShuffledBatches(whole(20), 7, seed=1, rank=1, world=2), data)
-        for batch, part in zip(loader, ShuffledBatches(whole(20), 7, seed=1, rank=1, world=2), strict=True):
-            assert torch.equal(batch.values["n"], part.rows)
-            assert (batch.to("cpu").part.start, batch.to("cpu").part.total) == (part.start, part.total)
-            assert batch[torch.arange(2)].part is None
-
-
-@pytest.mark.parametrize("size", [1, 3, 7, 20, 100])
-def test_whole_batches_are_dealt_out_in_turn(size):
-    rows = Batch({"n": torch.arange(20)})
-    expected = [batch.values["n"].tolist() for batch in whole_loader(rows, size)]
-    for world in (2, 3):
-        dealt = [[b.values["n"].tolist() for b in whole_loader(rows, size, rank, world)] for rank in range(world)]
-        for number, batch in enumerate(expected):
-            assert dealt[number % world][number // world] == batch
-        assert all(dealt)  # one that has none repeats the first

@@ -288,7 +288,7 @@ def test_a_run_with_other_settings_is_refused(copied, monkeypatch, capsys, in_tu
     config = json.loads(path.read_text())
     config[option[0]][option[1]] = value
     if value == "bivcca":
-        config["model"]["reconstruct"] = None
+        config["model"] |= {"reconstruct": None, "random_subsets": None}
     path.write_text(json.dumps(config))
     before = contents(copied)
     assert reproduced("table2", "--model", "vae", "mvae") == 2

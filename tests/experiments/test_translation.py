@@ -229,6 +229,6 @@ def test_a_part_of_the_data_is_not_the_papers(capsys):
 def test_each_remedy_is_what_it_is_called(variant, word_dropout, annealing, cycles, free, bag):
     spec = collapse._spec(variant, replace(collapse.PRESETS["smoke"], epochs=3), "data")
     assert (spec.training.annealing_epochs, spec.training.annealing_cycles) == (annealing, cycles)
-    assert spec.model.free_nats == free
+    assert spec.model.options.get("free_nats") == free
     for modality in spec.model.modalities.values():
         assert (modality.decoder.word_dropout, modality.decoder.bag_of_words) == (word_dropout, bag)

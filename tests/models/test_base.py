@@ -68,7 +68,7 @@ def by_formula(model, batch, row, names):
 
 
 def assert_posterior(model, batch, names, posterior):
-    assert posterior.batch_shape == (len(batch), LATENT)
+    assert (posterior.batch_shape, posterior.event_shape) == ((len(batch),), (LATENT,))
     for row in range(len(batch)):
         mean, variance = by_formula(model, batch, row, names)
         torch.testing.assert_close(posterior.mean[row].double(), mean, rtol=1e-5, atol=1e-6)
@@ -380,7 +380,7 @@ def test_rows_with_nothing_are_generated_from_the_prior():
 
 def test_elbo_is_the_joint_term():
     # Narrow posteriors make both estimates exact, whatever they draw.
-    model, batch = concentrate(build(subsets=1)).double(), random_batch()
+    model, batch = concentrate(build(random_subsets=1)).double(), random_batch()
     batch = Batch({n: v.double() if v.is_floating_point() else v for n, v in batch.values.items()}, batch.present)
     torch.testing.assert_close(model.elbo(batch), model.loss(batch).elbo)
     torch.testing.assert_close(model.loss(batch, beta=0.2).elbo, model.loss(batch).elbo)

@@ -75,7 +75,8 @@ def test_the_posterior_is_the_encoder_s_where_all_is_given_and_present_and_the_p
     model = build(CVAE)
     batch = rows_with_holes(model)
     subsets = torch.tensor([[True, False], [True, True], [False, False], [False, True], [True, True]])
-    mean, log_variance = model.posteriors(batch, subsets)
+    found = model.posteriors(batch, subsets)
+    mean, log_variance = found.mean, found.log_variance
     assert mean.shape == log_variance.shape == (5, len(batch), LATENT)
     for index, everything in enumerate(subsets.all(1)):
         for row in range(len(batch)):

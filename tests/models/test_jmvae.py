@@ -62,7 +62,8 @@ def test_the_joint_encoder_is_used_exactly_where_both_are_given_and_present():
     model = build(JMVAE)
     batch = rows_with_holes(model)
     subsets = torch.tensor([[True, True], [True, False], [False, True], [False, False]])
-    mean, log_variance = model.posteriors(batch, subsets)
+    found = model.posteriors(batch, subsets)
+    mean, log_variance = found.mean, found.log_variance
     for row in range(len(batch)):
         one = {name: batch.values[name][row : row + 1] for name in BOTH if batch.present[name][row]}
         for index, members in enumerate(subsets.tolist()):

@@ -151,7 +151,7 @@ def gradients(model):
 @pytest.mark.parametrize(("num_modalities", "k"), [(1, 0), (2, 0), (3, 0), (3, 2), (4, 2), (4, 100)])
 @pytest.mark.parametrize("complete", [False, True])
 def test_loss_terms_and_elbo_are_those_of_the_formula(no_noise, drawn, num_modalities, k, reconstruct, complete):
-    model = build(num_modalities, subsets=k, reconstruct=reconstruct)
+    model = build(num_modalities, random_subsets=k, reconstruct=reconstruct)
     for seed, beta in [(0, 1.0), (1, 0.3), (2, 0.0)]:
         batch = random_batch(model, 8, seed, complete)
         objective = model.loss(batch, beta)
@@ -164,7 +164,7 @@ def test_loss_terms_and_elbo_are_those_of_the_formula(no_noise, drawn, num_modal
 @pytest.mark.parametrize("reconstruct", ["given", "present", ["wave", "label"]])
 @pytest.mark.parametrize("complete", [False, True])
 def test_gradients_are_those_of_the_formula(no_noise, drawn, reconstruct, complete):
-    model = build(4, subsets=2, reconstruct=reconstruct)
+    model = build(4, random_subsets=2, reconstruct=reconstruct)
     batch = random_batch(model, complete=complete)
     model.loss(batch, 0.7).loss.backward()
     got = gradients(model)
@@ -187,7 +187,7 @@ def test_a_complete_batch_and_one_whose_presence_is_written_out_agree(no_noise):
 
 
 def test_kl_and_log_likelihood_are_the_parts_of_the_terms():
-    model = build(3, subsets=1, reconstruct="present")
+    model = build(3, random_subsets=1, reconstruct="present")
     objective = model.loss(random_batch(model), beta=0.4)
     weighted = sum(model.modalities[name].weight * values for name, values in objective.log_likelihood.items())
     counted = objective.terms != 0
@@ -225,7 +225,7 @@ def test_a_term_of_one_modality_is_the_vae_s_expected_elbo():
 )
 def test_what_stands_where_a_value_is_absent_is_never_read(reconstruct, floating, integer):
     def step(batch):
-        model = build_with_batch_norm(subsets=2, reconstruct=reconstruct)
+        model = build_with_batch_norm(random_subsets=2, reconstruct=reconstruct)
         torch.manual_seed(1)
         objective = model.loss(batch)
         objective.loss.backward()
@@ -254,7 +254,7 @@ def test_batch_norm_statistics_are_those_of_the_present_rows():
 
 @pytest.mark.parametrize("k", [0, 2])
 def test_a_row_with_nothing_adds_nothing(no_noise, k):
-    model = build(4, subsets=k)
+    model = build(4, random_subsets=k)
     batch = random_batch(model)
     torch.manual_seed(1)
     whole = model.loss(batch)
@@ -265,7 +265,7 @@ def test_a_row_with_nothing_adds_nothing(no_noise, k):
 
 
 def test_a_row_of_one_modality_trains_one_term():
-    model = build(4, subsets=3)
+    model = build(4, random_subsets=3)
     assert int((model.loss(random_batch(model)).terms[:, 2] != 0).sum()) == 1
 
 
@@ -289,7 +289,7 @@ def test_a_batch_that_lacks_a_modality_equals_one_in_which_it_is_absent(no_noise
 
 
 def test_the_order_of_modalities_in_the_batch_does_not_matter(no_noise):
-    model = build(4, subsets=2)
+    model = build(4, random_subsets=2)
     batch = random_batch(model)
     turned = Batch({name: batch.values[name] for name in reversed(model.names)}, batch.present)
     torch.manual_seed(1)
@@ -323,7 +323,7 @@ def record_calls(modules):
 @pytest.mark.parametrize("k", [0, 1, 3, 100])
 @pytest.mark.parametrize("complete", [False, True])
 def test_each_encoder_runs_once_on_the_rows_that_have_its_modality(k, complete):
-    model = build(4, subsets=k)
+    model = build(4, random_subsets=k)
     batch = random_batch(model, complete=complete)
     calls = record_calls({name: modality.encoder for name, modality in model.modalities.items()})
     model.loss(batch)
@@ -341,7 +341,7 @@ def sorted_rows(z):
 @pytest.mark.parametrize("k", [0, 2, 100])
 @pytest.mark.parametrize("complete", [False, True])
 def test_each_decoder_runs_once_on_the_terms_that_reconstruct_its_modality(no_noise, drawn, k, reconstruct, complete):
-    model = build(4, subsets=k, reconstruct=reconstruct)
+    model = build(4, random_subsets=k, reconstruct=reconstruct)
     batch = random_batch(model, complete=complete)
     calls = record_calls({name: modality.decoder for name, modality in model.modalities.items()})
     model.loss(batch)
@@ -394,7 +394,7 @@ def test_beta_weighs_the_divergence_alone(no_noise):
 
 
 def test_training_lowers_the_loss():
-    model = build(4, subsets=2)
+    model = build(4, random_subsets=2)
     batch = random_batch(model)
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []
@@ -422,7 +422,7 @@ def test_mixed_precision_trains_on_nearly_the_same_loss(no_noise, complete):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"subsets": -1}, "subsets: expected a number of at least 0, got -1"),
+        ({"random_subsets": -1}, "random_subsets: expected a number of at least 0, got -1"),
         ({"reconstruct": "all"}, "reconstruct: expected 'given', 'present' .*got 'all'"),
         ({"reconstruct": ["vector", "text"]}, "unknown modality 'text'; this model has vector, label"),
     ],

@@ -11,7 +11,7 @@ from mvae.config.specs import parse
 from mvae.likelihoods import Normal
 from mvae.modality import Decoder, Modality
 from mvae.models import base
-from mvae.networks.bank import Stack, architecture
+from mvae.networks.bank import Bank, Stack, architecture
 from mvae.networks.mlp import MLPDecoder, MLPEncoder
 
 SCALAR = {"shape": [], "likelihood": {"kind": "normal"}, "encoder": {"kind": "mlp", "hidden": [5]}}
@@ -31,11 +31,11 @@ def models(monkeypatch, method="mvae", **options):
     for stacked in (True, False):
         with monkeypatch.context() as patch:
             if not stacked:
-                patch.setattr(base, "stacks_of", lambda modules: [])
+                patch.setattr(base, "banks_of", lambda modules: [Bank({name: m}) for name, m in modules.items()])
             torch.manual_seed(0)
             built.append(build_model(spec).double())
-    assert [len(members) for members, _ in built[0]._encoders] == [3, 2, 2]
-    assert not built[1]._encoders
+    assert [len(bank.modules) for bank in built[0]._encoders] == [3, 2, 2, 1]
+    assert [len(bank.modules) for bank in built[1]._encoders] == [1] * 8
     return built
 
 
@@ -56,7 +56,7 @@ def rows(count=12, absent=0.4, seed=0):
 @pytest.mark.parametrize("blocked", [False, True])
 @pytest.mark.parametrize("absent", [0.0, 0.4, 0.9])
 @pytest.mark.parametrize(
-    "options", [{}, {"subsets": 3}, {"subsets": 2, "reconstruct": ["k", "b"]}, {"reconstruct": "present"}]
+    "options", [{}, {"random_subsets": 3}, {"random_subsets": 2, "reconstruct": ["k", "b"]}, {"reconstruct": "present"}]
 )
 def test_stacked_and_looped_models_have_the_same_loss_terms_and_gradients(monkeypatch, options, absent, blocked):
     stacked, looped = models(monkeypatch, **options)
@@ -73,10 +73,10 @@ def test_stacked_and_looped_models_have_the_same_loss_terms_and_gradients(monkey
     torch.testing.assert_close(one.terms, other.terms)
     torch.testing.assert_close(one.elbo, other.elbo)
     expected = {name: parameter.grad for name, parameter in looped.named_parameters()}
-    for members, stack in (*stacked._encoders, *stacked._decoders):
-        for name, parameter in zip(stack.names, stack.parameters, strict=True):
-            part = "encoder" if (members, stack) in stacked._encoders else "decoder"
-            for member, gradient in zip(members, _gradient(parameter), strict=True):
+    for stack in (*stacked._encoders, *stacked._decoders):
+        for name, parameter in zip(stack.parameter_names, stack.parameters, strict=True):
+            part = "encoder" if stack in stacked._encoders else "decoder"
+            for member, gradient in zip(stack.modules, _gradient(parameter), strict=True):
                 own = expected.pop(f"_modalities.{member}.{part}.{name}")
                 torch.testing.assert_close(gradient, gradient * 0 if own is None else own)
     rest = dict(stacked.named_parameters())
@@ -134,8 +134,9 @@ def test_what_an_optimiser_changes_is_what_each_modality_has(monkeypatch, change
     after = model.modalities["b"].encoder.head.weight
     assert not torch.equal(after, before)
     assert torch.equal(after, model.state_dict()["_modalities.b.encoder.head.weight"])
-    stack = dict(model._encoders)["a", "b", "c"]
-    assert torch.equal(after, stack.parameters[stack.names.index("head.weight")][1])
+    stack = model._encoders[0]
+    assert list(stack.modules) == ["a", "b", "c"]
+    assert torch.equal(after, stack.parameters[stack.parameter_names.index("head.weight")][1])
 
 
 def test_every_parameter_is_learned_once(monkeypatch):
@@ -178,7 +179,7 @@ def test_likelihoods_that_differ_in_their_scale_share_a_call():
     parts = [modality(0.5).decoder, modality(2.0).decoder]
     assert architecture(parts[0]) == architecture(parts[1])
     z, x = torch.randn(2, 7, 3), torch.randn(2, 7, 2)
-    stacked = Stack(parts)(lambda decoder, z, x: decoder(z).log_prob(x), z, x)
+    stacked = Stack(dict(zip("ab", parts, strict=True)))(lambda decoder, z, x: decoder(z).log_prob(x), z, x)
     for part, own_z, own_x, found in zip(parts, z, x, stacked, strict=True):
         torch.testing.assert_close(found, part(own_z).log_prob(own_x))
 

@@ -1,6 +1,7 @@
 """The commands on tables, as a user types them, and faults that leave nothing behind."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import yaml
 import mvae
 from mvae.cli import main
 from mvae.config.folder import read_spec
+from mvae.config.options import placed
 from mvae.config.specs import SpecError
 from mvae.files import RunError
+from mvae.training.prepare import prepare
 
 SHORT = ["--epochs", "1"]
 
@@ -49,6 +52,44 @@ def test_from_a_csv_with_holes_to_a_filled_one(people, capsys):
         *("filled-1.csv", "filled-2.csv", "filled-cells.csv", "filled.csv", "people.csv", "runs"),
     ]
     assert (people / "people.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("steps", "batch_size", "taken"), [(200, None, 200), (200, 8, 200), (9000, 16, 9000), (1, None, 5)]
+)
+def test_steps_are_how_many_are_taken_in_whole_passes(people, steps, batch_size, taken):
+    training = prepare("people.csv", options=placed({"steps": steps, "batch_size": batch_size})).spec.training
+    assert training.epochs * training.passes * math.ceil(80 / training.batch_size) == taken
+    assert batch_size in (None, training.batch_size)
+
+
+def test_steps_win_over_a_config_and_other_options_over_what_they_mean(people):
+    config, options = {"training": {"epochs": 7, "passes": 9}}, {"steps": 200, "annealing_epochs": 0}
+    training = prepare("people.csv", config=config, options=placed(options)).spec.training
+    assert training.epochs * training.passes * math.ceil(80 / training.batch_size) == 200
+    assert training.annealing_epochs == 0
+
+
+def test_a_run_of_so_many_steps(people):
+    assert main(["fit", "people.csv", "--steps", "20"]) == 0
+    assert read_spec("runs/people") == prepare("people.csv", options=placed({"steps": 20})).spec
+
+
+def test_steps_go_with_new_runs_on_tables_and_without_epochs(people, capsys):
+    refused = [
+        (["--epochs", "3"], "mvae: --steps: expected steps, or epochs and passes, not both"),
+        (["--passes", "3"], "mvae: --steps: expected steps, or epochs and passes, not both"),
+    ]
+    for flags, words in refused:
+        assert main(["fit", "people.csv", "--steps", "9", *flags]) == 2
+        assert words in capsys.readouterr().err
+    assert not (people / "runs").exists()
+    main(["fit", "people.csv", *SHORT])
+    capsys.readouterr()
+    assert main(["fit", "people.csv", "--steps", "9", "--resume"]) == 2
+    assert "mvae: --steps: expected of a new run on a table; give epochs" in capsys.readouterr().err
+    with pytest.raises(SpecError, match=r"training\.steps: expected a whole number of at least 1, got 0"):
+        mvae.fit("people.csv", steps=0)
 
 
 def test_embed_score_and_sample(people, capsys):

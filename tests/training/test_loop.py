@@ -28,7 +28,7 @@ CONFIG = {
     "data": {},
     "model": {
         "latent_dim": 2,
-        "subsets": 1,
+        "random_subsets": 1,
         "modalities": {
             name: {
                 "shape": [size],

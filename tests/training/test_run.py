@@ -14,11 +14,11 @@ import torch
 import mvae
 from mvae import Batch, Dataset
 from mvae.config.folder import METRICS, WEIGHTS, load, read_spec
+from mvae.config.options import placed
 from mvae.config.specs import SpecError
 from mvae.files import RunError, read_json
 from mvae.models import METHODS
 from mvae.training.checkpoints import LAST, Checkpoints
-from mvae.training.fit import paired_only, placed
 from mvae.training.loop import Loop, NonFiniteLossError
 from mvae.training.prepare import prepare
 from small_models import POINT_AND_CLASS
@@ -445,7 +445,7 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on(start, mvae_command, tmp_pa
 
 
 def test_a_paired_share_replaces_the_shares_of_a_recipe():
-    run = prepare("digits", options=placed({"shares": paired_only(0.5)}))
+    run = prepare("digits", options=placed({"paired_share": 0.5}))
     assert run.spec.training.shares == {"complete": 0.5}
 
 
@@ -461,7 +461,7 @@ def test_impossible_shares_are_refused_before_anything_is_written(tmp_path):
 
 NEEDED = {"vae": ("point",), "cvae": ("point", "class"), "jmvae": ("point", "class"), "telbo": ("point", "class")}
 OPTIONS_OF = {
-    "mvae": {"subsets": 1},
+    "mvae": {"random_subsets": 1},
     "mvae-q": {"reconstruct": "present"},
     "bivcca": {"mu": 0.3},
     "jmvae": {"alpha": 0.2},

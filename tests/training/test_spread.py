@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 import mvae
 import spread
 from mvae.config.folder import METRICS, WEIGHTS, load
+from mvae.config.options import placed
 from mvae.files import RunError, read_json
 from mvae.training.checkpoints import finished_epochs
-from mvae.training.fit import placed
 from mvae.training.prepare import prepare
 from mvae.training.spread import LostProcessError, Processes
 from tasks import is_alive, wait_for

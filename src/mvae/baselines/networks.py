@@ -10,6 +10,7 @@ from torch import Tensor
 from mvae.batch import Batch
 from mvae.modality import Modality
 from mvae.models import MultimodalVAE, Objective
+from mvae.posteriors import Gaussian
 
 __all__ = ["Deterministic"]
 
@@ -39,9 +40,9 @@ class Deterministic(MultimodalVAE):
             modality.encoder.requires_grad_(name == source)
             modality.decoder.requires_grad_(name == target)
 
-    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
-        mean = self.encode(batch, self.source).mean[self.names.index(self.source)]
-        return mean.expand(len(subsets), -1, -1), torch.full_like(mean, LOG_VARIANCE).expand(len(subsets), -1, -1)
+    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
+        mean = self.encode(batch, self.source).mean[self.names.index(self.source)].expand(len(subsets), -1, -1)
+        return Gaussian(mean, torch.full_like(mean, LOG_VARIANCE))
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
         values = self.elbo(batch)
@@ -51,5 +52,4 @@ class Deterministic(MultimodalVAE):
 
     def elbo(self, batch: Batch) -> Tensor:
         """log p(target | z), `[B]`, of complete rows; it stands where the models have their ELBO."""
-        mean, _ = self.posteriors(batch, torch.ones(1, len(self.names), dtype=torch.bool))
-        return self.modalities[self.target].decoder(mean[0]).log_prob(batch.values[self.target])
+        return self.modalities[self.target].decoder(self.q(batch).mean).log_prob(batch.values[self.target])

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
-
-from jsonargparse import ArgumentParser
+from importlib import import_module
 
 from mvae import __version__
-from mvae.cli.data import DATA
-from mvae.cli.evaluate import EVALUATE
-from mvae.cli.export import EXPORT
-from mvae.cli.fit import FIT
-from mvae.cli.options import INTERRUPTED, Help, fail
-from mvae.cli.reproduce import REPRODUCE
-from mvae.cli.sample import SAMPLE
-from mvae.cli.tables import EMBED, IMPUTE, INSPECT, SCORE
-from mvae.cli.translate import TRANSLATE
 
 __all__ = ["main"]
 
 COMMANDS = {
-    "fit": FIT,
-    "inspect": INSPECT,
-    "impute": IMPUTE,
-    "embed": EMBED,
-    "score": SCORE,
-    "export": EXPORT,
-    "evaluate": EVALUATE,
-    "sample": SAMPLE,
-    "translate": TRANSLATE,
-    "reproduce": REPRODUCE,
-    "data": DATA,
+    "fit": ("Train a model", "fit"),
+    "inspect": ("Show the inferred kind of each column of a table", "tables"),
+    "impute": ("Fill the missing cells of a table", "tables"),
+    "embed": ("Embed each row of a table in the latent space", "tables"),
+    "score": ("Score each row of a table, the least likely first", "tables"),
+    "export": ("Write a run for another machine", "export"),
+    "evaluate": ("Score a model on held-out rows", "evaluate"),
+    "sample": ("Draw from a model", "sample"),
+    "translate": ("Make pictures of pictures, or texts of texts", "translate"),
+    "reproduce": ("Run an experiment whose results the docs show", "reproduce"),
+    "data": ("List, check and fetch data sets", "data"),
 }
+"""What each command does, and the file here that it lies in, which is imported when the command is chosen."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,11 +33,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 for what went wrong while working, 2 for wrong input, 130 after Ctrl-C.
     """
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
-    options = chosen[chosen.command]
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if not given or given[0] not in COMMANDS:
+        _overview().parse_args(given)  # which shows help or what is wrong, and exits
+        return 2
+    from jsonargparse import ArgumentParser
+
+    from mvae.cli.options import INTERRUPTED, Command, Help, fail
+
+    summary, place = COMMANDS[given[0]]
+    command: Command = getattr(import_module(f"mvae.cli.{place}"), given[0].upper())
+    parser = ArgumentParser(
+        prog=f"mvae {given[0]}", description=f"{summary}. {command.description}", formatter_class=Help
+    )
+    command.add_arguments(parser)
+    options = parser.parse_args(given[1:])
     try:
-        return COMMANDS[chosen.command].run(options)
+        return command.run(options)
     except ArithmeticError as error:
         return fail(error, 1)
     except (ValueError, OSError) as error:
@@ -55,18 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+def _overview() -> argparse.ArgumentParser:
+    """What `mvae --help` shows, quickly: the parser of a command takes longer to import than this to run."""
+    parser = argparse.ArgumentParser(
         prog="mvae",
-        formatter_class=Help,
         description="Learn one joint distribution over several kinds of data, with any of them missing, and answer in"
         " any direction: classify, generate, fill in, score.",
         epilog="Start with: mvae fit digits --paired-fraction 0.1 --out runs/first",
-        version=__version__,
     )
-    commands = parser.add_subcommands(dest="command")
-    for name, command in COMMANDS.items():
-        part = ArgumentParser(description=command.summary, formatter_class=Help)
-        commands.add_subcommand(name, part, help=command.summary.split(". ")[0])
-        command.add_arguments(part)
+    parser.add_argument("--version", action="version", version=f"mvae {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, title="commands")
+    for name, (summary, _) in COMMANDS.items():
+        commands.add_parser(name, help=summary)
     return parser

@@ -47,4 +47,4 @@ def _data(options: Namespace) -> int:
     return 0
 
 
-DATA = Command("List, check and fetch data sets. Example: mvae data check mnist", _data_arguments, _data)
+DATA = Command("Example: mvae data check mnist", _data_arguments, _data)

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mvae.batch import Batch
+from mvae.config.options import said
 from mvae.config.table_spec import LeftOutColumn
 from mvae.data.shards import Shards
 from mvae.modality import is_image_shape
 from mvae.training.epochs import ACCURACY, ELBO, held
 
 if TYPE_CHECKING:
-    from mvae.config.specs import ModelSpec, TrainingSpec
     from mvae.config.table_spec import TableSpec
     from mvae.data.sources import Source
     from mvae.generation.sample import Drawn
@@ -45,15 +45,14 @@ def print_plan(run: Run) -> None:
             f"{sum(p.numel() for p in variable.parameters()):,}",
         )
     _console().print(table)
-    training, model = spec.training, spec.model
     streamed = isinstance(rows.train, Shards)  # then it would take a pass over all files to know
     paired = "" if streamed else f" ({int(rows.train.presence(run.model.names).all(1).sum()):,} paired)"
     print(
         f"rows: {len(rows.train):,} to train{paired}, {len(rows.validation):,} to validate,"
         f" {len(rows.test):,} to test\n"
-        f"model: {model.method}, {model.latent_dim} latent dimensions{_in_words(model)}\n"
-        f"training: {training.epochs} epochs of batches of {training.batch_size}, Adam at {training.learning_rate:g},"
-        f" KL annealed over {training.annealing_epochs} epochs, seed {training.seed}\n{_beyond_the_paper(training)}"
+        f"model: {said(spec, 'model')}\n"
+        f"training: {said(spec, 'training')}\n"
+        f"{f'few labels: {few}{chr(10)}' if (few := said(spec, 'few labels')) else ''}"
         f"{_spread(run)}"
         f"{'continuing' if run.resume else 'writing to'} {run.folder}",
         flush=True,
@@ -88,37 +87,9 @@ def _present(rows: Batch | Shards, name: str) -> str:
     return f"{'at most ' if rows.may_be_nan(name) else ''}{count - rows.nulls(name):,} of {count:,}"
 
 
-def _beyond_the_paper(training: TrainingSpec) -> str:
-    """The options that are off in the paper, where they are on."""
-    shares = ", ".join(f"{100 * share:g} % {kind}" for kind, share in (training.shares or {}).items())
-    parts = [
-        "learning rate down a cosine in the second half" if training.schedule == "cosine" else "",
-        f"batches with {shares} rows" if shares else "",
-        f"rows lacking a category completed with weight {training.completion:g}" if training.completion else "",
-        f"classes spread to rows near in z, with weight {training.propagation:g}" if training.propagation else "",
-        f"virtual adversarial training with weight {training.smoothness:g}" if training.smoothness else "",
-    ]
-    said = "; ".join(part for part in parts if part)
-    return f"beyond the paper: {said}\n" if said else ""
-
-
-def _in_words(model: ModelSpec) -> str:
-    """The options of the method."""
-    reconstruct = model.reconstruct
-    parts = [
-        f"k = {model.subsets}" if model.subsets else "",
-        f"each term reconstructs what is {reconstruct}" if isinstance(reconstruct, str) else "",
-        f"each term reconstructs what is given and {', '.join(reconstruct)}" if isinstance(reconstruct, list) else "",
-        f"of {model.target}" if model.target else "",
-        f"alpha {model.alpha:g}" if model.alpha is not None else "",
-        f"mu {model.mu:g}" if model.mu is not None else "",
-    ]
-    return "".join(f", {part}" for part in parts if part)
-
-
 FEW_NATS = 0.1
 COLLAPSED = (
-    ": it has collapsed. Longer annealing, annealing_cycles, free_nats (MVAE) and the decoder's word_dropout"
+    ": it has collapsed. Longer annealing, --annealing-cycles, --free-nats (MVAE) and the decoder's word_dropout"
     " and bag_of_words help"
 )
 

@@ -48,7 +48,7 @@ def _evaluate(options: Namespace) -> int:
 
 
 EVALUATE = Command(
-    "Score a model on held-out rows. Log-likelihoods by importance sampling and accuracies, on screen and in"
+    "Log-likelihoods by importance sampling and accuracies, on screen and in"
     " RUN/evaluation.json. Example: mvae evaluate runs/first --samples 1000",
     _evaluate_arguments,
     _evaluate,

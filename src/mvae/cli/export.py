@@ -34,7 +34,7 @@ def _export(options: Namespace) -> int:
 
 
 EXPORT = Command(
-    "Write a run for another machine. One folder or zip with configuration, weights, scores and a model card, which"
+    "One folder or zip with configuration, weights, scores and a model card, which"
     " mvae.load takes. Example: mvae export runs/first --out first.zip",
     _export_arguments,
     _export,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-__all__ = ["INTERRUPTED", "Command", "Help", "answered", "fail", "of_table", "pairs", "table_arguments"]
+__all__ = ["INTERRUPTED", "Command", "Help", "answered", "fail", "fit_flags", "of_table", "pairs", "table_arguments"]
 
 INTERRUPTED = 130
 
@@ -18,8 +21,8 @@ INTERRUPTED = 130
 class Command(NamedTuple):
     """One of the command line's."""
 
-    summary: str
-    """What it does, in a sentence, and more; an example at the end."""
+    description: str
+    """What `--help` says beside its summary; an example at the end."""
     add_arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], int]
     """From its options to the exit status."""
@@ -36,8 +39,31 @@ def fail(error: Exception, status: int) -> int:
     """Say what went wrong in a line, or all of it where MVAE_DEBUG is set; the exit status."""
     if os.environ.get("MVAE_DEBUG"):
         raise error
-    print(f"mvae: {error}", file=sys.stderr)
+    print(f"mvae: {_with_flags(str(error))}", file=sys.stderr)
     return status
+
+
+@cache
+def fit_flags() -> list[dict[str, Any]]:
+    """The flags of `mvae fit` that are options, as `mvae.config.options` writes them."""
+    found: list[dict[str, Any]] = json.loads(Path(__file__).with_name("fit_flags.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _with_flags(message: str) -> str:
+    """A message about options with their flags in place of their places in a config; one about a file as it is."""
+    flags = {flag["place"]: flag["flag"] for flag in fit_flags()}
+    if not re.match(r"the options: |(data|model|training)\.\w+[^ ]*: ", message):
+        return message
+    parts = []
+    for part in message.removeprefix("the options: ").split("; "):
+        place, colon, words = part.partition(": ")
+        top, tail = ".".join(place.split(".")[:2]), place.split(".")[2:]
+        if top == "model.modalities":
+            top, tail = (top, tail[:1]) if tail[1:] == ["weight"] else ("", tail)
+        parts.append(" ".join([flags[top], *tail]) + colon + words if top in flags else part)
+    names = {flag["name"]: flag["flag"] for flag in fit_flags() if "_" in flag["name"]}
+    return re.sub(r"(?<![\w.-])[a-z]+_[a-z_]+\b", lambda name: names.get(name[0], name[0]), "; ".join(parts))
 
 
 def table_arguments(parser: ArgumentParser) -> None:

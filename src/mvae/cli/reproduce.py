@@ -314,7 +314,7 @@ def _among(options: Namespace, option: str, known: Iterable[str]) -> list[str]:
 
 
 REPRODUCE = Command(
-    "Run an experiment whose results the docs show. Each finished cell is kept. Example: mvae reproduce table1",
+    "Each finished cell is kept. Example: mvae reproduce table1",
     _reproduce_arguments,
     _reproduce,
 )

@@ -66,7 +66,7 @@ def _free_path(path: Path) -> Path:
 
 
 SAMPLE = Command(
-    "Draw from a model. Images go to a picture, labels and numbers to a table."
+    "Images go to a picture, labels and numbers to a table."
     " Example: mvae sample runs/first --given label=7 --out sevens.png",
     _sample_arguments,
     _sample,

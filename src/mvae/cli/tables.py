@@ -102,15 +102,14 @@ def _score(options: Namespace) -> int:
 
 
 INSPECT = Command(
-    "Show the inferred kind of each column of a table. What is printed is a config for mvae fit."
-    " Example: mvae inspect people.csv --out people.yaml",
+    "What is printed is a config for mvae fit. Example: mvae inspect people.csv --out people.yaml",
     _inspect_arguments,
     _inspect,
 )
 
 
 IMPUTE = Command(
-    "Fill the missing cells of a table. Observed cells are unchanged; FILE-cells.csv has the standard deviation and"
+    "Observed cells are unchanged; FILE-cells.csv has the standard deviation and"
     " interval of each filled one. Example: mvae impute runs/people people.csv --out filled.csv --draws 20",
     _impute_arguments,
     _impute,
@@ -118,14 +117,14 @@ IMPUTE = Command(
 
 
 EMBED = Command(
-    "Embed each row of a table in the latent space. Example: mvae embed runs/people people.csv --out z.parquet",
+    "Example: mvae embed runs/people people.csv --out z.parquet",
     _embed_arguments,
     _embed,
 )
 
 
 SCORE = Command(
-    "Score each row of a table, the least likely first. Example: mvae score runs/people people.csv --out odd.csv",
+    "Example: mvae score runs/people people.csv --out odd.csv",
     _score_arguments,
     _score,
 )

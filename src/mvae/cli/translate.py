@@ -120,7 +120,7 @@ def _translate_pictures(options: Namespace, model: Any, sources: list[str], targ
 
 
 TRANSLATE = Command(
-    "Make pictures of pictures, or texts of texts. A picture is transformed as --from says and resized first."
+    "A picture is transformed as --from says and resized first."
     " Example: mvae translate runs/vision me.jpg --from gray --to image,edge --out pictures; or of texts:"
     ' mvae translate runs/iwslt-en-vi "Thank you." --from en --to vi',
     _translate_arguments,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from mvae import likelihoods
 from mvae.config.specs import (
-    METHOD_OPTIONS,
     BernoulliSpec,
     CategoricalSpec,
     ConvEncoderSpec,
@@ -32,7 +30,6 @@ from mvae.config.specs import (
 )
 from mvae.modality import Condition, Decoder, Modality
 from mvae.models import METHODS, MultimodalVAE
-from mvae.models.joint import JointEncoderVAE
 from mvae.networks.conv import ConvDecoder, ConvEncoder, conv_features, feature_shapes
 from mvae.networks.joint import JointEncoder
 from mvae.networks.mlp import EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder, dense_layers
@@ -45,8 +42,6 @@ from mvae.vocabularies import Alphabet, Vocabulary
 
 __all__ = ["build_model"]
 
-OPTION_NAMES = {name for names in METHOD_OPTIONS.values() for name in names}
-
 
 def build_model(spec: ModelSpec) -> MultimodalVAE:
     """The model that a spec describes, with fresh parameters from torch's global generator.
@@ -54,54 +49,47 @@ def build_model(spec: ModelSpec) -> MultimodalVAE:
     Raises:
         SpecError: where the parts do not fit, naming the place.
     """
-    if spec.method not in METHODS:
-        raise SpecError(f"model.method: expected one of {', '.join(METHODS)}, got '{spec.method}'")
-    options = spec.model_dump(include=set(OPTION_NAMES), exclude_none=True)
-    for name in options:
-        if name not in METHOD_OPTIONS[spec.method]:
-            takes = ", ".join(METHOD_OPTIONS[spec.method]) or "none of its own"
-            raise SpecError(f"model.{name}: no option of the method '{spec.method}', which takes {takes}")
-    reconstruct, target = options.get("reconstruct"), options.pop("target", next(iter(spec.modalities)))
-    for option, names in (("reconstruct", reconstruct if isinstance(reconstruct, list) else []), ("target", [target])):
-        for name in names:
-            if name not in spec.modalities:
-                raise SpecError(f"model.{option}: unknown modality '{name}'; there are {', '.join(spec.modalities)}")
-    used = {target: spec.modalities[target]} if spec.method == "vae" else spec.modalities
-    conditions = {
-        name: _build_condition(name, part) for name, part in used.items() if spec.method == "cvae" and name != target
-    }
-    width = sum(condition.width for condition in conditions.values())
-    variables = {
-        name: conditions[name] if name in conditions else _build_modality(name, part, spec.latent_dim, width)
-        for name, part in used.items()
-    }
-    for name, variable in variables.items():
-        variable.elements = tuple(used[name].elements or ())
-        string = used[name].likelihood
-        if name in conditions and isinstance(string, StringSpec):
-            variable.alphabet = _alphabet(string)
-    if issubclass(METHODS[spec.method], JointEncoderVAE):
-        options["joint_encoder"] = _build_joint_encoder(used, spec.latent_dim)
     try:
-        return METHODS[spec.method](variables, spec.latent_dim, **options)
+        return METHODS[spec.method].build(_Parts(spec), **spec.options)
+    except SpecError:
+        raise
     except ValueError as error:
         raise SpecError(f"model: {error}") from error
 
 
-def _build_condition(name: str, spec: ModalitySpec) -> Condition:
-    try:
-        return Condition(_build_likelihood(spec))
-    except (ValueError, RuntimeError) as error:
-        raise SpecError(f"model.modalities.{name}: {error}") from error
+class _Parts:
+    """The parts of a spec, as `mvae.models.parts.Parts`."""
 
+    def __init__(self, spec: ModelSpec) -> None:
+        self.latent_dim, self.names = spec.latent_dim, tuple(spec.modalities)
+        self._specs = spec.modalities
 
-def _build_modality(name: str, spec: ModalitySpec, latent_dim: int, condition_width: int) -> Modality:
-    try:
-        encoder = _build_encoder(spec, latent_dim, condition_width)
-        decoder = _build_decoder(spec, latent_dim + condition_width)
-        return Modality(encoder, decoder, latent_dim, spec.weight, condition_width)
-    except (ValueError, RuntimeError, IndexError) as error:
-        raise SpecError(f"model.modalities.{name}: {error}") from error
+    def modality(self, name: str, condition_width: int = 0) -> Modality:
+        spec = self._specs[name]
+        try:
+            encoder = _build_encoder(spec, self.latent_dim, condition_width)
+            decoder = _build_decoder(spec, self.latent_dim + condition_width)
+            modality = Modality(encoder, decoder, self.latent_dim, spec.weight, condition_width)
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise SpecError(f"model.modalities.{name}: {error}") from error
+        modality.elements = tuple(spec.elements or ())
+        return modality
+
+    def condition(self, name: str) -> Condition:
+        spec = self._specs[name]
+        try:
+            condition = Condition(_build_likelihood(spec))
+        except (ValueError, RuntimeError) as error:
+            raise SpecError(f"model.modalities.{name}: {error}") from error
+        condition.elements = tuple(spec.elements or ())
+        if isinstance(spec.likelihood, StringSpec):
+            condition.alphabet = _alphabet(spec.likelihood)
+        return condition
+
+    def joint_encoder(self) -> JointEncoder:
+        parts = [_build_features(spec) for spec in self._specs.values()]
+        hidden = max(_last_width(spec) for spec in self._specs.values())
+        return JointEncoder([part for part, _ in parts], [width for _, width in parts], self.latent_dim, hidden)
 
 
 def _build_likelihood(spec: ModalitySpec) -> Any:
@@ -140,12 +128,6 @@ def _build_encoder(spec: ModalitySpec, latent_dim: int, condition_width: int) ->
     if spec.shape:
         raise ValueError(f"an embedding encoder reads one category, shape (); a string, {tuple(spec.shape)}, takes gru")
     return EmbeddingEncoder(num_classes, latent_dim, **options)
-
-
-def _build_joint_encoder(modalities: Mapping[str, ModalitySpec], latent_dim: int) -> JointEncoder:
-    parts = [_build_features(spec) for spec in modalities.values()]
-    hidden = max(_last_width(spec) for spec in modalities.values())
-    return JointEncoder([part for part, _ in parts], [width for _, width in parts], latent_dim, hidden)
 
 
 def _build_features(spec: ModalitySpec) -> tuple[nn.Module, int]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from mvae.config.build import build_model
-from mvae.config.specs import RunSpec, SpecError, parse
+from mvae.config.specs import OwnRunSpec, RunSpec, SpecError, parse, parse_own
 from mvae.files import RunError, atomic, read_json
 from mvae.models import MultimodalVAE
 
@@ -17,19 +20,26 @@ __all__ = [
     "CONFIG",
     "METRICS",
     "WEIGHTS",
+    "fill",
+    "is_own",
     "load",
+    "read_own_spec",
     "read_spec",
+    "refuse_used",
     "save_weights",
 ]
 
 CONFIG, WEIGHTS, METRICS = "config.json", "model.safetensors", "metrics.json"
 
 
-def load(run: str | Path) -> MultimodalVAE:
+def load(run: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
     """The trained model of a run, in evaluation mode, on the CPU.
 
     Args:
-        run: the folder that `mvae.fit` or `mvae fit --out` wrote, or what `mvae export` made of it, a zip too.
+        run: the folder that `mvae.fit`, `mvae.train` or `mvae fit --out` wrote, or what `mvae export` made of it, a
+            zip too.
+        model: a model to fill with the weights; needed for a run of `mvae.train`, whose networks are your own. It is
+            built as the run's config says where None.
 
     Raises:
         RunError: if a file is missing or damaged, or the weights do not fit the config, naming the tensor.
@@ -39,8 +49,9 @@ def load(run: str | Path) -> MultimodalVAE:
     from safetensors.torch import load as load_bytes
     from safetensors.torch import load_file
 
-    with torch.random.fork_rng(devices=[]):  # the fresh parameters, which give way to those of the run
-        model = build_model(read_spec(run).model)
+    if model is None:
+        with torch.random.fork_rng(devices=[]):  # the fresh parameters, which give way to those of the run
+            model = build_model(read_spec(run).model)
     path = Path(run) / WEIGHTS
     zipped = _zipped(run, WEIGHTS)
     if zipped is None and not path.is_file():
@@ -49,19 +60,28 @@ def load(run: str | Path) -> MultimodalVAE:
         weights = load_file(path) if zipped is None else load_bytes(zipped)
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path}: damaged ({error})") from error
+    fill(model, weights, path)
+    return model.cpu().eval()
+
+
+def fill(model: MultimodalVAE, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Give a model the weights that a file holds.
+
+    Raises:
+        RunError: if they are another model's, naming the file and the tensor.
+    """
     expected = model.state_dict()
     for name in sorted(expected.keys() | weights.keys()):
         if name not in weights:
             raise RunError(f"{path}: tensor '{name}' is missing")
         if name not in expected:
-            raise RunError(f"{path}: tensor '{name}' is not part of the model in {CONFIG}")
+            raise RunError(f"{path}: tensor '{name}' is not part of the model")
         if weights[name].shape != expected[name].shape:
             raise RunError(
-                f"{path}: tensor '{name}' has shape {tuple(weights[name].shape)}, the model in {CONFIG} has"
+                f"{path}: tensor '{name}' has shape {tuple(weights[name].shape)}, the model has"
                 f" {tuple(expected[name].shape)}"
             )
     model.load_state_dict(weights)
-    return model.eval()
 
 
 def read_spec(run: str | Path) -> RunSpec:
@@ -70,11 +90,42 @@ def read_spec(run: str | Path) -> RunSpec:
     Raises:
         RunError: if there is no run, or its config is not JSON; `SpecError` if it is not valid.
     """
+    return parse(*_config(run))
+
+
+def read_own_spec(run: str | Path) -> OwnRunSpec:
+    """What a run of `mvae.train` was made of, but for its code.
+
+    Raises:
+        RunError: as `read_spec`.
+    """
+    return parse_own(*_config(run))
+
+
+def is_own(run: str | Path) -> bool:
+    """Whether a run was trained by `mvae.train`, on a model whose code it does not hold."""
+    return "own" in (_config(run)[0].get("model") or {})
+
+
+def refuse_used(folder: Path | None) -> None:
+    """Refuse a folder that holds anything but what a write that was cut short left behind.
+
+    Raises:
+        RunError: naming the folder.
+    """
+    if folder is None or not folder.exists():
+        return
+    if not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()):
+        what = "holds a run already; continue it with --resume or" if (folder / CONFIG).exists() else "is not empty;"
+        raise RunError(f"{folder} {what} choose another folder")
+
+
+def _config(run: str | Path) -> tuple[dict[str, Any], str]:
     path, zipped = Path(run) / CONFIG, _zipped(run, CONFIG)
     content = read_json(path) if zipped is None else json.loads(zipped)
     if not isinstance(content, dict):
         raise SpecError(f"{path}: expected an object, got {type(content).__name__}")
-    return parse(content, str(path))
+    return content, str(path)
 
 
 def _zipped(run: str | Path, name: str) -> bytes | None:

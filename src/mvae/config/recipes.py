@@ -10,13 +10,11 @@ from typing import Any
 
 import yaml
 
-from mvae.config.specs import METHOD_OPTIONS, RunSpec, SpecError, parse
+from mvae.config.options import OPTIONS
+from mvae.config.specs import RunSpec, SpecError, parse, renamed
 from mvae.data.sources import SOURCES
 
 __all__ = ["for_method", "merge", "read_config", "recipe", "resolve"]
-
-OWN = ("shares", "completion", "sharpness", "propagation", "neighbours", "surest", "smoothness", "radius")
-"""What a recipe chooses for its own method in training."""
 
 
 def recipe(source: str) -> dict[str, Any]:
@@ -55,11 +53,9 @@ def resolve(
     Raises:
         SpecError: on an unreadable file or an invalid value, naming the place.
     """
-    where = "the options"
     content = recipe(source) if source is not None else {}
-    changes: dict[str, Any] = {}
-    if config is not None:
-        changes, where = (dict(config), "config") if isinstance(config, Mapping) else (read_config(config), str(config))
+    changes = read_config(config)
+    where = "the options" if config is None else "config" if isinstance(config, Mapping) else str(config)
     method = options.get(("model", "method")) or _at(changes, "model", "method")
     if content and isinstance(method, str) and method:
         content = for_method(content, method)
@@ -84,7 +80,7 @@ def resolve(
         if isinstance(value, Mapping):  # an option replaces what a recipe says there
             content = merge(content, _nested(place, None))
         content = merge(content, _nested(place, value))
-    return parse(content, where)
+    return parse(content, where, options)
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,10 +115,11 @@ def for_method(content: dict[str, Any], method: Any) -> dict[str, Any]:
     model, training = content["model"], content["training"]
     if method == model["method"]:
         return content
-    others = {name for names in METHOD_OPTIONS.values() for name in names} - set(METHOD_OPTIONS.get(method, ()))
+    others = {option.name for option in OPTIONS.values() if option.methods and method not in option.methods}
+    own = {option.place for option in OPTIONS.values() if option.group == "few labels"}
     return content | {
         "model": {key: value for key, value in model.items() if key not in others},
-        "training": {key: value for key, value in training.items() if key not in OWN},
+        "training": {key: value for key, value in training.items() if ("training", key) not in own},
     }
 
 
@@ -139,12 +136,19 @@ def _annealing(content: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
     return {"training": {"annealing_epochs": round(epochs * training["annealing_epochs"] / training["epochs"])}}
 
 
-def read_config(path: str | Path) -> dict[str, Any]:
-    """The contents of a config file, YAML or JSON; or of a recipe, or a variant of one, by its name.
+def read_config(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a config says, with the names of today.
+
+    Args:
+        config: a file, YAML or JSON; the name of a recipe, or of a variant of one; a mapping; None, which says nothing.
 
     Raises:
         SpecError: if it cannot be read or holds no mapping.
     """
+    return renamed(config if isinstance(config, Mapping) else {} if config is None else _read_config(config))
+
+
+def _read_config(path: str | Path) -> dict[str, Any]:
     variants = _named("recipes/variants")
     if not Path(path).is_file():
         if str(path) in _named():

@@ -4,47 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic
+from typing import Generic
 
 import torch
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from mvae.batch import Batch
+from mvae.batch import Batch, Rows
 
-if TYPE_CHECKING:
-    from mvae.data.shards import Shards
-
-__all__ = ["Dataset", "drop", "hold_out", "pairing_order", "unpair"]
+__all__ = ["SPLITS", "Dataset", "drop", "hold_out", "pairing_order", "unpair"]
 
 
-Rows = TypeVar("Rows", "Batch", "Shards", default="Batch")
+SPLITS = ("train", "validation", "test")
+RowsT = TypeVar("RowsT", bound=Rows, default=Batch)
 
 
 @dataclass(frozen=True)
-class Dataset(Generic[Rows]):
+class Dataset(Generic[RowsT]):
     """A data set, split: a `Batch` each where it is in memory, `Shards` where it stays on disk.
 
     The test rows are never used to choose anything; validation rows come out of the training rows.
     """
 
     name: str
-    train: Rows
-    validation: Rows
-    test: Rows
+    train: RowsT
+    validation: RowsT
+    test: RowsT
     description: str = ""
     """What was done to the data, in a sentence that is printed and stored."""
     transform: Callable[[Batch], Batch] | None = None
     """Applied to each training batch anew, e.g. dynamic binarisation; draws from torch's global generator, with
     `Batch.drawn` where several processes shall draw what one would."""
 
-    def split(self, name: str) -> Rows:
+    def split(self, name: str) -> RowsT:
         """The rows called `"train"`, `"validation"` or `"test"`.
 
         Raises:
             ValueError: on another name.
         """
-        if name not in ("train", "validation", "test"):
+        if name not in SPLITS:
             raise ValueError(f"split: expected train, validation or test, got '{name}'")
         return getattr(self, name)
 

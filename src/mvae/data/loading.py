@@ -5,19 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
 from mvae.batch import Batch, Part
 from mvae.seeds import seed_of
 
-if TYPE_CHECKING:
-    from mvae.data.shards import Shards
-
-__all__ = ["COMPLETE", "ShuffledBatches", "grouped", "training_loader", "whole_loader"]
+__all__ = ["COMPLETE", "ShuffledBatches", "grouped"]
 
 
 COMPLETE = "complete"
@@ -59,7 +55,7 @@ class ShuffledBatches(Sampler[Part]):
         self.passes, self.rank, self.world, self.lengths = passes, rank, world, lengths
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer at the start of each epoch."""
+        """Called at the start of each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -135,18 +131,3 @@ def grouped(rows: Batch, names: Sequence[str], shares: Mapping[str, float] | Non
 
 def _shuffled(rows: Tensor, generator: torch.Generator) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator)]
-
-
-def training_loader(order: Sampler[Part], rows: Batch | Shards) -> DataLoader[Batch]:
-    """Batches of the rows in that order."""
-    return DataLoader(rows, batch_size=None, sampler=order)  # type: ignore[arg-type]
-
-
-def whole_loader(rows: Batch | Shards, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
-    """Batches in the order of the rows; of several processes, each takes every `world`-th from its `rank` on.
-
-    A process for which there is none has the first, which does not count for it: Lightning passes over a validation
-    without batches, and the others would wait.
-    """
-    slices = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
-    return DataLoader(rows, batch_size=None, sampler=slices[rank::world] or slices[:1])  # type: ignore[arg-type]

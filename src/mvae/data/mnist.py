@@ -88,7 +88,7 @@ def binarise(batch: Batch, generator: torch.Generator | None = None) -> Batch:
         return batch
     grey = batch.values["image"]
     uniform = batch.drawn(lambda like: torch.rand(like.shape, generator=generator, device=like.device), grey)
-    return Batch({**batch.values, "image": (uniform < grey).to(grey.dtype)}, batch.present).as_part(batch.part)
+    return batch.holding({**batch.values, "image": (uniform < grey).to(grey.dtype)})
 
 
 def _pair(image_path: Path, label_path: Path) -> Batch:

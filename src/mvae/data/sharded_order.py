@@ -57,7 +57,7 @@ class ShardedBatches(Sampler[Part]):
         self.rank, self.world, self.block, self.window = rank, world, block, window
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer at the start of each epoch."""
+        """Called at the start of each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:

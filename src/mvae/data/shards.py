@@ -25,7 +25,7 @@ from mvae.data.arrow import (
     read_shard,
     tensors,
 )
-from mvae.data.dataset import Dataset
+from mvae.data.dataset import SPLITS, Dataset
 from mvae.data.sharded_order import BLOCK, WINDOW
 from mvae.files import DataError
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Shards", "open_shards"]
 
-SPLITS = ("train", "validation", "test")
 OPEN_SHARDS = 2 * WINDOW
 """How many files are mapped at a time: as many as a window can touch."""
 FEWEST_HELD_BLOCKS = 16
@@ -154,11 +153,10 @@ class Shards:
             ValueError: on a value outside its likelihood's support, likewise.
             IndexError: on a row number that there is not.
         """
-        if isinstance(rows, Part):
-            return self[rows.rows].as_part(rows)
         if not self.names:
             raise IndexError("there are no rows here to read")
-        numbers = self._numbers(rows)
+        part, index = (rows, rows.rows) if isinstance(rows, Part) else (None, rows)
+        numbers = self._numbers(index)
         order = numbers.argsort(kind="stable")
         parts = list(self._taken(numbers[order]))
         values, present = {}, {}
@@ -169,7 +167,7 @@ class Shards:
             except FaultError as fault:
                 place = self.place(int(numbers[order[fault.position]]))
                 raise DataError(f"{place}, column '{name}': {fault}") from None
-        return self._as_read(Batch(values, present), numbers)
+        return self._as_read(Batch(values, present, part), numbers)
 
     def place(self, row: int) -> str:
         """Where a row lies, in words: file, and row within it, counted from 0."""
@@ -300,7 +298,7 @@ class Shards:
             shown = value if rows is None else value[rows]
             variable.check(name, shown, rows, lambda row: self.place(int(numbers[row])))
             values[name] = variable.as_read(value)
-        return Batch(values, batch.present)
+        return batch.holding(values)
 
 
 def _among(numbers: np.ndarray, ends: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

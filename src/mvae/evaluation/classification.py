@@ -13,7 +13,7 @@ from mvae.batch import Batch
 from mvae.evaluation.likelihood import GIBIBYTE, importance_draws
 from mvae.models import MultimodalVAE, as_names
 
-__all__ = ["alike", "classify", "guess", "proportion_interval"]
+__all__ = ["alike", "classify", "guess", "proportion_interval", "write"]
 
 STRINGS = 200
 """Rows whose strings are written at a time."""
@@ -68,7 +68,7 @@ def classify(
     if estimator not in ("decoder", "importance"):
         raise ValueError(f"estimator: expected 'importance' or 'decoder', got '{estimator}'")
     names, there = _given(model, batch, target, given)
-    batch = batch.only(there)
+    batch = model.checked(batch.only(there))
     scored = names if estimator == "importance" else ()
     mean = torch.zeros(len(batch), modality.num_classes, dtype=torch.float64)
     total = torch.full((len(batch),), -math.inf, dtype=torch.float64)  # log of the weights so far
@@ -114,11 +114,17 @@ def guess(
     if modality is None or not modality.is_string:
         return classify(model, batch, target, given, estimator="decoder", num_samples=num_samples, seed=seed).argmax(1)
     _, there = _given(model, batch, target, given)
-    rows, written = batch.only(there), []
+    return write(model, model.checked(batch.only(there)), target, num_samples, seed)
+
+
+@torch.inference_mode()
+def write(model: MultimodalVAE, rows: Batch, target: str, num_samples: int = 100, seed: int = 0) -> Tensor:
+    """As `guess`, of a string, from all that rows have, which are as `model.checked` gives them."""
+    modality, written = model.modalities[target], []
     with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else None):
         torch.manual_seed(seed)
         for start in range(0, len(rows), STRINGS):
-            z = model.draw_latent(rows[start : start + STRINGS], num_samples)
+            z = model.draw_given(rows[start : start + STRINGS], num_samples)
             written.append(modality.decoder(z).mixture_mode().cpu())
     return torch.cat(written)
 

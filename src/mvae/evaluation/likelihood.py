@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mvae.batch import Batch
 from mvae.models import MultimodalVAE, as_names
+from mvae.posteriors import log_prior
 from mvae.seeds import seed_of
 
 __all__ = [
@@ -116,15 +117,12 @@ def log_likelihood(
             raise ValueError(f"this model has a likelihood given {', '.join(model.conditions)} only; add it to `given`")
     proposal = targets + given if proposal is None else as_names(proposal)
     known = tuple(name for name in given if name not in model.conditions)
-    (joint,) = marginal_likelihoods(
-        model, batch, [targets + known], proposal, num_samples, seed=seed, memory=memory, progress=progress
-    )
+    batch = model.checked(batch)
+    (joint,) = _estimates(model, batch, [targets + known], proposal, num_samples, seed, memory, progress)
     if known:
         behind = known if denominator == "importance" else ()
         count, other = denominator_samples or num_samples, seed_of(seed, 1)
-        (marginal,) = marginal_likelihoods(
-            model, batch, [known], behind, count, seed=other, memory=memory, progress=progress
-        )
+        (marginal,) = _estimates(model, batch, [known], behind, count, other, memory, progress)
         joint = conditional(joint, marginal)
     has_target = batch.presence(targets).any(1).cpu()
     return replace(joint, value=joint.value.where(has_target, math.nan))
@@ -171,6 +169,20 @@ def marginal_likelihoods(
     Raises:
         ValueError: as `importance_draws`.
     """
+    return _estimates(model, model.checked(batch), targets, proposal, num_samples, seed, memory, progress)
+
+
+def _estimates(
+    model: MultimodalVAE,
+    batch: Batch,
+    targets: Sequence[tuple[str, ...]],
+    proposal: tuple[str, ...],
+    num_samples: int,
+    seed: int,
+    memory: int,
+    progress: bool,
+) -> list[LogLikelihood]:
+    """As `marginal_likelihoods`, of a batch that is checked."""
     scored = tuple(dict.fromkeys(name for names in targets for name in names))
     moments = [LogMoments(len(batch)) for _ in targets]
     for draws in importance_draws(model, batch, scored, proposal, num_samples, seed, memory, progress):
@@ -253,7 +265,7 @@ def importance_draws(
 
     Args:
         model: any model.
-        batch: B rows.
+        batch: B rows as `model.checked` gives them.
         scored: names whose likelihood is wanted, where present.
         proposal: names that the proposal is given, where present.
         num_samples: K, at least 2.
@@ -265,7 +277,7 @@ def importance_draws(
         Piece by piece all draws of all rows.
 
     Raises:
-        ValueError: on an unknown name, a value outside its support, or fewer than 2 samples.
+        ValueError: on an unknown name, or fewer than 2 samples.
     """
     if num_samples < 2:
         raise ValueError(f"num_samples: expected at least 2, got {num_samples}")
@@ -274,7 +286,6 @@ def importance_draws(
             raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.names)}")
         if name in scored and name not in model.modalities:
             raise ValueError(f"this model is given '{name}' and has no likelihood of it")
-    batch = model.checked(batch)
     table = torch.tensor([[name in scored for name in model.names]])
     at_once = min(LARGEST_CALL, max(1, memory // _bytes_per_draw(model, scored)))
     rows_at_once = max(1, at_once // min(num_samples, NOISE_BLOCK))
@@ -285,23 +296,23 @@ def importance_draws(
         for start in range(0, len(batch), rows_at_once):
             rows = slice(start, min(start + rows_at_once, len(batch)))
             some = batch[rows]
-            posterior = model.posterior(some, proposal)
+            posterior = model.q(some, proposal)
             for block in range(0, num_samples, NOISE_BLOCK):
                 size = (min(NOISE_BLOCK, num_samples - block), model.latent_dim)
-                noise = torch.stack(
-                    [_noise(size, seed_of(seed, row, block)) for row in range(rows.start, rows.stop)], 1
-                )
-                for piece in noise.to(posterior.mean).split(draws_at_once):
-                    z = posterior.mean + posterior.stddev * piece
-                    # log p(z) - log q(z | .): the constants cancel
-                    ratio = 0.5 * (piece.double().square() - z.double().square()) + posterior.stddev.double().log()
+                own = [_noise(size, seed_of(seed, row, block)) for row in range(rows.start, rows.stop)]
+                noise = torch.stack([normal for normal, _ in own], 1).to(model.device, model.dtype)
+                drawn, log_q = posterior.draws(noise, torch.stack([uniform for _, uniform in own]).to(model.device))
+                for z, density in zip(drawn.split(draws_at_once), log_q.split(draws_at_once), strict=True):
                     likelihoods = model.log_likelihoods(some, z, table.expand(len(z), -1))
-                    yield Draws(rows, z, ratio.sum(-1), {name: values for name, _, values in likelihoods})
+                    scores = {name: values for name, _, values in likelihoods}
+                    yield Draws(rows, z, log_prior(z.double()) - density, scores)
             bar.update(len(some))
 
 
-def _noise(size: tuple[int, int], seed: int) -> Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+def _noise(size: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """Normal numbers of that size, and one from 0 to 1."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(size, generator=generator), torch.rand((), generator=generator)
 
 
 def _bytes_per_draw(model: MultimodalVAE, names: tuple[str, ...]) -> int:

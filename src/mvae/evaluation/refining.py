@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import torch
 from torch.backends import cudnn
-from torch.distributions import Normal
 
+from mvae.adam import Adam
 from mvae.batch import Batch
-from mvae.experts import kl_to_prior
 from mvae.models import MultimodalVAE
+from mvae.posteriors import Gaussian, Posterior, kl
 
 __all__ = ["STEPS", "refined"]
 
@@ -23,7 +23,7 @@ DRAWS = 2
 SEED = 0
 
 
-def refined(model: MultimodalVAE, batch: Batch, steps: int = STEPS) -> Normal:
+def refined(model: MultimodalVAE, batch: Batch, steps: int = STEPS) -> Posterior:
     r"""q(z | x) of each row after ascent on :math:`E_q[\log p(x \mid z)] - KL(q \,\|\, p(z))`, every lambda = 1.
 
     Rows do not influence one another: the noise is the same for all of them, and at each call.
@@ -34,27 +34,26 @@ def refined(model: MultimodalVAE, batch: Batch, steps: int = STEPS) -> Normal:
         steps: of Adam; 0 leaves the encoders' posterior.
 
     Returns:
-        A diagonal normal distribution, `[B, D]`.
+        Distributions of z of batch shape `[B]`: Gaussians, begun at the mean and variance of the encoders' posterior.
     """
     with torch.no_grad():
-        start = model.posterior(batch)
+        start = model.q(batch)
     if not steps:
         return start
     generator = torch.Generator(model.device).manual_seed(SEED)
     # Gradients are wanted whatever the caller does without them; recurrent networks of cudnn have none in evaluation.
     with torch.inference_mode(False), torch.enable_grad(), cudnn.flags(enabled=False):
-        rows = Batch(*({name: part.clone() for name, part in parts.items()} for parts in (batch.values, batch.present)))
-        mean, log_variance = (part.clone().requires_grad_() for part in (start.mean, 2 * start.stddev.log()))
-        optimizer = torch.optim.Adam([mean, log_variance], RATE)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, steps)
+        parts = ({name: part.clone() for name, part in parts.items()} for parts in (batch.values, batch.present))
+        rows = Batch(next(parts), next(parts))
+        mean, log_variance = (part.clone().requires_grad_() for part in (start.mean, start.log_variance))
+        posterior, optimizer = Gaussian(mean, log_variance), Adam([mean, log_variance], RATE)
         everything = torch.ones(DRAWS, len(model.names), dtype=torch.bool)
-        for _ in range(steps):
+        for step in range(steps):
             noise = torch.randn(DRAWS, 1, mean.shape[1], generator=generator, device=mean.device, dtype=mean.dtype)
-            z = mean + (log_variance / 2).exp() * noise
-            elbo = -kl_to_prior(mean, log_variance)
+            z = mean + posterior.stddev * noise
+            elbo = -kl(posterior)
             for _, _, values in model.log_likelihoods(rows, z, everything):
                 elbo = elbo + values.mean(0)
             mean.grad, log_variance.grad = torch.autograd.grad(-elbo.sum(), [mean, log_variance])
-            optimizer.step()
-            schedule.step()
-    return Normal(mean.detach(), (log_variance.detach() / 2).exp(), validate_args=False)
+            optimizer.step(RATE * (1 - 0.9 * step / steps))
+    return Gaussian(mean.detach(), log_variance.detach())

@@ -101,7 +101,7 @@ def work(task: Task, setup: Setup, report: Report) -> dict[str, Any]:
         ("training", "precision"): settings.precision,
     }
     if task.experiment == "k-effect":
-        options["model", "subsets"] = int(task.value)
+        options["model", "random_subsets"] = int(task.value)
     else:
         rows, held = drop(rows, task.value, seed=0), drop(held, task.value, seed=1)
     run = by_recipe(SOURCE, replace(whole, train=rows, validation=held), options)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributions import Normal
 
 from mvae.batch import Batch
 from mvae.config.folder import CONFIG, WEIGHTS, load, read_spec
@@ -34,6 +33,7 @@ from mvae.experiments.setup import Setup
 from mvae.experiments.side_by_side import Report
 from mvae.files import RunError, read_json, write_json
 from mvae.models import MultimodalVAE
+from mvae.posteriors import log_prior
 from mvae.training.prepare import prepare
 from mvae.training.run import Run
 
@@ -346,10 +346,9 @@ def _under(
     """
     moments = [LogMoments(len(rows)) for _ in range(3)]
     checked = model.checked(rows)
-    for draws in importance_draws(model, rows, IMAGE + label, proposal, count):
-        posterior = model.posterior(checked[draws.rows], label)
-        prior = Normal(torch.zeros_like(posterior.mean), torch.ones_like(posterior.mean))
-        towards_label = (posterior.log_prob(draws.z) - prior.log_prob(draws.z)).double().sum(-1)
+    for draws in importance_draws(model, checked, IMAGE + label, proposal, count):
+        z = draws.z.double()
+        towards_label = model.q(checked[draws.rows], label).log_prob(z) - log_prior(z)
         alone = draws.log_weights(IMAGE)
         weights = alone, draws.log_weights(IMAGE + label), alone + towards_label
         for moment, weight in zip(moments, weights, strict=True):

@@ -186,7 +186,7 @@ def _options(name: str, settings: Preset) -> dict[tuple[str, ...], Any]:
         ("training", "learning_rate"): settings.learning_rate,
         ("training", "schedule"): settings.schedule,
         ("training", "precision"): settings.precision,
-        ("model", "subsets"): settings.subsets,
+        ("model", "random_subsets"): settings.subsets,
         **RECIPES[name].options,
     }
     if settings.layers is not None:

@@ -42,7 +42,7 @@ def complete(model: MultimodalVAE, batch: Batch, sharpness: float = 2.0) -> Batc
         if not lacking.any():
             continue
         if z is None:
-            z = model.posterior(batch).sample((DRAWS,))
+            z = model.q(batch).sample((DRAWS,))
         guess = modalities[name].decoder(z[:, lacking]).probs.mean(0)
         drawn = torch.multinomial((guess / guess.amax(-1, keepdim=True)) ** sharpness, 1).squeeze(-1)
         old = values.get(name, torch.zeros(len(batch), dtype=torch.long, device=z.device))

@@ -63,12 +63,11 @@ def propagated(
     classes = torch.where(known, rows.values[target], UNKNOWN)[used].cpu()
     if not len(others) or not (classes >= 0).any():
         return guesses
-    given = torch.tensor([[name in names for name in model.names]])
     codes = []
     for part in used.split(BATCH):
         batch = model.read(rows[part].only(names).to(model.device))
         batch = batch if as_seen is None else as_seen(batch)
-        codes.append(model.posteriors(batch, given)[0][0].float().cpu())
+        codes.append(model.q(batch, names).mean.float().cpu())
     count = int(model.modalities[target].num_classes or 0)
     frequency = rows.values[target][known].cpu().bincount(minlength=count)  # also of rows that have nothing else
     shares = spread(torch.cat(codes), classes, frequency, neighbours)
@@ -150,8 +149,8 @@ def guess_loss(model: MultimodalVAE, batch: Batch, target: str, guesses: Tensor)
         return None
     names = [name for name in model.names if name != target and name in batch.values]
     rows = batch.only(names)[guessed]
-    (mean,), (log_variance,) = model.posteriors(rows, torch.tensor([[name in names for name in model.names]]))
-    z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+    noise = torch.randn(1, len(rows), model.latent_dim, device=model.device, dtype=model.dtype)
+    (z,) = model.q(rows, names).placed(noise)
     modality = model.modalities[target]
     losses = cross_entropy(modality.decoder(z).logits, guesses.to(model.device)[guessed], reduction="sum")
     return modality.weight * losses / len(batch)

@@ -50,17 +50,16 @@ def roughness(model: MultimodalVAE, batch: Batch, radius: float) -> Tensor | Non
 
     def guesses(shift: dict[str, Tensor] | None = None) -> list[Tensor]:
         values = x if shift is None else {name: x[name] + shift[name] for name in sources}
-        (mean,), (log_variance,) = model.posteriors(Batch(values, present), given)
-        z = mean + (0.5 * log_variance).exp() * noise
+        (z,) = model.q(Batch(values, present)).placed(noise, offset)
         return [modalities[name].decoder(z).logits.log_softmax(-1) for name in targets]
 
-    given = torch.tensor([[name in sources for name in model.names]])
-    noise = torch.randn(len(rows), model.latent_dim, device=model.device, dtype=model.dtype)
+    noise = torch.randn(1, len(rows), model.latent_dim, device=model.device, dtype=model.dtype)
     with evaluating(model):  # no dropout, which would change the guess too, and nothing for batch normalisation to keep
         with torch.autocast(model.device.type, enabled=False):  # a trial step is lost in bfloat16
+            direction = {name: _scaled(torch.randn_like(v), TRIAL * radius).requires_grad_() for name, v in x.items()}
+            offset = torch.rand(len(rows), device=model.device)
             with torch.no_grad():
                 fixed = guesses()
-            direction = {name: _scaled(torch.randn_like(v), TRIAL * radius).requires_grad_() for name, v in x.items()}
             with torch.enable_grad():
                 change = _divergence(fixed, guesses(direction))
                 slopes = torch.autograd.grad(change, list(direction.values()))

@@ -79,7 +79,7 @@ def translate(
     with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else None):
         torch.manual_seed(seed)
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            z = model.draw_latent(rows[start : start + ROWS_AT_ONCE], count)
+            z = model.draw_given(rows[start : start + ROWS_AT_ONCE], count)
             found = {name: distribution.mean.cpu() for name, distribution in model.decode(z, names).items()}
             parts.append({name: (values.mean(0), values[:draws].clone()) for name, values in found.items()})
     return {

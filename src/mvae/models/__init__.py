@@ -4,6 +4,7 @@ from mvae.models.base import MultimodalVAE, Objective, as_names
 from mvae.models.bivcca import BiVCCA
 from mvae.models.cvae import CVAE
 from mvae.models.jmvae import JMVAE
+from mvae.models.mmvae import MMVAE
 from mvae.models.mvae import MVAE
 from mvae.models.mvae_q import MVAEQ
 from mvae.models.telbo import TELBO
@@ -13,6 +14,7 @@ __all__ = [
     "CVAE",
     "JMVAE",
     "METHODS",
+    "MMVAE",
     "MVAE",
     "MVAEQ",
     "TELBO",
@@ -31,5 +33,6 @@ METHODS: dict[str, type[MultimodalVAE]] = {
     "bivcca": BiVCCA,
     "jmvae": JMVAE,
     "telbo": TELBO,
+    "mmvae": MMVAE,
 }
 """Methods by the name that `mvae fit --method` takes."""

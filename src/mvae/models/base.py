@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Normal
+from torch.distributions import Distribution
 
 from mvae.batch import Batch
-from mvae.experts import Experts, kl_to_prior, product_of_experts
+from mvae.experts import Experts, product_of_experts
 from mvae.modality import Modality, Variable
 from mvae.models.names import as_names, module_name
 from mvae.models.objective import Objective
-from mvae.networks.bank import Stack, Stacked, encode_together, score_together, stacks_of
+from mvae.models.parts import Parts
+from mvae.networks.bank import Bank, Banked, banks_of
+from mvae.option import Option
+from mvae.posteriors import Gaussian, Posterior
 
 __all__ = ["MultimodalVAE", "Objective", "as_names"]
 
 
-class MultimodalVAE(Stacked, ABC):
+class MultimodalVAE(Banked, ABC):
     """A joint distribution p(z) prod_i p(x_i | z) over modalities, z ~ N(0, I), with an inference network.
 
     A method is a subclass that says what it minimises (`loss`) and, where its posterior is no product of experts with
@@ -41,6 +45,13 @@ class MultimodalVAE(Stacked, ABC):
     """Whether it learns only from rows that have everything."""
     num_stages = 1
     """Into how many parts, of equally many epochs, the method's training falls."""
+    options: ClassVar[Mapping[str, Option]] = {}
+    """The method's own options by name; the defaults are the constructor's."""
+
+    @classmethod
+    def build(cls, parts: Parts, **options: Any) -> Self:
+        """The model of all parts, with the method's own options."""
+        return cls({name: parts.modality(name) for name in parts.names}, parts.latent_dim, **options)
 
     def __init__(self, modalities: Mapping[str, Variable], latent_dim: int) -> None:
         super().__init__()
@@ -56,15 +67,14 @@ class MultimodalVAE(Stacked, ABC):
         self.names = tuple(modalities)
         self.latent_dim = latent_dim
         self._modalities = nn.ModuleDict({module_name(name): modality for name, modality in modalities.items()})
-        plain = {name: modality for name, modality in self.modalities.items() if not modality.condition_width}
-        self._encoders = stacks_of({name: modality.encoder for name, modality in plain.items()})
-        self._decoders = stacks_of({name: modality.decoder for name, modality in plain.items()})
+        self._encoders = banks_of({name: modality.encoder for name, modality in self.modalities.items()})
+        self._decoders = banks_of({name: modality.decoder for name, modality in self.modalities.items()})
         self._place = {name: number for number, name in enumerate(self.names)}
         self.register_buffer("_anchor", torch.empty(0), persistent=False)  # is where the parameters are
 
     @property
-    def _stacks(self) -> list[Stack]:
-        return [stack for _, stack in (*self._encoders, *self._decoders)]
+    def _banks(self) -> list[Bank]:
+        return [*self._encoders, *self._decoders]
 
     @property
     def variables(self) -> dict[str, Variable]:
@@ -126,31 +136,20 @@ class MultimodalVAE(Stacked, ABC):
             Experts over all N modalities of the model, in its order.
         """
         wanted = set(self.names if names is None else self._known(names))
-        size = (len(batch), self.latent_dim)
         means, log_variances, order = [], [], []
-        for members, stack in self._encoders:
-            some = [name for name in members if name in wanted and name in batch.values]
-            if len(some) > 1:
-                mean, log_variance = encode_together(stack, batch, some, members, self.latent_dim)
-                means.append(mean)
-                log_variances.append(log_variance)
+        for bank in self._encoders:
+            some = [name for name in bank.modules if name in wanted and name in batch.values]
+            encoded = bank.encode(batch, some, self.latent_dim) if some else None
+            if encoded is not None:
+                means.append(encoded[0])
+                log_variances.append(encoded[1])
                 order += some
-        stacked = set(order)
-        for name, modality in self.modalities.items():
-            if name in stacked:
-                continue
-            rows = batch.rows(name) if name in wanted else _NO_ROWS
-            if rows is None:
-                mean, log_variance = modality.encoder(batch.values[name])
-            elif not len(rows):
-                mean = log_variance = torch.zeros(size, device=self.device, dtype=self.dtype)
-            else:
-                some_mean, some_log_variance = modality.encoder(batch.values[name][rows])
-                mean = some_mean.new_zeros(size).index_copy(0, rows, some_mean)
-                log_variance = some_mean.new_zeros(size).index_copy(0, rows, some_log_variance)
-            means.append(mean.unsqueeze(0))
-            log_variances.append(log_variance.unsqueeze(0))
-            order.append(name)
+        if len(order) < len(self.names):
+            rest = [name for name in self.names if name not in order]
+            zeros = torch.zeros(len(rest), len(batch), self.latent_dim, device=self.device, dtype=self.dtype)
+            means.append(zeros)
+            log_variances.append(zeros)
+            order += rest
         mean, log_variance = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (means, log_variances))
         if tuple(order) != self.names:
             place = {name: number for number, name in enumerate(order)}
@@ -161,7 +160,7 @@ class MultimodalVAE(Stacked, ABC):
             table = table & torch.tensor([name in wanted for name in self.names], device=batch.device)
         return Experts(mean, log_variance, table)
 
-    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
+    def posteriors(self, batch: Batch, subsets: Tensor) -> Posterior:
         """q(z | X_s) of many subsets at once: the product of their experts and the prior (paper, Eq. 4).
 
         Args:
@@ -169,11 +168,16 @@ class MultimodalVAE(Stacked, ABC):
             subsets: boolean `[S, N]`. What a row lacks counts as left out; a row left with nothing gets the prior.
 
         Returns:
-            Mean and log variance, each `[S, B, D]`.
+            Distributions of z of batch shape `[S, B]`.
         """
-        return product_of_experts(*self._experts(batch, subsets))
+        return Gaussian(*product_of_experts(*self._experts(batch, subsets)))
 
-    def posterior(self, batch: Batch | Mapping[str, object], given: str | Iterable[str] | None = None) -> Normal:
+    def q(self, batch: Batch, given: Iterable[str] | None = None) -> Posterior:
+        """As `posterior`, of a batch as `checked` or `read` gives it and names of the model: nothing is checked."""
+        table = [[given is None or name in given for name in self.names]]
+        return self.posteriors(batch, torch.tensor(table))[0]
+
+    def posterior(self, batch: Batch | Mapping[str, object], given: str | Iterable[str] | None = None) -> Posterior:
         """q(z | what is given and present).
 
         Args:
@@ -181,15 +185,12 @@ class MultimodalVAE(Stacked, ABC):
             given: names to condition on; all that is present where None. A row with none of them gets the prior.
 
         Returns:
-            A Normal of shape `[B, D]`.
+            A distribution of z of batch shape `[B]`, most methods' a `Gaussian`.
 
         Raises:
             ValueError: on an unknown name, or a value outside its likelihood's support.
         """
-        batch = self.checked(batch)
-        given = self.names if given is None else self._known(given)
-        (mean,), (log_variance,) = self.posteriors(batch, torch.tensor([[name in given for name in self.names]]))
-        return Normal(mean, (0.5 * log_variance).exp(), validate_args=False)
+        return self.q(self.checked(batch), None if given is None else self._known(given))
 
     # Generation
 
@@ -224,12 +225,16 @@ class MultimodalVAE(Stacked, ABC):
             return self._decoder_input(
                 None, torch.randn(num_samples, 1, self.latent_dim, device=self.device, dtype=self.dtype)
             )
-        batch = self.checked(given)
+        return self.draw_given(self.checked(given), num_samples)
+
+    @torch.no_grad()
+    def draw_given(self, batch: Batch, num_samples: int = 1) -> Tensor:
+        """As `draw_latent`, of a batch as `checked` gives it, which is not checked again."""
         for name in self.conditions:
             if name in batch.present and not batch.present[name].all():
                 row = int((~batch.present[name]).nonzero()[0])
                 raise ValueError(f"row {row} lacks '{name}', which this model must be given")
-        return self._decoder_input(batch, self.posterior(batch).sample((num_samples,)))
+        return self._decoder_input(batch, self.q(batch).sample((num_samples,)))
 
     @torch.no_grad()
     def generate(
@@ -293,35 +298,19 @@ class MultimodalVAE(Stacked, ABC):
             names `[P]`, ascending, the term `[P]`, and the values `[P, B]`.
         """
         z = self._decoder_input(batch, z)
-        stacked: set[str] = set()
-        for members, stack in self._decoders:
-            wanted = reconstruct[:, [self._place[name] for name in members]].any(0).tolist()
-            some = tuple(n for n, want in zip(members, wanted, strict=True) if want and n in batch.values)
-            if len(some) > 1:
-                stacked.update(some)
-                table = reconstruct[:, [self._place[name] for name in some]].T
-                yield some, *score_together(stack, batch, some, members, z, table, counts)
-        for name, modality in self.modalities.items():
-            if name in stacked:
-                continue
-            terms = reconstruct[:, self._place[name]].nonzero().flatten().to(z.device)
-            present = batch.rows(name)
-            if not len(terms) or (present is not None and not len(present)):
-                continue
-            drawn = z if len(terms) == len(z) else z[terms]
-            if present is None and counts is None:
-                values = modality.decoder(drawn).log_prob(batch.values[name])
-            else:
-                keep = batch.present[name] if counts is None else batch.present[name] & counts[terms]
-                term, row = keep.expand(len(terms), -1).nonzero(as_tuple=True)
-                part = modality.decoder(drawn[term, row]).log_prob(batch.values[name][row])
-                values = part.new_zeros(len(terms), len(batch)).index_put((term, row), part)
-            yield (name,), torch.zeros_like(terms), terms, values
+        wanted, columns = reconstruct.any(0).tolist(), reconstruct.unbind(1)
+        for bank in self._decoders:
+            some = tuple(name for name in bank.modules if wanted[self._place[name]] and name in batch.values)
+            if some:
+                table = torch.stack([columns[self._place[name]] for name in some])
+                scored = bank.score(batch, some, z, table, counts)
+                if scored is not None:
+                    yield some, *scored
 
     def evidence(
         self,
         batch: Batch,
-        posteriors: tuple[Tensor, Tensor],
+        posterior: Posterior,
         reconstruct: Tensor,
         counts: Tensor | None = None,
         beta: float = 1.0,
@@ -329,26 +318,38 @@ class MultimodalVAE(Stacked, ABC):
     ) -> Objective:
         """The ELBO terms of Eq. 2 under given posteriors, one draw of z each.
 
+        A mixture's is the stratified bound: each of its components is drawn from and is a term of its own, weighted as
+        it is in the mixture, with log q(z) - log p(z) of the whole mixture for the divergence.
+
         Args:
             batch: B rows.
-            posteriors: mean and log variance of q(z | .), each `[S, B, D]`.
+            posterior: q(z | .), of batch shape `[S, B]`.
             reconstruct: boolean `[S, N]`, which modalities each term reconstructs.
             counts: boolean `[S, B]`, which terms count for which row; all where None.
             beta: weight of the KL terms.
             free_nats: up to where a KL term costs nothing; `kl` and `elbo` are without it.
         """
-        mean, log_variance = posteriors
-        z = mean + (0.5 * log_variance).exp() * batch.drawn(torch.randn_like, mean, dim=1)
-        kl = kl_to_prior(mean, log_variance)
-        terms, elbo = -beta * (kl.clamp_min(free_nats) if free_nats else kl), -kl[0]
+        strata, share = posterior.strata()
+        z = strata.mean + strata.stddev * batch.drawn(torch.randn_like, strata.mean, dim=1)
+        kl, subsets = posterior.divergences(z), len(reconstruct)
+        if share is not None:
+            reconstruct = reconstruct.repeat(len(share) // subsets, 1)
+            inside = share > 0
+            counts = inside if counts is None else inside & counts.repeat(len(share) // subsets, 1)
+            counts = None if counts.all() else counts
+        terms = -beta * (kl.clamp_min(free_nats) if free_nats else kl)
+        kl = kl if share is None else (share * kl).unflatten(0, (-1, subsets)).sum(0)
+        elbo = -kl[0]
         modalities = self.modalities
         log_likelihood: dict[str, Tensor] = {}
         for names, owner, rows, values in self._term_likelihoods(batch, z, reconstruct, counts):
             weights = values.new_tensor([modalities[name].weight for name in names])[owner].unsqueeze(1)
             terms = terms.index_add(0, rows, weights * values)
-            elbo = elbo + values[rows == 0].sum(0)
+            first = rows % subsets == 0
+            elbo = elbo + (values[first] if share is None else share[rows[first]] * values[first]).sum(0)
             sizes = owner.bincount(minlength=len(names)).tolist()
             log_likelihood |= dict(zip(names, values.split(sizes), strict=True))
+        terms = terms if share is None else share * terms
         if counts is not None:
             terms = torch.where(counts, terms, 0.0)
         return Objective(-terms.sum(0).mean(), terms, log_likelihood, kl, elbo)
@@ -390,7 +391,7 @@ class MultimodalVAE(Stacked, ABC):
         given = given.to(self.device)
         self.check(given)
         known = self.variables
-        return Batch({name: known[name].as_read(value) for name, value in given.values.items()}, given.present)
+        return given.holding({name: known[name].as_read(value) for name, value in given.values.items()})
 
     def read(self, batch: Batch) -> Batch:
         """The batch in the types that the networks take; bytes become numbers from 0 to 1. Other names stay."""
@@ -399,7 +400,7 @@ class MultimodalVAE(Stacked, ABC):
         if not unread:
             return batch
         values |= {name: known[name].as_read(values[name]) for name in unread}
-        return Batch(values, batch.present).as_part(batch.part)
+        return batch.holding(values)
 
     def _decoder_input(self, batch: Batch | None, z: Tensor) -> Tensor:
         """What the decoders take: z, and in a model with conditions those of each row beside it."""
@@ -414,22 +415,22 @@ class MultimodalVAE(Stacked, ABC):
 
     def _with_whole_rows(
         self,
-        posteriors: tuple[Tensor, Tensor],
+        single: tuple[Tensor, Tensor],
         batch: Batch,
         subsets: Tensor,
         encode: Callable[[Batch], tuple[Tensor, Tensor]],
-    ) -> tuple[Tensor, Tensor]:
-        """`posteriors`, `[S, B, D]`, with what a network of everything gives where all is given and present."""
+    ) -> Gaussian:
+        """`single`, of `[S, B, D]`, with what a network of everything gives where all is given and present."""
         whole = self.usable(batch)
         known = subsets.all(1).to(whole.device).unsqueeze(1) & whole  # [S, B]
         if not known.any():
-            return posteriors
+            return Gaussian(*single)
         row = (whole.cumsum(0) - 1).expand(known.shape)[known]
         mean, log_variance = (
             old.index_put((known,), new[row].to(old.dtype))
-            for old, new in zip(posteriors, encode(batch[whole]), strict=True)
+            for old, new in zip(single, encode(batch[whole]), strict=True)
         )
-        return mean, log_variance
+        return Gaussian(mean, log_variance)
 
     def _expect_two(self) -> None:
         if len(self.names) != 2:
@@ -470,6 +471,3 @@ class MultimodalVAE(Stacked, ABC):
             if name not in self.names:
                 raise ValueError(f"unknown modality '{name}'; this model has {', '.join(self.names)}")
         return names
-
-
-_NO_ROWS = torch.zeros(0, dtype=torch.long)

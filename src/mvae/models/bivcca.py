@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from mvae.batch import Batch
 from mvae.experts import first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective
+from mvae.option import Option
+from mvae.posteriors import Gaussian
 
 __all__ = ["BiVCCA"]
 
@@ -34,6 +37,8 @@ class BiVCCA(MultimodalVAE):
         ValueError: as `MultimodalVAE`, if there are not two modalities, or on another mu.
     """
 
+    options: ClassVar = {"mu": Option("weight of the first modality's bound", float, least=0, most=1, said="mu {}")}
+
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, mu: float = 0.5) -> None:
         super().__init__(modalities, latent_dim)
         self._expect_two()
@@ -49,5 +54,5 @@ class BiVCCA(MultimodalVAE):
         terms = weights * bounds.terms
         return bounds._replace(loss=-terms.sum(0).mean(), terms=terms)
 
-    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
-        return first_expert(*self._experts(batch, subsets))
+    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
+        return Gaussian(*first_expert(*self._experts(batch, subsets)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from mvae.batch import Batch
 from mvae.experts import Experts
 from mvae.modality import Condition, Variable
 from mvae.models.base import MultimodalVAE, Objective
+from mvae.models.parts import Parts
+from mvae.models.vae import VAE
+from mvae.posteriors import Gaussian
 
 __all__ = ["CVAE"]
 
@@ -33,6 +37,15 @@ class CVAE(MultimodalVAE):
 
     takes_conditions = True
     needs_whole_rows = True
+    options = VAE.options
+
+    @classmethod
+    def build(cls, parts: Parts, **options: Any) -> Self:
+        target = options.get("target", parts.names[0])
+        variables: dict[str, Variable] = {name: parts.condition(name) for name in parts.names if name != target}
+        width = sum(condition.width for condition in variables.values() if isinstance(condition, Condition))
+        variables[target] = parts.modality(target, width)
+        return cls({name: variables[name] for name in parts.names}, parts.latent_dim)
 
     def __init__(self, modalities: Mapping[str, Variable], latent_dim: int) -> None:
         super().__init__(modalities, latent_dim)
@@ -61,7 +74,7 @@ class CVAE(MultimodalVAE):
         everything = torch.ones(1, len(self.names), dtype=torch.bool)
         return self.evidence(batch, self.posteriors(batch, everything), everything, beta=beta)
 
-    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
+    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
         """q(z | x_1, x_2) where all is given and present; the prior elsewhere."""
         prior = torch.zeros(len(subsets), len(batch), self.latent_dim, device=self.device, dtype=self.dtype)
         return self._with_whole_rows((prior, prior), batch, subsets, self._encode_whole)
@@ -75,7 +88,7 @@ class CVAE(MultimodalVAE):
         """log p(x_1 | z, x_2); a row that lacks a condition counts as lacking x_1."""
         if not (whole := self.usable(batch)).all():
             present = {name: batch.present[name] & whole for name in batch.values}
-            batch = Batch(batch.values, present)
+            batch = batch.holding(batch.values, present)
         return super()._term_likelihoods(batch, z, reconstruct, counts)
 
     def _decoder_input(self, batch: Batch | None, z: Tensor) -> Tensor:

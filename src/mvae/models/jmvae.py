@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from mvae.batch import Batch
-from mvae.experts import kl_between
 from mvae.modality import Modality
 from mvae.models.base import Objective
 from mvae.models.joint import JointEncoderVAE
+from mvae.option import Option
+from mvae.posteriors import Gaussian, kl
 
 __all__ = ["JMVAE"]
 
@@ -33,6 +35,10 @@ class JMVAE(JointEncoderVAE):
         ValueError: as `JointEncoderVAE`, or on a negative alpha.
     """
 
+    options: ClassVar = {
+        "alpha": Option("weight of the divergences between posteriors", float, least=0, said="alpha {}")
+    }
+
     def __init__(
         self, modalities: Mapping[str, Modality], latent_dim: int, joint_encoder: nn.Module, alpha: float = 0.01
     ) -> None:
@@ -47,6 +53,6 @@ class JMVAE(JointEncoderVAE):
         joint = self.posteriors(batch, both)  # q(z | x_1, x_2)
         bound = self.evidence(batch, joint, both, beta=beta)
         single = self.encode(batch)  # q(z | x_i)
-        divergence = kl_between(*joint, single.mean, single.log_variance)
+        divergence = kl(joint, Gaussian(single.mean, single.log_variance))
         terms = torch.cat([bound.terms, -self.alpha * divergence])
         return bound._replace(loss=-terms.sum(0).mean(), terms=terms)

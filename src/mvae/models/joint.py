@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -10,6 +11,8 @@ from mvae.batch import Batch
 from mvae.experts import at_least_float32, first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
+from mvae.models.parts import Parts
+from mvae.posteriors import Gaussian
 
 __all__ = ["JointEncoderVAE"]
 
@@ -31,6 +34,11 @@ class JointEncoderVAE(MultimodalVAE):
 
     needs_whole_rows = True
 
+    @classmethod
+    def build(cls, parts: Parts, **options: Any) -> Self:
+        modalities = {name: parts.modality(name) for name in parts.names}
+        return cls(modalities, parts.latent_dim, parts.joint_encoder(), **options)
+
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, joint_encoder: nn.Module) -> None:
         super().__init__(modalities, latent_dim)
         self._expect_two()
@@ -45,10 +53,10 @@ class JointEncoderVAE(MultimodalVAE):
         mean, log_variance = self.joint_encoder(*(batch.values[name] for name in self.names))
         return at_least_float32(mean), at_least_float32(log_variance)
 
-    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
+    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
         """q(z | x_1, x_2) where both are given and present, else q(z | x_i) of the one, else the prior."""
         if subsets.all() and batch.whole(self.names):
             mean, log_variance = self.encode_jointly(batch)
-            return mean.expand(len(subsets), -1, -1), log_variance.expand(len(subsets), -1, -1)
+            return Gaussian(mean.expand(len(subsets), -1, -1), log_variance.expand(len(subsets), -1, -1))
         single = first_expert(*self._experts(batch, subsets))
         return self._with_whole_rows(single, batch, subsets, self.encode_jointly)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
 from mvae.batch import Batch
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective
+from mvae.option import Option
 from mvae.subsets import distinct_terms, draw_subsets
 
 __all__ = ["MVAE"]
@@ -33,7 +34,7 @@ class MVAE(MultimodalVAE):
     Args:
         modalities: name to `Modality`.
         latent_dim: D.
-        subsets: k, random subsets a step beside the joint and the singles.
+        random_subsets: k, random subsets a step beside the joint and the singles.
         reconstruct: what a term reconstructs: `"given"`, `"present"`, or what it is given and these modalities.
         free_nats: a divergence of a term's posterior from the prior up to this costs nothing in training, so that z
             holds something of what a strong decoder could do without (free bits, Kingma et al. 2016).
@@ -42,11 +43,35 @@ class MVAE(MultimodalVAE):
         ValueError: as `MultimodalVAE`, or on a negative k or `free_nats`, or an unknown `reconstruct`.
     """
 
+    options: ClassVar = {
+        "random_subsets": Option(
+            "random subsets a step beside the joint and the singles (k of Eq. 5)",
+            int,
+            least=0,
+            metavar="K",
+            said="k = {}",
+            unsaid=0,
+        ),
+        "reconstruct": Option(
+            "what each ELBO term reconstructs: what it is 'given' (Eq. 2), all that is 'present', or what it is given"
+            " and these modalities",
+            Literal["given", "present"] | list[str],
+            metavar="WHAT",
+            said=lambda what: (
+                f"each term reconstructs what is {what if isinstance(what, str) else 'given and ' + ', '.join(what)}"
+            ),
+            names_modalities=True,
+        ),
+        "free_nats": Option(
+            "a divergence from the prior up to this costs nothing (free bits)", float, least=0, said="{} free nats"
+        ),
+    }
+
     def __init__(
         self,
         modalities: Mapping[str, Modality],
         latent_dim: int,
-        subsets: int = 0,
+        random_subsets: int = 0,
         reconstruct: Literal["given", "present"] | Sequence[str] = "given",
         free_nats: float = 0.0,
     ) -> None:
@@ -54,17 +79,17 @@ class MVAE(MultimodalVAE):
         if not free_nats >= 0:
             raise ValueError(f"free_nats: expected a number of at least 0, got {free_nats}")
         self.free_nats = free_nats
-        if subsets < 0:
-            raise ValueError(f"subsets: expected a number of at least 0, got {subsets}")
+        if random_subsets < 0:
+            raise ValueError(f"random_subsets: expected a number of at least 0, got {random_subsets}")
         if isinstance(reconstruct, str) and reconstruct not in ("given", "present"):
             raise ValueError(f"reconstruct: expected 'given', 'present' or a list of names, got '{reconstruct}'")
         always = {"given": (), "present": self.names}.get(reconstruct) if isinstance(reconstruct, str) else reconstruct
         always = self._known(always or ())
-        self.subsets, self.reconstruct = subsets, reconstruct
+        self.random_subsets, self.reconstruct = random_subsets, reconstruct
         self._always = torch.tensor([name in always for name in self.names])
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
-        given = draw_subsets(len(self.names), self.subsets)
+        given = draw_subsets(len(self.names), self.random_subsets)
         complete = batch.whole(self.names)
         counts = None if complete else distinct_terms(given, batch.presence(self.names))
         return self.evidence(batch, self.posteriors(batch, given), given | self._always, counts, beta, self.free_nats)

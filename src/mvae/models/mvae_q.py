@@ -10,6 +10,7 @@ from torch.nn.functional import logsigmoid
 from mvae.batch import Batch
 from mvae.experts import Experts, quotient_of_experts
 from mvae.models.mvae import MVAE
+from mvae.posteriors import Gaussian
 
 __all__ = ["MVAEQ"]
 
@@ -32,7 +33,7 @@ class MVAEQ(MVAE):
     Args:
         modalities: as `MVAE`.
         latent_dim: as `MVAE`.
-        subsets: as `MVAE`.
+        random_subsets: as `MVAE`.
         reconstruct: as `MVAE`.
         free_nats: as `MVAE`.
     """
@@ -42,5 +43,5 @@ class MVAEQ(MVAE):
         mean, raw, present = super().encode(batch, names)
         return Experts(mean, logsigmoid(raw), present)
 
-    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
-        return quotient_of_experts(*self._experts(batch, subsets))
+    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
+        return Gaussian(*quotient_of_experts(*self._experts(batch, subsets)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from mvae.batch import Batch
 from mvae.experts import first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective
+from mvae.models.parts import Parts
+from mvae.option import Option
+from mvae.posteriors import Gaussian
 
 __all__ = ["VAE"]
 
@@ -31,6 +35,15 @@ class VAE(MultimodalVAE):
         ValueError: as `MultimodalVAE`, or if there are several modalities.
     """
 
+    options: ClassVar = {
+        "target": Option("the modality that is modelled (default: the first)", str, said="of {}", names_modalities=True)
+    }
+
+    @classmethod
+    def build(cls, parts: Parts, **options: Any) -> Self:
+        target = options.get("target", parts.names[0])
+        return cls({target: parts.modality(target)}, parts.latent_dim)
+
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int) -> None:
         super().__init__(modalities, latent_dim)
         if len(modalities) > 1:
@@ -40,5 +53,5 @@ class VAE(MultimodalVAE):
         one = torch.ones(1, 1, dtype=torch.bool)
         return self.evidence(batch, self.posteriors(batch, one), one, beta=beta)
 
-    def posteriors(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor]:
-        return first_expert(*self._experts(batch, subsets))
+    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
+        return Gaussian(*first_expert(*self._experts(batch, subsets)))

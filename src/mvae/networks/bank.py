@@ -1,4 +1,4 @@
-"""Networks of one architecture as one batched call: their parameters stand stacked in one tensor each."""
+"""Banks: networks of one architecture, called together with their parameters stacked. One alone is a bank of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.func import functional_call
 from mvae.batch import Batch
 from mvae.networks.mlp import BatchNorm
 
-__all__ = ["Stack", "Stacked", "architecture", "encode_together", "score_together", "stacks_of"]
+__all__ = ["Bank", "Banked", "Stack", "architecture", "banks_of"]
 
 PLAIN = (nn.Linear, nn.SiLU, nn.ReLU, nn.Tanh, nn.GELU, nn.Embedding, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten)
 """Layers that do the same to each row whatever the others are, draw nothing and keep no statistics."""
@@ -39,37 +39,114 @@ def architecture(module: nn.Module) -> str | None:
     return f"{type(module).__qualname__} {module!r} {' '.join(state)}"
 
 
-class Stack:
-    """Modules of one architecture, whose parameters are slices of stacked ones.
+class Bank:
+    """Encoders, or decoders, of some modalities. This is a bank of one, which is called as it is.
+
+    It is no `nn.Module`: its parameters would else be twice in the model's.
+
+    Args:
+        modules: by name of the modality.
+    """
+
+    parameter_names: Sequence[str] = ()
+    """Of the stacked parameters, as each module calls its own."""
+    parameters: Sequence[nn.Parameter] = ()
+    """Stacked parameters `[G, ...]`; none in a bank of one, whose module keeps its own."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self.modules = dict(modules)
+
+    def tie(self) -> None:
+        """Stack what the modules hold now, and make it theirs; after anything that gave them new tensors."""
+
+    def encode(self, batch: Batch, names: Sequence[str], latent_dim: int) -> tuple[Tensor, Tensor] | None:
+        """The experts of some modalities, from one call of their encoders on the rows that have them.
+
+        Args:
+            batch: B rows.
+            names: G of the bank's, which the batch holds.
+            latent_dim: D.
+
+        Returns:
+            Mean and log variance, each `[G, B, D]`; any finite numbers where missing. None where no row has any.
+        """
+        (name,) = names
+        rows = batch.rows(name)
+        if rows is None:
+            mean, log_variance = self.modules[name](batch.values[name])
+            return mean.unsqueeze(0), log_variance.unsqueeze(0)
+        if not len(rows):
+            return None
+        some = self.modules[name](batch.values[name][rows])
+        mean, log_variance = (
+            part.new_zeros(1, len(batch), latent_dim).index_copy(1, rows, part[None]) for part in some
+        )
+        return mean, log_variance
+
+    def score(
+        self, batch: Batch, names: Sequence[str], z: Tensor, reconstruct: Tensor, counts: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """log p(x_i | z_s) of some modalities, from few calls of their decoders, mostly one.
+
+        Args:
+            batch: B rows.
+            names: G of the bank's, which the batch holds.
+            z: `[S, B, D]`.
+            reconstruct: boolean `[G, S]`: the P pairs of a modality and a term that reconstructs it, one at least.
+            counts: boolean `[S, B]`, which terms count for which row; all where None.
+
+        Returns:
+            Of each pair the modality's number among the names, ascending, and the term, each `[P]`; and the values
+            `[P, B]`, 0 where missing or not counted. None where no row has any.
+        """
+        (name,) = names
+        terms = reconstruct[0].nonzero().flatten().to(z.device)
+        decoder, present = self.modules[name], batch.rows(name)
+        if present is not None and not len(present):
+            return None
+        drawn = z if len(terms) == len(z) else z[terms]
+        if present is None and counts is None:
+            values = decoder(drawn).log_prob(batch.values[name])
+        else:
+            keep = batch.present[name] if counts is None else batch.present[name] & counts[terms]
+            term, row = keep.expand(len(terms), -1).nonzero(as_tuple=True)
+            part = decoder(drawn[term, row]).log_prob(batch.values[name][row])
+            values = part.new_zeros(len(terms), len(batch)).index_put((term, row), part)
+        return torch.zeros_like(terms), terms, values
+
+
+class Stack(Bank):
+    """A bank of several, whose parameters are slices of stacked ones.
 
     The stacked parameters are what an optimiser is given. Each module keeps its own names and shapes, as views, so that
-    `state_dict`, and calling one module, work as if nothing were stacked. It is no `nn.Module`: its parameters would
-    else stand twice in the model's.
+    `state_dict`, and calling one module, work as if nothing were stacked.
 
     Args:
         modules: at least two, of one `architecture`.
     """
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self.modules = list(modules)
-        self.names = [name for name, _ in modules[0].named_parameters()]
-        self.buffer_names = [name for name, _ in modules[0].named_buffers()]
-        self.parameters = [nn.Parameter(torch.empty(0)) for _ in self.names]
-        self.cost = 60 + 0.07 * sum(parameter.numel() for parameter in modules[0].parameters())
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__(modules)
+        self._place = {name: number for number, name in enumerate(modules)}
+        first = next(iter(modules.values()))
+        self.parameter_names = [name for name, _ in first.named_parameters()]
+        self.buffer_names = [name for name, _ in first.named_buffers()]
+        self.parameters = [nn.Parameter(torch.empty(0)) for _ in self.parameter_names]
+        self.cost = 60 + 0.07 * sum(parameter.numel() for parameter in first.parameters())
         """About how long a row takes a module, forward and backward, in nanoseconds on a processor core."""
         self.tie()
 
     def tie(self) -> None:
-        """Stack what the modules hold now, and make it theirs; after anything that gave them new tensors."""
-        self.own = [[module.get_parameter(name) for module in self.modules] for name in self.names]
+        modules = list(self.modules.values())
+        self.own = [[module.get_parameter(name) for module in modules] for name in self.parameter_names]
         for own, stacked in zip(self.own, self.parameters, strict=True):
             stacked.data = torch.stack([parameter.data for parameter in own])
             for parameter, part in zip(own, stacked.data.unbind(), strict=True):
                 parameter.data = part
         self.buffers = {
-            name: torch.stack([module.get_buffer(name) for module in self.modules]) for name in self.buffer_names
+            name: torch.stack([module.get_buffer(name) for module in modules]) for name in self.buffer_names
         }
-        template = deepcopy(self.modules[0]).requires_grad_(False)
+        template = deepcopy(modules[0]).requires_grad_(False)
         self.template = template.to("meta")
 
     def __call__(self, call: Callable[..., Any], *arguments: Tensor, members: Tensor | None = None) -> Any:
@@ -83,7 +160,7 @@ class Stack:
         Returns:
             What `call` returns, with a first dimension G.
         """
-        tensors = dict(zip(self.names, map(_learned, self.parameters, self.own), strict=True)) | self.buffers
+        tensors = dict(zip(self.parameter_names, map(_learned, self.parameters, self.own), strict=True)) | self.buffers
         if members is not None:
             tensors = {name: tensor[members] for name, tensor in tensors.items()}
 
@@ -91,6 +168,76 @@ class Stack:
             return functional_call(_Calling(self.template, call), {f"module.{n}": v for n, v in state.items()}, parts)
 
         return torch.vmap(one)(tensors, *arguments)
+
+    def encode(self, batch: Batch, names: Sequence[str], latent_dim: int) -> tuple[Tensor, Tensor] | None:
+        """As of a bank of one.
+
+        Rows that lack a modality are left out where that saves more than it costs, which it does in all but small
+        networks.
+        """
+        values, chosen = batch.block(names), self._chosen(names, batch.device)
+        if batch.whole(names):
+            return self(_encode, values, members=chosen)
+        present = batch.presence(names).T  # [G, B]
+        most = int(present.sum(1).max())
+        if not most:
+            return None
+        if (len(batch) - most) * self.cost < most * latent_dim * MOVING:
+            return self(_encode, _masked(values, present), members=chosen)
+        here, row = present.sort(dim=1, descending=True, stable=True)  # the rows that have it first
+        here, row = here[:, :most], row[:, :most]
+        results = []
+        for part in self(_encode, _taken(values, row, here), members=chosen):
+            some = torch.where(here.unsqueeze(-1), part, 0.0)
+            whole = some.new_zeros(len(names), len(batch), latent_dim)
+            results.append(whole.scatter_add(1, row.unsqueeze(-1).expand_as(some), some))
+        return results[0], results[1]
+
+    def score(
+        self, batch: Batch, names: Sequence[str], z: Tensor, reconstruct: Tensor, counts: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As of a bank of one.
+
+        Each decoder gets all that it decodes, of whatever terms and rows, side by side. Where some get much more than
+        others, those that get about equally much are called together, so that little is filled up.
+        """
+        owner, terms = (index.to(z.device) for index in reconstruct.nonzero(as_tuple=True))
+        values, chosen = batch.block(names), self._chosen(names, batch.device)
+        if counts is None and batch.whole(names):  # a cell is all rows of a term: whose it is, and where its z stands
+            cell_owner, place, drawn, pair, row = owner, terms, z, torch.arange(len(owner), device=z.device), None
+        else:  # a cell is one row of a term
+            keep = batch.presence(names).T[owner]
+            pair, row = (keep if counts is None else keep & counts[terms]).nonzero(as_tuple=True)
+            cell_owner, place, drawn = owner[pair], terms[pair] * len(batch) + row, z.flatten(0, 1)
+        width = 1 if row is not None else len(batch)
+        pieces, order = [], []
+        for group, cells, number, slot in _alike(cell_owner, len(names), EXTRA_CALL / (self.cost * width)):
+            some = None if len(group) == len(names) else group
+            index = place[cells[slot == 0]].repeat(1 + int(slot.max()), 1).T.contiguous()  # fills up with what is there
+            index[number, slot] = place[cells]
+            if row is not None:
+                data = values[group.unsqueeze(1), index % len(batch)]
+            else:
+                data = values if some is None else values[some]
+                data = data.unsqueeze(1).expand(-1, index.shape[1], *data.shape[1:]).flatten(1, 2)
+            part = self(_score, drawn[index].flatten(1, -2), data, members=_composed(chosen, some))
+            part = part.reshape(-1, width)
+            pieces.append(part if len(part) == len(cells) else part[number * index.shape[1] + slot])
+            order.append(cells)
+        if row is None and len(pieces) == 1:
+            return owner, terms, pieces[0]
+        scores = torch.zeros(len(owner), len(batch), device=z.device, dtype=pieces[0].dtype if pieces else z.dtype)
+        if pieces:
+            found, taken = torch.cat(pieces), torch.cat(order)
+            where = (pair[taken],) if row is None else (pair[taken], row[taken])
+            scores = scores.index_put(where, found if row is None else found.squeeze(1))
+        return owner, terms, scores
+
+    def _chosen(self, names: Sequence[str], device: torch.device) -> Tensor | None:
+        """The numbers of these among the bank's; None for all."""
+        if len(names) == len(self.modules):
+            return None
+        return torch.tensor([self._place[name] for name in names], device=device)
 
 
 def _learned(stacked: Tensor, own: Sequence[Tensor]) -> Tensor:
@@ -120,26 +267,29 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_buffers()
 
 
-def stacks_of(modules: Mapping[str, nn.Module]) -> list[tuple[tuple[str, ...], Stack]]:
-    """Stack those of one architecture: their names, in order, and the stack. Those alone in theirs are left out."""
+def banks_of(modules: Mapping[str, nn.Module]) -> list[Bank]:
+    """Those of one architecture in a bank, by name; then those that are alone in theirs, each in a bank of one."""
     found: dict[str, list[str]] = {}
     for name, module in modules.items():
         kind = architecture(module)
         if kind is not None and _has_parameters(module):
             found.setdefault(kind, []).append(name)
-    return [(tuple(names), Stack([modules[n] for n in names])) for names in found.values() if len(names) > 1]
+    several = [names for names in found.values() if len(names) > 1]
+    stacked = {name for names in several for name in names}
+    stacks = [Stack({name: modules[name] for name in names}) for names in several]
+    return [*stacks, *(Bank({name: module}) for name, module in modules.items() if name not in stacked)]
 
 
 def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
-class Stacked(nn.Module):
-    """A module with stacks among its parts: what is learned are the stacked parameters, wherever it goes."""
+class Banked(nn.Module):
+    """A module with banks among its parts: what is learned are the stacked parameters, wherever it goes."""
 
     @property
-    def _stacks(self) -> list[Stack]:
-        raise AttributeError("_stacks")  # of a subclass
+    def _banks(self) -> list[Bank]:
+        raise AttributeError("_banks")  # of a subclass
 
     @property
     def sliced(self) -> list[str]:
@@ -151,16 +301,16 @@ class Stacked(nn.Module):
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
         """What is learned: of networks of one architecture the stacked parameters, once for all of them."""
-        stacks = self._stacks
-        sliced = {id(parameter) for stack in stacks for module in stack.modules for parameter in module.parameters()}
+        stacks = [bank for bank in self._banks if bank.parameters]
+        sliced = {id(one) for stack in stacks for module in stack.modules.values() for one in module.parameters()}
         for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
             if id(parameter) not in sliced:
                 yield name, parameter
         for number, stack in enumerate(stacks):
-            for name, parameter in zip(stack.names, stack.parameters, strict=True):
+            for name, parameter in zip(stack.parameter_names, stack.parameters, strict=True):
                 yield f"{prefix}{'.' if prefix else ''}stack {number}.{name}", parameter
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Stacked:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Banked:
         super()._apply(fn, recurse)
         self._tie()
         return self
@@ -170,106 +320,8 @@ class Stacked(nn.Module):
         self._tie()
 
     def _tie(self) -> None:
-        for stack in self._stacks:
-            stack.tie()
-
-
-def encode_together(
-    stack: Stack, batch: Batch, names: Sequence[str], members: Sequence[str], latent_dim: int
-) -> tuple[Tensor, Tensor]:
-    """The experts of modalities of one architecture, from one call of their encoders.
-
-    Rows that lack a modality are left out where that saves more than it costs, which it does in all but small
-    networks.
-
-    Args:
-        stack: the encoders of `members`.
-        batch: B rows.
-        names: G of the members.
-        members: names of what is stacked.
-        latent_dim: D.
-
-    Returns:
-        Mean and log variance, each `[G, B, D]`; any finite numbers where absent.
-    """
-    values, chosen = batch.block(names), _chosen(names, members, batch.device)
-    if batch.whole(names):
-        return stack(_encode, values, members=chosen)
-    present = batch.presence(names).T  # [G, B]
-    most = int(present.sum(1).max())
-    if not most:
-        zeros = torch.zeros(len(names), len(batch), latent_dim, device=batch.device, dtype=stack.parameters[0].dtype)
-        return zeros, zeros
-    if (len(batch) - most) * stack.cost < most * latent_dim * MOVING:
-        return stack(_encode, _masked(values, present), members=chosen)
-    here, row = present.sort(dim=1, descending=True, stable=True)  # the rows that have it first
-    here, row = here[:, :most], row[:, :most]
-    results = []
-    for part in stack(_encode, _taken(values, row, here), members=chosen):
-        some = torch.where(here.unsqueeze(-1), part, 0.0)
-        whole = some.new_zeros(len(names), len(batch), latent_dim)
-        results.append(whole.scatter_add(1, row.unsqueeze(-1).expand_as(some), some))
-    return results[0], results[1]
-
-
-def score_together(
-    stack: Stack,
-    batch: Batch,
-    names: Sequence[str],
-    members: Sequence[str],
-    z: Tensor,
-    reconstruct: Tensor,
-    counts: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """log p(x_i | z_s) of modalities of one architecture, from few calls of their decoders, mostly one.
-
-    Each decoder gets all that it decodes, of whatever terms and rows, side by side. Where some get much more than
-    others, those that get about equally much are called together, so that little is filled up.
-
-    Args:
-        stack: the decoders of `members`.
-        batch: B rows.
-        names: G of the members.
-        members: names of what is stacked.
-        z: `[S, B, D]`.
-        reconstruct: boolean `[G, S]`: the P pairs.
-        counts: boolean `[S, B]`, which terms count for which row; all where None.
-
-    Returns:
-        Of each pair the modality's number among the names, ascending, and the term, each `[P]`; and the values
-        `[P, B]`, 0 where absent or not counted.
-    """
-    owner, terms = (index.to(z.device) for index in reconstruct.nonzero(as_tuple=True))
-    values, chosen = batch.block(names), _chosen(names, members, batch.device)
-    if counts is None and batch.whole(names):  # a cell is all rows of a term: whose it is, and where its z stands
-        cell_owner, place, drawn, pair, row = owner, terms, z, torch.arange(len(owner), device=z.device), None
-    else:  # a cell is one row of a term
-        keep = batch.presence(names).T[owner]
-        pair, row = (keep if counts is None else keep & counts[terms]).nonzero(as_tuple=True)
-        cell_owner, place, drawn = owner[pair], terms[pair] * len(batch) + row, z.flatten(0, 1)
-    width = 1 if row is not None else len(batch)
-    pieces, order = [], []
-    for group, cells, number, slot in _alike(cell_owner, len(names), EXTRA_CALL / (stack.cost * width)):
-        some = None if len(group) == len(names) else group
-        index = place[cells[slot == 0]].repeat(1 + int(slot.max()), 1).T.contiguous()  # fills up with what is there
-        index[number, slot] = place[cells]
-        if row is not None:
-            data = values[group.unsqueeze(1), index % len(batch)]
-        else:
-            data = values if some is None else values[some]
-            data = data.unsqueeze(1).expand(-1, index.shape[1], *data.shape[1:]).flatten(1, 2)
-        part = stack(_score, drawn[index].flatten(1, -2), data, members=_composed(chosen, some))
-        part = part.reshape(-1, width)
-        pieces.append(part if len(part) == len(cells) else part[number * index.shape[1] + slot])
-        order.append(cells)
-    if row is None and len(pieces) == 1:
-        return owner, terms, pieces[0]
-    scores = torch.zeros(len(owner), len(batch), device=z.device, dtype=pieces[0].dtype if pieces else z.dtype)
-    if pieces:
-        found, taken = torch.cat(pieces), torch.cat(order)
-        where = (pair[taken],) if row is None else (pair[taken], row[taken])
-        scores = scores.index_put(where, found if row is None else found.squeeze(1))
-    return owner, terms, scores
+        for bank in self._banks:
+            bank.tie()
 
 
 def _alike(owner: Tensor, count: int, least: float) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -316,14 +368,6 @@ def _encode(encoder: nn.Module, values: Tensor) -> Any:
 
 def _score(decoder: nn.Module, z: Tensor, values: Tensor) -> Tensor:
     return decoder(z).log_prob(values)
-
-
-def _chosen(names: Sequence[str], members: Sequence[str], device: torch.device) -> Tensor | None:
-    """The numbers of these among the members of a stack; None for all."""
-    if len(names) == len(members):
-        return None
-    place = {name: number for number, name in enumerate(members)}
-    return torch.tensor([place[name] for name in names], device=device)
 
 
 def _taken(values: Tensor, row: Tensor, here: Tensor) -> Tensor:

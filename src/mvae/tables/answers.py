@@ -98,8 +98,8 @@ def embed(run: str | Path, data: Any, *, join: Sequence[str | Path] = ()) -> pd.
     """
     model, spec = open_run(run)
     table = read_like(spec, data, join)
-    rows = as_rows(spec, table)
-    parts = [model.posterior(rows[start : start + AT_ONCE]) for start in range(0, len(rows), AT_ONCE)]
+    rows = model.checked(as_rows(spec, table))
+    parts = [model.q(rows[start : start + AT_ONCE]) for start in range(0, len(rows), AT_ONCE)]
     means, deviations = (torch.cat([getattr(part, name) for part in parts]).numpy() for name in ("mean", "stddev"))
     names = [f"z{number}" for number in range(model.latent_dim)]
     frame = pd.DataFrame(np.hstack([means, deviations]), table.frame.index, [*names, *(f"{n}_sd" for n in names)])

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.distributions import Normal
 from tqdm import tqdm
 
 from mvae.batch import Batch
 from mvae.config.table_spec import TableSpec
 from mvae.evaluation.refining import STEPS, refined
 from mvae.models import MultimodalVAE
+from mvae.posteriors import log_prior
 from mvae.tables.kinds import kind_of
 from mvae.tables.learn import as_rows
 from mvae.tables.read import Table
@@ -62,20 +62,23 @@ def weighted_draws(
 
     Args:
         model: any model without conditions.
-        rows: B rows.
+        rows: B rows as `model.checked` gives them.
         wanted: row numbers to draw for.
         num_samples: S.
         progress: show a bar.
         alike: the same noise for each row, so that what is found for a row does not depend on the others.
         refine: steps in which q is fitted to each row (`mvae.evaluation.refining`).
     """
-    noise = torch.randn(num_samples, 1, model.latent_dim, device=model.device, dtype=model.dtype) if alike else None
+
+    def noise(count: int) -> Tensor:
+        return torch.randn(num_samples, count, model.latent_dim, device=model.device, dtype=model.dtype)
+
+    same = (noise(1), torch.zeros(1, device=model.device)) if alike else None
     size = max(1, DRAWN_AT_ONCE // num_samples)
     for part in tqdm(wanted.split(size), desc="filling in", unit_scale=size, unit="row", disable=not progress):
-        batch = model.checked(rows[part])
-        posterior = refined(model, batch, refine)
-        z = posterior.sample((num_samples,)) if noise is None else posterior.mean + posterior.stddev * noise
-        scores = Normal(torch.zeros_like(z), 1.0).log_prob(z).sum(-1) - posterior.log_prob(z).sum(-1)
+        batch = rows[part]
+        z, log_q = refined(model, batch, refine).draws(*(same or (noise(len(batch)),)))
+        scores = (log_prior(z.double()) - log_q).to(z.dtype)
         for name, distribution in model.decode(z).items():
             here = batch.rows(name)
             if here is None:
@@ -109,7 +112,7 @@ def category_shares(
         seed: of the draws.
     """
     rows = as_rows(spec, table)
-    rows = rows.only([other for other in rows.values if other != name])
+    rows = model.checked(rows.only([other for other in rows.values if other != name]))
     parts = []
     with drawing(seed):
         for drawn in weighted_draws(model.eval(), rows, torch.arange(len(rows)), num_samples, alike=True):
@@ -146,7 +149,9 @@ def draw_rows(
     frame = pd.DataFrame({name: pd.Series([given.get(name)], dtype=object) for name in spec.columns})
     table = Table(frame, "given", {"given": tuple(frame.columns)})
     with drawing(seed):
-        (drawn,) = weighted_draws(model.eval(), as_rows(spec, table), torch.tensor([0]), max(IMPUTE_DRAWS, count))
+        (drawn,) = weighted_draws(
+            model.eval(), model.checked(as_rows(spec, table)), torch.tensor([0]), max(IMPUTE_DRAWS, count)
+        )
         z = drawn.chosen(count)[:, 0]
         made: dict[str, Any] = {}
         for group, members in spec.records.items():

@@ -66,7 +66,7 @@ def impute_table(
         alike: the same noise for each row, as `weighted_draws`.
         refine: steps in which q(z | what a row has) is fitted to each row.
     """
-    rows = as_rows(spec, table)
+    rows = model.checked(as_rows(spec, table))
     kinds = {name: kind_of(column) for name, column in spec.columns.items()}
     records = {name: members for name, members in spec.records.items() if name in model.modalities}
     others = [name for name in spec.others if kinds[name].is_filled and name in model.modalities]

@@ -35,7 +35,7 @@ def table_recipe(spec: TableSpec, count: int) -> dict[str, Any]:
         "model": {
             "method": "mvae",
             "latent_dim": latent_dim if not spec.others else MOST_LATENT,
-            "subsets": 0 if len(modalities) < 3 else 1,
+            "random_subsets": 0 if len(modalities) < 3 else 1,
             "reconstruct": "present",
             "modalities": modalities,
         },
@@ -43,12 +43,12 @@ def table_recipe(spec: TableSpec, count: int) -> dict[str, Any]:
     }
 
 
-def plan(count: int, steps: int = TABLE_STEPS) -> dict[str, int]:
+def plan(count: int, steps: int = TABLE_STEPS, batch_size: int | None = None) -> dict[str, int]:
     """How often to go through so many training rows, and how many at a time, for about so many steps.
 
     Where rows are few an epoch goes through them several times, so that what is done once an epoch costs little.
     """
-    batch = min(256, max(16, 2 ** round(math.log2(max(1, count / 8)))))
+    batch = batch_size or min(256, max(16, 2 ** round(math.log2(max(1, count / 8)))))
     once = math.ceil(count / batch)
     epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(steps / once)), max(1, steps // STEPS_AN_EPOCH))
     passes = max(1, round(steps / (epochs * once)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,27 +12,79 @@ from mvae.batch import Batch
 from mvae.config.specs import TrainingSpec
 from mvae.data.dataset import Dataset
 from mvae.data.loading import ShuffledBatches, grouped
+from mvae.data.samples import LoadedBatches
 from mvae.data.sharded_order import ShardedBatches
 from mvae.data.shards import Shards
 from mvae.models import MultimodalVAE
+from mvae.seeds import seed_of
 
-__all__ = ["training_order"]
+__all__ = ["Batches", "training_batches", "validation_batches"]
 
 LONG = 16
 """From so many symbols on batches are made of strings of about the same length."""
+VALIDATION_BATCH = 1000
 
 
-def training_order(
-    model: MultimodalVAE, dataset: Dataset[Any], spec: TrainingSpec, rank: int, world: int
-) -> ShuffledBatches | ShardedBatches:
-    """The row numbers of each batch of an epoch, or of the part of each that one of several processes takes."""
-    if isinstance(dataset.train, Shards):
-        return ShardedBatches(len(dataset.train), spec.batch_size, spec.seed, rank=rank, world=world)
-    groups = grouped(dataset.train, model.names, spec.shares)
-    lengths = _lengths(model, dataset.train)
-    return ShuffledBatches(
-        groups, spec.batch_size, spec.seed, rank=rank, world=world, passes=spec.passes, lengths=lengths
-    )
+class Batches(Protocol):
+    """The batches of a training."""
+
+    def __len__(self) -> int:
+        """How many there are in an epoch."""
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Those of an epoch, counted from 0, or the part of each that one of several processes takes."""
+
+
+class _Ordered:
+    """Batches of rows that can be indexed, in an order that seed and epoch alone decide."""
+
+    def __init__(self, rows: Any, order: ShuffledBatches | ShardedBatches) -> None:
+        self.rows, self.order = rows, order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        self.order.set_epoch(number)
+        return (self.rows[part] for part in self.order)
+
+
+class _Loaded:
+    """Batches that a `DataLoader` gives."""
+
+    def __init__(self, loaded: LoadedBatches, seed: int) -> None:
+        self.loaded, self.seed = loaded, seed
+
+    def __len__(self) -> int:
+        return len(self.loaded)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        return self.loaded.epoch(seed_of(self.seed, number))
+
+
+def training_batches(
+    model: MultimodalVAE, dataset: Dataset[Any], spec: TrainingSpec, rank: int = 0, world: int = 1
+) -> Batches:
+    """Those of a data set's training rows."""
+    rows = dataset.train
+    if isinstance(rows, LoadedBatches):
+        return _Loaded(rows, spec.seed)
+    if isinstance(rows, Shards):
+        return _Ordered(rows, ShardedBatches(len(rows), spec.batch_size, spec.seed, rank=rank, world=world))
+    in_memory = isinstance(rows, Batch)
+    groups = grouped(rows, model.names, spec.shares) if in_memory else [(torch.arange(len(rows)), 1.0)]
+    lengths = _lengths(model, rows) if in_memory else None
+    place: dict[str, Any] = {"rank": rank, "world": world, "passes": spec.passes, "lengths": lengths}
+    return _Ordered(rows, ShuffledBatches(groups, spec.batch_size, spec.seed, **place))
+
+
+def validation_batches(rows: Any, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Batch]]:
+    """The batches of validation rows, in order, each with its number; of several processes each has its own."""
+    if isinstance(rows, LoadedBatches):
+        yield from enumerate(rows.epoch(0))
+        return
+    for number in range(rank, -(-len(rows) // VALIDATION_BATCH), world):
+        yield number, rows[number * VALIDATION_BATCH : (number + 1) * VALIDATION_BATCH]
 
 
 def _lengths(model: MultimodalVAE, rows: Batch) -> Tensor | None:

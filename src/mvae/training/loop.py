@@ -17,7 +17,7 @@ from mvae.config.specs import TrainingSpec
 from mvae.data.dataset import Dataset
 from mvae.models import MultimodalVAE, Objective
 from mvae.seeds import seed_of
-from mvae.training.batches import training_order
+from mvae.training.batches import training_batches, validation_batches
 from mvae.training.checkpoints import BEST, LAST, Checkpoint, Checkpoints
 from mvae.training.compute import compiled, interruptible, keep_memory, lower_precision
 from mvae.training.curves import Curves
@@ -30,7 +30,6 @@ from mvae.training.validation import ValidationSums, share_statistics
 
 __all__ = ["Loop", "NonFiniteLossError"]
 
-VALIDATION_BATCH = 1000
 REMEDIES = "Look for extreme values in that modality, scale its numbers, or lower the learning rate"
 
 
@@ -73,7 +72,7 @@ class Loop:
         self.folder, self.progress, self.processes, self.advice = folder, progress, processes, advice
         self.history: list[dict[str, float]] = []
         """One record for each epoch that is done."""
-        self.order = training_order(model, dataset, spec, processes.rank, processes.world)
+        self.batches = training_batches(model, dataset, spec, processes.rank, processes.world)
         self.terms = few_label_terms(spec, dataset)
         self.steps = 0
         """Optimiser steps that are done."""
@@ -130,9 +129,9 @@ class Loop:
         model.load_state_dict(start.weights)
         if start.adam:
             adam.load(start.adam)
-        self.history, self.steps = start.history, len(start.history) * len(self.order)
+        self.history, self.steps = start.history, len(start.history) * len(self.batches)
         first = group.rank == 0
-        shown = shown_by(first and self.progress, self.steps, len(self.order), spec.epochs)
+        shown = shown_by(first and self.progress, self.steps, len(self.batches), spec.epochs)
         curves = Curves(self.folder if first else None)
         try:
             while len(self.history) < spec.epochs:
@@ -156,7 +155,7 @@ class Loop:
     @property
     def beta(self) -> float:
         """The weight of the KL terms now (paper, Eq. 1)."""
-        return annealed_beta(self.steps, self.spec.annealing_epochs * len(self.order), self.spec.annealing_cycles)
+        return annealed_beta(self.steps, self.spec.annealing_epochs * len(self.batches), self.spec.annealing_cycles)
 
     @property
     def stage(self) -> int:
@@ -167,7 +166,6 @@ class Loop:
     def _epoch(self, group: Group, adam: Adam, shown: Silence) -> dict[str, float]:
         """One pass over the training rows; what is recorded of it."""
         epoch, learning_rate = len(self.history), self.spec.learning_rate
-        self.order.set_epoch(epoch)
         self.model.enter_stage(self.stage)
         self.model.eval()
         for term in self.terms if self.beta >= 1 else ():
@@ -175,22 +173,23 @@ class Loop:
             term.begin(self.model)
         self.model.train()
         sums = torch.zeros(3, device=group.device)
-        for index, part in enumerate(self.order):
+        for index, batch in enumerate(self.batches.epoch(epoch)):
             if self.spec.schedule == "cosine":
-                learning_rate = self.spec.learning_rate * cosine_decay(self.steps, self.spec.epochs * len(self.order))
-            loss, objective = self.step(self.dataset.train[part].to(group.device), index, group)
+                learning_rate = self.spec.learning_rate * cosine_decay(self.steps, self.spec.epochs * len(self.batches))
+            loss, objective = self.step(batch.to(group.device), index, group)
+            share = 1.0 if batch.part is None else batch.part.share
             adam.zero_grad()
             if loss.requires_grad:  # else no row has anything: there is nothing to learn from this batch
-                (loss * part.share).backward()
+                (loss * share).backward()
             wrong = not bool(loss.detach().isfinite())
             if group.sum_gradients(adam.parameters, wrong):
                 self._fail(group, objective if wrong else None)
             adam.step(learning_rate)
             each = torch.stack([objective.loss, objective.elbo.mean(), objective.kl[0].mean()])
-            sums += part.share * each.detach()
+            sums += share * each.detach()
             self.steps += 1
             shown.step(self.steps, epoch, objective)
-        means = group.sum(sums) / len(self.order)
+        means = group.sum(sums) / len(self.batches)
         return dict(zip(("train/loss", "train/elbo", "train/kl"), means.tolist(), strict=True))
 
     def step(self, batch: Batch, index: int, group: Group) -> tuple[Tensor, Objective]:
@@ -200,7 +199,8 @@ class Loop:
         with lower_precision(self.spec, group.device):
             batch = model.read(batch)
             if self.dataset.transform is not None:
-                batch = self.dataset.transform(batch).as_part(batch.part)
+                changed = self.dataset.transform(batch)
+                batch = batch.holding(changed.values, changed.present)
             objective = model.loss(batch, self.beta)
             loss = objective.loss
             terms = self.terms if self.beta >= 1 else ()
@@ -216,11 +216,10 @@ class Loop:
         share_statistics(self.model, group)
         rows, sums = self.dataset.validation, ValidationSums(self.model, self.spec.best_by)
         self.model.eval()
-        for start in range(group.rank * VALIDATION_BATCH, len(rows), group.world * VALIDATION_BATCH):
-            self._seed(start // VALIDATION_BATCH)
-            batch = self.model.read(rows[start : start + VALIDATION_BATCH].to(group.device))
+        for number, batch in validation_batches(rows, group.rank, group.world):
+            self._seed(number)
             with lower_precision(self.spec, group.device):
-                sums.add(batch)
+                sums.add(self.model.read(batch.to(group.device)))
         record = sums.means(group) if len(rows) else {}
         if not math.isfinite(record.get(ELBO, 0.0)):
             cause = f"is {record[ELBO]}: a step of this epoch spoilt the parameters"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import torch
 
 from mvae.batch import Batch
 from mvae.config.build import build_model
-from mvae.config.folder import CONFIG
+from mvae.config.folder import refuse_used
+from mvae.config.options import OPTIONS
 from mvae.config.recipes import for_method, merge, read_config, resolve
-from mvae.config.specs import RunSpec, SpecError, parse
+from mvae.config.specs import RunSpec, SpecError, TrainingSpec, parse
 from mvae.config.table_spec import TableSpec
-from mvae.data.dataset import Dataset
+from mvae.data.dataset import SPLITS, Dataset
 from mvae.data.loading import grouped
 from mvae.data.shards import Shards, open_shards
 from mvae.data.sources import SOURCES, load_dataset
@@ -27,10 +29,21 @@ from mvae.training.resume import resumed
 from mvae.training.run import Run
 from mvae.training.spread import ALONE, Processes
 
-__all__ = ["folder_of_shards", "held_rows", "learned", "prepare", "takes_table", "with_table"]
+__all__ = [
+    "check_training",
+    "compact",
+    "folder_of_shards",
+    "held_rows",
+    "learned",
+    "prepare",
+    "takes_table",
+    "usable_rows",
+    "with_table",
+]
 
 LOOK = 100
 """Rows of a folder that are read and checked before training."""
+STEPS = OPTIONS["steps"].place
 MOST_NUMBERS = 2**28
 """How many numbers of rows on disk are read into memory at once; 1 GiB."""
 
@@ -63,6 +76,8 @@ def prepare(
     table = takes_table(source)
     shards = None if table else folder_of_shards(source)
     name = str(shards or source) if shards or isinstance(source, str | Path) else None
+    if STEPS in options and (resume or not table):
+        raise SpecError("training.steps: expected of a new run on a table; give epochs")
     dataset: Dataset[Any] | None = None
     if table:
         spec, dataset = _of_table(source, name, folder if resume else None, config, options)
@@ -74,29 +89,25 @@ def prepare(
         spec = resolve(None, config, {**options, ("data", "source"): name})
     else:
         spec = learned(resolve(name, config, options), data_dir)
-    if not resume and processes.first and folder is not None and folder.exists() and _holds_something(folder):
-        what = "holds a run already; continue it with --resume or" if (folder / CONFIG).exists() else "is not empty;"
-        raise RunError(f"{folder} {what} choose another folder")
+    if not resume and processes.first:
+        refuse_used(folder)
     dataset = _read(source, spec, data_dir) if dataset is None else dataset
     torch.manual_seed(spec.training.seed)
     model = build_model(spec.model)
     processes.check(spec.training.batch_size)
-    _check_best_by(model, spec, dataset)
-    _check_patience(spec, dataset)
-    _check_propagation(model, spec, processes)
-    if spec.training.epochs < model.num_stages:
-        raise SpecError(
-            f"training.epochs: '{spec.model.method}' trains in {model.num_stages} stages of an epoch or more"
-        )
+    check_training(model, spec.model.method, spec.training, dataset)
     if isinstance(dataset.train, Shards):
         dataset = _streamed(model, spec, dataset)
     else:
-        dataset = _as_learned(model, spec, dataset)
+        unused = spec.model.modalities.keys() - set(model.names)
+        train, validation, test = (_without(dataset.split(part), unused) for part in SPLITS)
+        dataset = replace(dataset, train=train, validation=validation, test=test)
+        dataset = usable_rows(model, spec.model.method, dataset)
         dataset = replace(
             dataset,
             train=_checked_training_rows(model, dataset).blocked(),
-            validation=_compact(model, dataset.validation),
-            test=_compact(model, dataset.test),
+            validation=compact(model, dataset.validation),
+            test=compact(model, dataset.test),
         )
         # Refuses impossible shares before anything is written.
         grouped(dataset.train, model.names, spec.training.shares)
@@ -135,8 +146,7 @@ def with_table(
         said["on"] = on
     if not said:
         return config
-    content = {} if config is None else config if isinstance(config, Mapping) else read_config(config)
-    merged = merge(content, {"data": {"table": said}})
+    merged = merge(read_config(config), {"data": {"table": said}})
     if groups is not None:
         merged["data"]["table"]["groups"] = said["groups"]
     return merged
@@ -219,7 +229,7 @@ def _of_table(
         if spec.data.table is None:
             raise RunError(f"{folder} was not trained on a table")
         return spec, _table_rows(source, spec.data.table, spec.data.validation_rows)
-    changes = {} if config is None else dict(config) if isinstance(config, Mapping) else read_config(config)
+    changes = read_config(config)
     if not isinstance(changes.get("data") or {}, Mapping):
         raise SpecError(f"config: data: expected a mapping, got {changes['data']!r}")
     data = dict(changes.get("data") or {})
@@ -228,12 +238,28 @@ def _of_table(
     held = options.get(("data", "validation_rows"))
     held = data.get("validation_rows", learn.default_validation_rows(len(table))) if held is None else held
     train, _ = learn.split(table, held)
+    if STEPS in options:
+        options = _in_steps(options, len(train))
     columns = learn.learn(learn.described(table, known), table, train)
     changes = {key: value for key, value in changes.items() if key != "data"}
     method = options.get(("model", "method")) or dict(changes.get("model") or {}).get("method") or "mvae"
     content = merge(for_method(table_recipe(columns, len(train)), method), changes)
     content["data"] = {**data, "source": name, "validation_rows": held, "table": columns.model_dump(mode="json")}
     return resolve(None, content, options), learn.dataset(columns, table, held)
+
+
+def _in_steps(options: Mapping[tuple[str, ...], Any], count: int) -> dict[tuple[str, ...], Any]:
+    """The options with what `steps` of a table of so many training rows means."""
+    from mvae.tables.recipe import plan
+
+    steps, epochs, passes = (options.get(("training", name)) for name in ("steps", "epochs", "passes"))
+    if epochs is not None or passes is not None:
+        raise SpecError("training.steps: expected steps, or epochs and passes, not both")
+    if not isinstance(steps, int) or steps < 1:
+        raise SpecError(f"training.steps: expected a whole number of at least 1, got {steps!r}")
+    planned = plan(count, steps, options.get(("training", "batch_size")))
+    others = {place: value for place, value in options.items() if place != STEPS and value is not None}
+    return {("training", name): value for name, value in planned.items()} | others
 
 
 def _table_rows(source: Any, table: TableSpec, validation_rows: int) -> Dataset:
@@ -252,73 +278,86 @@ def _read(source: str | Path | Dataset[Any], spec: RunSpec, data_dir: str | Path
     return load_dataset(**spec.data.named | {"source": source}, data_dir=data_dir, seed=spec.training.seed)
 
 
-def _holds_something(folder: Path) -> bool:
-    """Whether anything is there but what a write that was cut short left behind."""
-    return not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())
+def usable_rows(model: MultimodalVAE, method: str, dataset: Dataset) -> Dataset:
+    """The data set without the rows that a method cannot learn from.
 
+    Args:
+        model: what is to be trained.
+        method: what messages call it.
+        dataset: its rows, in memory.
 
-def _as_learned(model: MultimodalVAE, spec: RunSpec, dataset: Dataset) -> Dataset:
-    """The data set without what the method has no use for: modalities that it leaves out, rows it cannot learn from."""
-    if not model.usable(dataset.train).any():
+    Raises:
+        SpecError: if no training row is left.
+    """
+    usable = model.usable(dataset.train)
+    if not usable.any():
         raise SpecError(
-            f"model.method: no training row has what '{spec.model.method}' learns from, all of {', '.join(model.names)}"
+            f"model.method: no training row has what '{method}' learns from, all of {', '.join(model.names)}"
         )
-    unused = spec.model.modalities.keys() - set(model.names)
-    train, validation, test = (
-        rows.only([name for name in rows.values if name not in unused])
-        for rows in (dataset.train, dataset.validation, dataset.test)
-    )
-    usable = model.usable(train)
-    description = dataset.description
+    train, validation, description = dataset.train, dataset.validation, dataset.description
     if not usable.all():
         train = train[usable]
-        description += f"; {len(train):,} of {len(usable):,} training rows have what '{spec.model.method}' learns from"
-    fit = model.usable(validation)
-    validation = validation if fit.all() else validation[fit]
-    return replace(dataset, train=train, validation=validation, test=test, description=description)
+        description += f"; {len(train):,} of {len(usable):,} training rows have what '{method}' learns from"
+    if isinstance(validation, Batch):
+        fit = model.usable(validation)
+        validation = validation if fit.all() else validation[fit]
+    return replace(dataset, train=train, validation=validation, description=description)
 
 
-def _check_best_by(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Any]) -> None:
-    target, rows = spec.training.best_by, dataset.validation
+def check_training(model: MultimodalVAE, method: str, training: TrainingSpec, dataset: Dataset[Any]) -> None:
+    """Refuse options of a training that cannot do what they say.
+
+    Args:
+        model: what is to be trained.
+        method: what messages call it.
+        training: how.
+        dataset: its rows.
+
+    Raises:
+        SpecError: naming the option and what was expected.
+    """
+    _check_best_by(model, method, training, dataset.validation)
+    if training.patience is not None and not len(dataset.validation):
+        raise SpecError(
+            "training.patience: there are no validation rows to get better on; hold some out: validation_rows"
+        )
+    if training.propagation and (
+        model.needs_whole_rows or not any(modality.num_classes for modality in model.modalities.values())
+    ):
+        raise SpecError(f"training.propagation: '{method}' learns from no row that lacks a category")
+    if not isinstance(dataset.train, Batch):
+        if training.shares:
+            raise SpecError("training.shares: rows that are not in memory are read as they lie; leave it out")
+        if training.propagation:
+            raise SpecError(
+                "training.propagation: rows that are not in memory are too many to be each other's neighbours; leave it"
+                " out"
+            )
+    if training.epochs < model.num_stages:
+        raise SpecError(f"training.epochs: '{method}' trains in {model.num_stages} stages of an epoch or more")
+
+
+def _check_best_by(model: MultimodalVAE, method: str, training: TrainingSpec, rows: Any) -> None:
+    target = training.best_by
     if target is None:
         return
     fit = [name for name, modality in model.modalities.items() if modality.num_classes or modality.is_string]
     if target not in fit:
         has = ", ".join(fit) or "has none"
-        raise SpecError(
-            f"training.best_by: expected a category or string that '{spec.model.method}' models ({has}): '{target}'"
-        )
-    if spec.training.keep != "best":
+        raise SpecError(f"training.best_by: expected a category or string that '{method}' models ({has}): '{target}'")
+    if training.keep != "best":
         raise SpecError("training.best_by: the last epoch is kept (training.keep: last), whichever predicts best")
     rest = [name for name in model.names if name != target]
     if not rest:
-        raise SpecError(f"training.best_by: '{spec.model.method}' has nothing but '{target}' to predict it from")
+        raise SpecError(f"training.best_by: '{method}' has nothing but '{target}' to predict it from")
     if isinstance(rows, Batch) and not (rows.presence([target]).all(1) & rows.presence(rest).any(1)).any():
         more = "" if len(rows) else "; hold some out: validation_rows"
         raise SpecError(f"training.best_by: no validation row has '{target}' and something to predict it from{more}")
 
 
-def _check_patience(spec: RunSpec, dataset: Dataset[Any]) -> None:
-    if spec.training.patience is not None and not len(dataset.validation):
-        raise SpecError(
-            "training.patience: there are no validation rows to get better on; hold some out: validation_rows"
-        )
-
-
-def _check_propagation(model: MultimodalVAE, spec: RunSpec, processes: Processes) -> None:
-    if not spec.training.propagation:
-        return
-    if model.needs_whole_rows or not any(modality.num_classes for modality in model.modalities.values()):
-        raise SpecError(f"training.propagation: '{spec.model.method}' learns from no row that lacks a category")
-
-
 def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> Dataset[Shards]:
     """Rows that stay on disk, as the model reads them. Columns are checked now, values as they are read."""
     method, names, train = spec.model.method, ", ".join(model.names), dataset.train
-    if spec.training.shares:
-        raise SpecError("training.shares: rows on disk are read as they lie, not by what they have; leave it out")
-    if spec.training.propagation:
-        raise SpecError("training.propagation: rows on disk are too many to be each other's neighbours; leave it out")
     if spec.data.balance is not None:
         raise SpecError("data.balance: rows on disk are used as they are; leave it out")
     if spec.data.paired_fraction != 1:
@@ -345,18 +384,22 @@ def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> 
     return replace(dataset, train=train, validation=validation, test=test)
 
 
-def _compact(model: MultimodalVAE, rows: Batch) -> Batch:
+def _without(rows: Batch, names: AbstractSet[str]) -> Batch:
+    return rows.only([name for name in rows.values if name not in names])
+
+
+def compact(model: MultimodalVAE, rows: Batch) -> Batch:
     """Rows that the model can read. Bytes stay bytes, which may be mapped from a file, until a batch is read."""
     model.check(rows)
     variables = model.variables
     stays = {name: variables[name].num_symbols is None and v.dtype == torch.uint8 for name, v in rows.values.items()}
     values = {name: v if stays[name] else variables[name].as_read(v) for name, v in rows.values.items()}
-    return Batch(values, rows.present)
+    return rows.holding(values)
 
 
 def _checked_training_rows(model: MultimodalVAE, dataset: Dataset) -> Batch:
     if dataset.transform is None:
-        return _compact(model, dataset.train)
+        return compact(model, dataset.train)
     with torch.random.fork_rng(devices=[]):  # the model reads rows made anew at each use, e.g. binarised
         model.check(dataset.transform(model.read(dataset.train)))
     return dataset.train

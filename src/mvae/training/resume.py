@@ -32,7 +32,7 @@ def resumed(
         raise RunError(f"{folder} is a run on {spec.data.source}, not on {source}")
     options = {place: value for place, value in options.items() if value is not None}
     content = spec.model_dump(mode="json")
-    changes = {} if config is None else config if isinstance(config, Mapping) else read_config(config)
+    changes = read_config(config)
     kept = {ANNEALING: spec.training.annealing_epochs}  # more epochs do not stretch what has begun
     asked = resolve(None, merge(content, changes), kept | options).model_dump(mode="json")
     for place in sorted({*_places(changes), *options} - {EPOCHS, *(kept if ANNEALING not in options else ())}):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
 
 from mvae.config.folder import CONFIG, METRICS, save_weights
-from mvae.config.specs import RunSpec
+from mvae.config.specs import OwnRunSpec, RunSpec
 from mvae.data.dataset import Dataset
 from mvae.files import write_json
 from mvae.models import MultimodalVAE
@@ -30,11 +32,14 @@ class Outcome:
     """Whether Ctrl-C ended it."""
 
 
+Spec = TypeVar("Spec", RunSpec, OwnRunSpec, default=RunSpec)
+
+
 @dataclass(frozen=True)
-class Run:
+class Run(Generic[Spec]):
     """A run that is ready to train: everything has been read and checked."""
 
-    spec: RunSpec
+    spec: Spec
     dataset: Dataset[Any]
     model: MultimodalVAE
     folder: Path | None
@@ -89,7 +94,7 @@ class Run:
         if self.folder is None:
             return "; the run has no folder that it could be continued from"
         go_on = f"mvae fit {self.spec.data.source} --out {self.folder} --resume"
-        go_on = "fit(..., resume=True)" if self.spec.data.source is None else go_on
+        go_on = "the same call with resume=True" if self.spec.data.source is None else go_on
         return f"; whole epochs are kept in {self.folder}/checkpoints; continue on any number of processes: {go_on}"
 
     def _keep(self, outcome: Outcome) -> None:

@@ -8,9 +8,9 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from mvae.batch import Batch
 from mvae.evaluation.classification import alike, guess
-from mvae.experts import kl_to_prior
 from mvae.fewlabels.completion import DRAWS
 from mvae.models import MultimodalVAE
+from mvae.posteriors import kl
 from mvae.training.epochs import ACCURACY, ELBO, HELD
 from mvae.training.spread import Group
 
@@ -40,9 +40,7 @@ class ValidationSums:
         self.sums[ELBO] += _sum(self.model.elbo(batch))
         for name in self.strings:
             if name in batch.values and batch.present[name].any():
-                alone = torch.tensor([[other == name for other in self.model.names]])
-                (mean,), (log_variance,) = self.model.posteriors(batch[batch.present[name]], alone)
-                self.sums[f"{HELD}{name}"] += _sum(kl_to_prior(mean, log_variance))
+                self.sums[f"{HELD}{name}"] += _sum(kl(self.model.q(batch[batch.present[name]], name)))
         if self.best_by is not None:
             self.sums[ACCURACY] += guessed_right(self.model, batch, self.best_by)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mvae.batch import Batch
 from mvae.config.table_spec import MOST_CHARACTERS, ColumnSpec, TextColumn
-from mvae.evaluation.classification import guess
+from mvae.evaluation.classification import write
 from mvae.files import DataError
 from mvae.models import MultimodalVAE
 from mvae.tables.cells import Cells
@@ -55,8 +55,9 @@ class Text(ModalityKind):
 
     def answer(self, model: MultimodalVAE, name: str, rows: Batch, draws: int) -> Answer:
         """The likeliest text of each row."""
-        texts = self._texts(model, name, guess(model, rows, name))
-        samples = [self._texts(model, name, one) for one in model.generate(rows, [name], max(1, draws))[name]]
+        texts = self._texts(model, name, write(model, rows, name))
+        drawn = model.decode(model.draw_given(rows, max(1, draws)), name)[name].sample()
+        samples = [self._texts(model, name, one) for one in drawn]
         return Answer(texts, np.full(len(texts), np.nan), texts, texts, np.stack(samples))
 
     def drawn(self, model: MultimodalVAE, name: str, z: Tensor) -> Sequence[Any]:
