@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from mvae.experiments.side_by_side import run_side_by_side
+from paper.side_by_side import run_side_by_side
 
 LARGE = bytes(range(256)) * 40_000  # far more than a pipe holds
 

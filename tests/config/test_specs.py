@@ -16,7 +16,7 @@ from mvae.config.specs import FORMAT, SpecError, computes_in_bfloat16, parse
 
 RECIPES = sorted(
     file.name.removesuffix(".yaml")
-    for file in (resources.files("mvae.experiments") / "recipes").iterdir()
+    for file in (resources.files("mvae.config") / "recipes").iterdir()
     if file.name.endswith(".yaml")
 )
 

@@ -13,7 +13,6 @@ from mvae.cli.evaluate import EVALUATE
 from mvae.cli.export import EXPORT
 from mvae.cli.fit import FIT
 from mvae.cli.options import INTERRUPTED, Help, fail
-from mvae.cli.reproduce import REPRODUCE
 from mvae.cli.sample import SAMPLE
 from mvae.cli.tables import EMBED, IMPUTE, INSPECT, SCORE
 from mvae.cli.translate import TRANSLATE
@@ -30,7 +29,6 @@ COMMANDS = {
     "evaluate": EVALUATE,
     "sample": SAMPLE,
     "translate": TRANSLATE,
-    "reproduce": REPRODUCE,
     "data": DATA,
 }
 

@@ -1,0 +1,352 @@
+"""`mvae reproduce figure4`: image transformations as modalities, and each made from others (paper, section 6).
+
+The paper shows pictures. Here they are measured too, on held-out people, beside the simplest ways.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvae.batch import Batch
+from mvae.config.recipes import resolve
+from mvae.config.specs import RunSpec
+from mvae.data.celeba import SIDE
+from mvae.data.dataset import Dataset
+from mvae.data.pictures import image_grid
+from mvae.data.sources import load_dataset
+from mvae.files import atomic
+from mvae.generation.translate import Translated, translate, with_certain
+from mvae.modality import levels
+from mvae.models import MultimodalVAE
+from mvae.training.prepare import learned
+from paper.comparison import train_on_rows
+from paper.results import provenance
+from paper.setup import Setup
+from paper.side_by_side import Report
+
+__all__ = ["DIRECTIONS", "PRESETS", "RECIPES", "baselines", "quality", "reproduce", "work"]
+
+SOURCE = "vision"
+LEVELS = ("image", "gray", "obscured", "watermark")
+"""Modalities whose values lie anywhere from black to white; of edges and masks the question is which pixels are lit."""
+LIT = {"edge": 0.2, "mask": 0.5}
+"""From which level on a pixel of the truth is: the edges, one pixel wide, have become grey in being made smaller."""
+THRESHOLDS = [round(0.02 * number, 2) for number in range(1, 48)]
+"""From which of these on a pixel of an answer is lit is chosen on validation faces, for each way of answering."""
+
+
+def _likelihood(kind: str, scale: float | None) -> dict[tuple[str, ...], Any]:
+    return {("model", "modalities", name, "likelihood"): {"kind": kind, "scale": scale} for name in LEVELS}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A way to train: what is changed of the recipe `vision`."""
+
+    title: str
+    options: Mapping[tuple[str, ...], Any] = field(default_factory=dict)
+    variant: str | None = None
+    """The variant of the recipe that it begins with."""
+
+
+RECIPES = {
+    "paper": Compared("the paper's: Bernoulli cross-entropy"),
+    "given": Compared("as the paper's, each term reconstructing what it is given", {("model", "reconstruct"): "given"}),
+    "sharper": Compared("each modality counted whole, no dropout", variant="vision-sharper"),
+    "deeper": Compared("each counted whole, no dropout, a hidden layer in each decoder", variant="vision-deeper"),
+    "normal": Compared("normal, deviation 0.1", _likelihood("normal", 0.1)),
+    "laplace": Compared("Laplace, scale 0.1", _likelihood("laplace", 0.1)),
+    "learned": Compared("Laplace, scale learned for each pixel", _likelihood("laplace", None)),
+}
+"""The last three change the likelihood of all modalities that are not black and white."""
+
+DIRECTIONS = {
+    ("image", "image"): "image to image",
+    ("gray", "image"): "grey to colours",
+    ("obscured", "image"): "half to whole",
+    ("watermark", "image"): "watermarked to clean",
+    ("image", "edge"): "image to edges",
+    ("image", "mask"): "image to mask",
+}
+MADE = [("gray", "image"), ("obscured", "image"), ("watermark", "image")]
+"""Images made of other modalities, by which recipes are compared."""
+BASELINES = {
+    "gray": "grey in all three channels",
+    "obscured": "its mirror image",
+    "watermark": "the watermarked image",
+    "edge": "the mean edges of training",
+    "mask": "the mean mask of training",
+}
+EXAMPLES, DRAWS = 6, 3
+LEAST = 1e-10
+"""Mean square difference below which pictures are the same: 100 dB."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is spent."""
+
+    epochs: int | None
+    """The recipe's, which are the paper's, where None."""
+    layers: list[list[int]] | None
+    """Of the convolutions; the recipe's where None."""
+    validation_rows: int | None
+    test_rows: int | None
+    """How many of the held-out rows are measured, from the first; all where None."""
+    samples: int
+    """Draws of z that an answer is the average over."""
+    train_rows: int | None = None
+    subsets: int | None = None
+    """The paper's k; the recipe's where None."""
+    learning_rate: float | None = None
+    schedule: str | None = None
+    precision: str | None = None
+
+
+SMALL = [[8, 4, 2, 1], [16, 4, 2, 1], [32, 4, 2, 1], [64, 4, 1, 0]]
+PRESETS = {
+    "smoke": Preset(1, [[4, 4, 4, 0], [8, 4, 4, 0]], 4, 6, 2, train_rows=50),
+    "cpu": Preset(6, SMALL, 300, None, 20, subsets=0, learning_rate=1e-3, schedule="cosine", precision="auto"),
+    "paper": Preset(None, None, None, None, 50),
+}
+
+
+def reproduce(setup: Setup, recipes: Sequence[str]) -> Iterator[str]:
+    """Train by each recipe, measure each direction on held-out faces and draw the panels.
+
+    Args:
+        setup: its preset is a name in `PRESETS`; a PNG a recipe is written beside the JSON.
+        recipes: names in `RECIPES`.
+
+    Yields:
+        A line for each finished recipe.
+    """
+    results = setup.results("figure4", asdict(PRESETS[setup.preset]))
+    tasks = [name for name in recipes if not results.has(recipe=name)]
+    _load(_spec("paper", setup), setup)  # says what is missing, and makes all modalities once, before anything starts
+    for name, record in setup.finish(work, tasks, results):
+        found = {(cell["given"], cell["wanted"]): cell for cell in record["test"] if cell["way"] == "with certain"}
+        colours, whole = found["gray", "image"], found["obscured", "image"]
+        yield f"{name}: grey to colours {colours['psnr']:.1f} dB, half to whole {whole['psnr']:.1f} dB"
+
+
+def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
+    """One recipe's record."""
+    settings = PRESETS[setup.preset]
+    spec = _spec(name, setup)
+    whole = _load(spec, setup)
+    rows = whole.train[: settings.train_rows]
+    model, trained = train_on_rows(setup.runs / setup.preset / SOURCE / name, spec, replace(whole, train=rows), report)
+    known = baselines(rows)
+    parts = {"validation": whole.validation[: settings.validation_rows], "test": whole.test[: settings.test_rows]}
+    report("measuring", 0, 2)
+    measured = {"validation": _measure(model, parts["validation"], known, settings.samples)}
+    report("measuring", 1, 2)
+    chosen = {(one["wanted"], one["way"]): one["threshold"] for one in measured["validation"] if "threshold" in one}
+    measured["test"] = _measure(model, parts["test"], known, settings.samples, chosen)
+    picture = setup.path("figure4").with_name(f"{setup.preset}-{name}.png")
+    _draw(model, whole.test, picture, settings.samples)
+    return {
+        "recipe": name,
+        "epochs": spec.training.epochs,
+        "precision": trained["precision"],
+        "train_rows": len(rows),
+        "rows": {part: len(held) for part, held in parts.items()},
+        "with_mask": {part: int(held.present["mask"].sum()) for part, held in parts.items()},
+        "data": whole.description,
+        **measured,
+        "file": picture.name,
+        "trained": trained,
+        "made": provenance(),
+    }
+
+
+def _spec(name: str, setup: Setup) -> RunSpec:
+    """A recipe, with the masks that can be had here."""
+    options = _options(name, PRESETS[setup.preset])
+    return learned(resolve(SOURCE, RECIPES[name].variant, options), setup.data_dir)
+
+
+def _load(spec: RunSpec, setup: Setup) -> Dataset:
+    return load_dataset(SOURCE, data_dir=setup.data_dir, options=spec.data.options)
+
+
+def _options(name: str, settings: Preset) -> dict[tuple[str, ...], Any]:
+    options: dict[tuple[str, ...], Any] = {
+        ("training", "epochs"): settings.epochs,
+        ("training", "learning_rate"): settings.learning_rate,
+        ("training", "schedule"): settings.schedule,
+        ("training", "precision"): settings.precision,
+        ("model", "subsets"): settings.subsets,
+        **RECIPES[name].options,
+    }
+    if settings.layers is not None:
+        for modality in (*LEVELS, "edge", "mask"):
+            for network in ("encoder", "decoder"):
+                options["model", "modalities", modality, network, "layers"] = settings.layers
+    return options
+
+
+def baselines(train: Batch) -> dict[str, Callable[[Mapping[str, Tensor]], Tensor]]:
+    """The simplest ways, by what is given (the image wanted) or by what is wanted (the image given).
+
+    Args:
+        train: bytes; of their edges and masks the mean is taken.
+
+    Returns:
+        Name to a function from held-out rows `[B, C, H, W]`, by modality, in [0, 1], to what is wanted.
+    """
+    means = {}
+    for name in ("edge", "mask"):
+        there = train.values[name][train.present[name]]
+        means[name] = levels(there).float().mean(0) if len(there) else torch.zeros(1, SIDE, SIDE)
+    half = SIDE // 2
+    return {
+        "gray": lambda rows: rows["gray"].expand(-1, 3, -1, -1),
+        "obscured": lambda rows: torch.cat([left := rows["obscured"][..., :half], left.flip(-1)], -1),
+        "watermark": lambda rows: rows["watermark"],
+        "edge": lambda rows: means["edge"].expand(len(rows["image"]), -1, -1, -1),  # the same for every image
+        "mask": lambda rows: means["mask"].expand(len(rows["image"]), -1, -1, -1),
+    }
+
+
+def quality(wanted: str, found: Tensor, truth: Tensor, threshold: float = 0.5) -> dict[str, float]:
+    """How near pictures are to the truth, averaged over rows.
+
+    Args:
+        wanted: of `edge` and `mask` the overlap of lit pixels is measured, else levels.
+        found: `[B, C, H, W]`, cut off at 0 and 1.
+        truth: likewise.
+        threshold: from which level on a pixel of `found` is lit.
+
+    Returns:
+        `psnr` in dB and `ssim` (Wang et al. 2004, 7 x 7 pixels, the mean over channels); of edges `f1`, with a
+        tolerance of a pixel; of masks `iou`.
+    """
+    from skimage.metrics import structural_similarity
+
+    pairs = list(zip(found.clamp(0, 1).double().numpy(), truth.double().numpy(), strict=True))
+    if wanted in LIT:
+        name, score = ("f1", _f1) if wanted == "edge" else ("iou", _overlap)
+        return {name: statistics.mean(score(one[0] >= threshold, true[0] >= LIT[wanted]) for one, true in pairs)}
+    return {
+        "psnr": statistics.mean(-10 * math.log10(max(LEAST, np.mean((true - one) ** 2))) for one, true in pairs),
+        "ssim": statistics.mean(
+            float(structural_similarity(true, one, data_range=1, channel_axis=0)) for one, true in pairs
+        ),
+    }
+
+
+def _f1(one: np.ndarray, true: np.ndarray) -> float:
+    from scipy.ndimage import maximum_filter
+
+    if not one.any() and not true.any():
+        return 1.0
+    right, seen = (one & maximum_filter(true, 3)).sum(), (true & maximum_filter(one, 3)).sum()
+    precision, recall = right / max(1, one.sum()), seen / max(1, true.sum())
+    return float(2 * precision * recall / max(1e-9, precision + recall))
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+    either = (one | other).sum()
+    return float((one & other).sum() / either) if either else 1.0
+
+
+def _measure(
+    model: MultimodalVAE,
+    held: Batch,
+    known: Mapping[str, Callable[[Mapping[str, Tensor]], Tensor]],
+    samples: int,
+    thresholds: Mapping[tuple[str, str], float] | None = None,
+) -> list[dict[str, Any]]:
+    """Each direction in each way.
+
+    Args:
+        model: trained.
+        held: rows that it has not seen.
+        known: the simplest ways.
+        samples: draws of z a row.
+        thresholds: by what is wanted and the way, 0.5 where there is none; the best on these rows where None.
+    """
+    measured = []
+    for given, wanted in DIRECTIONS:
+        rows = held[held.present[wanted].nonzero().flatten()]
+        if not len(rows):
+            continue
+        truth, seen = (levels(rows.values[name]).float() for name in (wanted, given))
+        ours = translate(model, rows.only([given]), wanted, num_samples=samples)
+        ways = {"model": ours[wanted].mean, "with certain": with_certain(ours, {given: seen})[wanted].mean}
+        baseline = known.get(given if wanted == "image" else wanted)
+        if baseline is not None:
+            ways["baseline"] = baseline({given: seen})
+        for way, found in ways.items():
+            cell: dict[str, Any] = {"given": given, "wanted": wanted, "way": way}
+            if wanted in LIT:
+                choices = THRESHOLDS if thresholds is None else [thresholds.get((wanted, way), 0.5)]
+                tried = [{**cell, "threshold": one, **quality(wanted, found, truth, one)} for one in choices]
+                cell = max(tried, key=_score)
+            else:
+                cell |= quality(wanted, found, truth)
+            if (given, wanted) == ("obscured", "image"):
+                hidden = quality(wanted, found[..., SIDE // 2 :], truth[..., SIDE // 2 :])
+                cell |= {f"hidden_{name}": value for name, value in hidden.items()}
+            measured.append(cell)
+    return measured
+
+
+def _score(one: Mapping[str, Any]) -> float:
+    return float(one.get("f1", one.get("iou")))
+
+
+def _draw(model: MultimodalVAE, test: Batch, path: Path, samples: int) -> None:
+    """The paper's four panels, on the first test faces that have a mask, where there are enough of them."""
+    from matplotlib.figure import Figure
+
+    there = test.present["mask"].nonzero().flatten()
+    rows = test[there[:EXAMPLES]] if len(there) >= EXAMPLES else test[:EXAMPLES]
+    seen = {name: levels(value).float() for name, value in rows.values.items()}
+    panels = []
+    for title, given, wanted in (
+        ("(a) an image, itself again, its edges, its mask", "image", ("image", "edge", "mask")),
+        ("(b) grey to colours", "gray", ("image",)),
+        ("(c) half to whole", "obscured", ("image",)),
+        ("(d) watermarked to clean", "watermark", ("image",)),
+    ):
+        plain = translate(model, rows.only([given]), wanted, DRAWS, samples)
+        found = with_certain(plain, {given: seen[given]})
+        columns = [("given", seen[given])]
+        for name in wanted:
+            label = "" if len(wanted) == 1 else f" ({name})"
+            columns.append((f"model{label}", plain[name].mean))
+            if given != "image":
+                columns += _beside(found[name], plain[name])
+            columns.append((f"truth{label}", seen[name]))
+        images = torch.stack([column.expand(-1, 3, -1, -1) for _, column in columns], 1)
+        panels.append((title, [head for head, _ in columns], images))
+    figure = Figure(figsize=(14, 12.5), layout="constrained")
+    for axis, (title, heads, images) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        axis.imshow(image_grid(images), interpolation="antialiased")
+        axis.set_title(title, fontsize=11)
+        axis.set_xticks([SIDE / 2 + 4 + (SIDE + 4) * number for number in range(len(heads))], heads, fontsize=6)
+        axis.set_yticks([])
+        axis.tick_params(length=0)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=90)
+
+
+def _beside(found: Translated, plain: Translated) -> list[tuple[str, Tensor]]:
+    """What is put in for certain, where anything is, and draws; each with what stands above it."""
+    sure = [] if torch.equal(found.mean, plain.mean) else [("and what is sure", found.mean)]
+    return [*sure, *(("draw", draw) for draw in found.draws)]
