@@ -1,75 +1,32 @@
-"""`mvae reproduce imputation`: holes filled in scikit-learn's real tables, beside what people use today."""
+"""`imputation`: holes filled in scikit-learn's real tables, beside what people use today."""
 
 from __future__ import annotations
 
 import statistics
 import time
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mvae.export import markdown_table
 from mvae.tables.fill import impute_table
 from mvae.tables.read import read_table
 from mvae.training.prepare import prepare, with_table
-from paper.results import made_by, provenance
-from paper.setup import Setup
+from paper.pages import table
+from paper.results import provenance
+from paper.runner import Cell, Setup, titles
 from paper.side_by_side import Report
 
-__all__ = ["METHODS", "PATTERNS", "PRESETS", "TABLES", "holed", "page", "reproduce", "work"]
+__all__ = ["PATTERNS", "cells", "holed", "load_whole", "measure", "scores", "view"]
 
-TABLES = ("iris", "wine", "diabetes", "breast-cancer", "digits")
 PATTERNS = {"10 %": 0.1, "30 %": 0.3, "50 %": 0.5, "groups": 0.3}
 """Which cells are hidden: each with that probability, or each group of columns of a row."""
-METHODS = {
-    "mean": "mean or mode",
-    "neighbours": "5 nearest neighbours",
-    "ridge": "chained ridge regressions",
-    "forest": "chained random forests",
-    "mvae": "MVAE, all columns a record",
-    "mvae-groups": "MVAE, each group a modality",
-}
-"""The first four are scikit-learn's: SimpleImputer, KNNImputer, IterativeImputer with BayesianRidge or with forests."""
-NEIGHBOURS, ROUNDS, TREES = 5, 5, 50
-
-
-@dataclass(frozen=True)
-class Preset:
-    """How much is spent."""
-
-    seeds: int
-    """Choices of hidden cells."""
-    rows: int | None
-    """How many rows of a table are used, chosen at random; all where None."""
-    trees: int
-    rounds: int
-    epochs: int | None
-    """Of the MVAE; what its recipe for tables says where None."""
-
-
-PRESETS = {
-    "smoke": Preset(1, 60, 5, 2, 2),
-    "cpu": Preset(3, None, TREES, ROUNDS, None),
-    "paper": Preset(10, None, TREES, ROUNDS, None),
-}
-
-
-@dataclass(frozen=True)
-class Task:
-    """One method on one table, with some cells hidden."""
-
-    table: str
-    pattern: str
-    method: str
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.table}, {self.pattern} hidden, {self.method}, seed {self.seed}"
+TABLES, METHODS = titles("imputation", "table"), titles("imputation", "method")
+NEIGHBOURS = 5
 
 
 @dataclass(frozen=True)
@@ -142,50 +99,35 @@ def holed(whole: Whole, pattern: str, seed: int) -> np.ndarray:
     return found
 
 
-def reproduce(setup: Setup, tables: Sequence[str], methods: Sequence[str]) -> Iterator[str]:
-    """Hide cells of each table, fill them in with each method, and keep each cell when it is done.
-
-    Args:
-        setup: its preset is a name in `PRESETS`.
-        tables: names in `TABLES`.
-        methods: names in `METHODS`.
-
-    Yields:
-        A line for each finished cell.
-    """
-    results = setup.results("imputation", asdict(PRESETS[setup.preset]))
-    tasks = [
-        Task(table, pattern, method, seed)
-        for seed in range(PRESETS[setup.preset].seeds)
-        for table in tables
+def cells(setup: Setup) -> list[Cell]:
+    """Each method on each table, for each choice of hidden cells."""
+    return [
+        {"table": table, "pattern": pattern, "method": method, "seed": seed}
+        for seed in range(setup.spent["seeds"])
+        for table in setup.among("table")
         for pattern in PATTERNS
-        for method in methods
+        for method in setup.among("method")
         if method != "mvae-groups" or pattern == "groups"
     ]
-    for task, record in setup.finish(work, results.missing(tasks), results):
-        yield f"{task}: RMSE {record['rmse']:.3f}, accuracy {100 * record['accuracy']:.1f} %"
 
 
-def work(task: Task, setup: Setup, report: Report) -> dict[str, Any]:
-    """One task's record."""
-    settings, whole = PRESETS[setup.preset], load_whole(task.table)
-    if settings.rows is not None:
-        whole = Whole(whole.frame.sample(settings.rows, random_state=0).reset_index(drop=True), *_rest(whole))
-    hidden = holed(whole, task.pattern, task.seed)
+def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
+    """Fill in what is hidden, and compare it with the truth."""
+    spent, whole = setup.spent, load_whole(cell["table"])
+    if spent["rows"] is not None:
+        frame = whole.frame.sample(spent["rows"], random_state=0).reset_index(drop=True)
+        whole = Whole(frame, whole.categories, whole.groups)
+    hidden = holed(whole, cell["pattern"], cell["seed"])
     known = whole.frame.mask(hidden)
     started = time.perf_counter()
     report("filling in", 0, 1)
-    if task.method.startswith("mvae"):
-        filled, intervals = _by_model(known, whole, task, settings.epochs, report)
+    if cell["method"].startswith("mvae"):
+        filled, intervals = _by_model(known, whole, cell, spent["epochs"], report)
     else:
-        filled, intervals = _by_scikit_learn(known, whole, task, settings), None
+        filled, intervals = _by_scikit_learn(known, whole, cell, spent), None
     seconds = time.perf_counter() - started
     made = {"made": provenance(), "seconds": seconds, "rows": len(known)}
-    return {**asdict(task), **scores(whole, hidden, filled, intervals), **made}
-
-
-def _rest(whole: Whole) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]:
-    return whole.categories, whole.groups
+    return {**cell, **scores(whole, hidden, filled, intervals), **made}
 
 
 def scores(
@@ -218,19 +160,19 @@ def scores(
 
 
 def _by_model(
-    known: pd.DataFrame, whole: Whole, task: Task, epochs: int | None, report: Report
+    known: pd.DataFrame, whole: Whole, cell: Cell, epochs: int | None, report: Report
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     kinds = {name: "category" if name in whole.categories else "number" for name in known.columns}
-    groups = whole.groups if task.method == "mvae-groups" else {"all": tuple(known.columns)}
+    groups = whole.groups if cell["method"] == "mvae-groups" else {"all": tuple(known.columns)}
     config = with_table(None, kinds, groups)
-    run = prepare(known, config=config, options={("training", "epochs"): epochs, ("training", "seed"): task.seed})
+    run = prepare(known, config=config, options={("training", "epochs"): epochs, ("training", "seed"): cell["seed"]})
     run.train_to_the_end(lambda done, total: report("training", done, total))
     assert run.spec.data.table is not None
-    found = impute_table(run.model, run.spec.data.table, read_table(known), seed=task.seed)
+    found = impute_table(run.model, run.spec.data.table, read_table(known), seed=cell["seed"])
     return found.frame, found.cells
 
 
-def _by_scikit_learn(known: pd.DataFrame, whole: Whole, task: Task, settings: Preset) -> pd.DataFrame:
+def _by_scikit_learn(known: pd.DataFrame, whole: Whole, cell: Cell, spent: Mapping[str, Any]) -> pd.DataFrame:
     """Categories stand among the numbers as indicators.
 
     Of the chained methods the first category has none, since each would else be known from the rest, whatever stands
@@ -238,7 +180,7 @@ def _by_scikit_learn(known: pd.DataFrame, whole: Whole, task: Task, settings: Pr
     """
     from sklearn.exceptions import ConvergenceWarning
 
-    chained = task.method in ("ridge", "forest")
+    chained = cell["method"] in ("ridge", "forest")
     table, classes = known.drop(columns=list(whole.categories)), {}
     for name in whole.categories:
         classes[name] = sorted(whole.frame[name].unique())
@@ -247,7 +189,7 @@ def _by_scikit_learn(known: pd.DataFrame, whole: Whole, task: Task, settings: Pr
             for value in classes[name][int(chained) :]
         }
         table = pd.concat([table, pd.DataFrame(indicators)], axis=1)
-    imputer, classifier = _learners(settings, task.seed)[task.method]
+    imputer, classifier = _learners(spent, cell["seed"])[cell["method"]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         filled = pd.DataFrame(imputer.fit_transform(table), columns=table.columns)
@@ -263,81 +205,46 @@ def _by_scikit_learn(known: pd.DataFrame, whole: Whole, task: Task, settings: Pr
     return filled[list(known.columns)]
 
 
-def _learners(settings: Preset, seed: int) -> dict[str, tuple[Any, Any]]:
+def _learners(spent: Mapping[str, Any], seed: int) -> dict[str, tuple[Any, Any]]:
     """What fills in numbers and, where it is no part of that, what classifies."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
     from sklearn.linear_model import LogisticRegression
 
-    forest = RandomForestRegressor(settings.trees, max_features="sqrt", random_state=seed)
+    forest = RandomForestRegressor(spent["trees"], max_features="sqrt", random_state=seed)
     return {
         "mean": (SimpleImputer(), None),
         "neighbours": (KNNImputer(n_neighbors=NEIGHBOURS, weights="distance"), None),
         "ridge": (
-            IterativeImputer(max_iter=settings.rounds, random_state=seed),
+            IterativeImputer(max_iter=spent["rounds"], random_state=seed),
             LogisticRegression(max_iter=1000),
         ),
         "forest": (
-            IterativeImputer(forest, max_iter=settings.rounds, random_state=seed),
-            RandomForestClassifier(settings.trees, random_state=seed),
+            IterativeImputer(forest, max_iter=spent["rounds"], random_state=seed),
+            RandomForestClassifier(spent["trees"], random_state=seed),
         ),
     }
 
 
-def page(content: dict[str, Any]) -> str:
-    """The docs page of these results, in Markdown."""
-    cells = _shared(content["cells"])
-    return PAGE.format(
-        rmse=_table(cells, "rmse", 1.0, 3),
-        accuracy=_table(cells, "accuracy", 100.0, 1),
-        coverage=_table(cells, "coverage", 100.0, 0),
-        seconds=_table(cells, "seconds", 1.0, 1),
-        where=_best(cells),
-        winners=_winners(cells),
-        neighbours=NEIGHBOURS,
-        choices=_choices(cells),
-        rounds=content["settings"]["rounds"],
-        trees=content["settings"]["trees"],
-        preset=content["settings"]["preset"],
-        **made_by(content),
-    )
+def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows: cells of the choices that all methods have which were tried on a table at all."""
+    every = pd.DataFrame(content["cells"])
+    tried = every.groupby(["table", "pattern"])["method"].nunique()
+    had = every.groupby(["table", "pattern", "seed"])["method"].transform("nunique")
+    frame = every[had == tried.loc[list(zip(every["table"], every["pattern"], strict=True))].to_numpy()]
+    return {
+        "frame": frame,
+        "rows": {"table": TABLES, "pattern": {pattern: pattern for pattern in PATTERNS}},
+        "columns": {"method": METHODS},
+        "neighbours": NEIGHBOURS,
+        "choices": _choices(frame.groupby(["table", "pattern", "method"]).size().tolist()),
+        **_best(frame),
+    }
 
 
-def _shared(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The cells of those choices of hidden cells that all methods have, which were tried on a table at all."""
-    seeds: dict[tuple[str, str], dict[str, set[int]]] = {}
-    for cell in cells:
-        tried = seeds.setdefault((cell["table"], cell["pattern"]), {})
-        tried.setdefault(cell["method"], set()).add(cell["seed"])
-    common = {key: set.intersection(*tried.values()) for key, tried in seeds.items()}
-    return [cell for cell in cells if cell["seed"] in common[cell["table"], cell["pattern"]]]
-
-
-def _means(cells: Sequence[dict[str, Any]], measure: str) -> dict[tuple[str, str, str], float]:
-    found: dict[tuple[str, str, str], list[float]] = {}
-    for cell in cells:
-        if cell[measure] is not None:
-            found.setdefault((cell["table"], cell["pattern"], cell["method"]), []).append(cell[measure])
-    return {key: statistics.mean(values) for key, values in found.items()}
-
-
-def _table(cells: Sequence[dict[str, Any]], measure: str, scale: float, digits: int) -> str:
-    means = _means(cells, measure)
-    methods = [method for method in METHODS if any(key[2] == method for key in means)]
-    rows = []
-    for table in TABLES:
-        for pattern in PATTERNS:
-            found = {method: means.get((table, pattern, method)) for method in methods}
-            if any(value is not None for value in found.values()):
-                shown = ["" if value is None else f"{scale * value:.{digits}f}" for value in found.values()]
-                rows.append([table, pattern, *shown])
-    return markdown_table(["table", "hidden", *(METHODS[method] for method in methods)], rows)
-
-
-def _choices(cells: Sequence[dict[str, Any]]) -> str:
+def _choices(counts: Sequence[int]) -> str:
     """How many choices of cells the numbers are means of."""
-    counts = Counter((cell["table"], cell["pattern"], cell["method"]) for cell in cells).values()
     least, most = min(counts), max(counts)
     if most == 1:
         return "One choice of cells: how much another one would differ is not known."
@@ -345,76 +252,23 @@ def _choices(cells: Sequence[dict[str, Any]]) -> str:
     return f"Mean over {several}."
 
 
-def _winners(cells: Sequence[dict[str, Any]]) -> str:
-    """Which method has the smallest error of numbers, and where."""
-    means, won = _means(cells, "rmse"), dict[str, list[str]]()
-    for table in TABLES:
-        for pattern in PATTERNS:
-            found = {key[2]: value for key, value in means.items() if key[:2] == (table, pattern)}
-            if found:
-                won.setdefault(min(found, key=found.__getitem__), []).append(f"{table} {pattern}")
-    return "\n".join(f"- {METHODS[name]}: {', '.join(won[name])}" for name in METHODS if name in won)
-
-
-def _best(cells: Sequence[dict[str, Any]]) -> str:
-    """How much the better MVAE's error is above or below that of the best other method, table by table."""
-    means, rows = _means(cells, "rmse"), []
-    for table in TABLES:
-        row = [table]
-        for pattern in PATTERNS:
-            found = {key[2]: value for key, value in means.items() if key[:2] == (table, pattern)}
-            ours = {name: value for name, value in found.items() if name.startswith("mvae")}
-            others = {name: value for name, value in found.items() if name not in ours}
-            if ours and others:
-                best = min(others, key=others.__getitem__)
-                row.append(f"{100 * (min(ours.values()) / others[best] - 1):+.1f} % of {METHODS[best]}")
-            else:
-                row.append("")
-        rows += [row] if any(row[1:]) else []
-    return markdown_table(["table", *(f"{pattern} hidden" for pattern in PATTERNS)], rows)
-
-
-PAGE = """# Holes in tables, filled in
-
-Cells of five real tables that come with scikit-learn are hidden at random, 10, 30 or 50 % of them, or whole groups of
-columns, each group of a row with a probability of 30 % (of iris sepal, petal and species; of breast cancer means,
-errors and worst values; of digits the quarters of the picture; the outcome is a group of its own). Each method sees the
-holed table alone and fills it in; what was hidden is compared with what it says. {choices}
-
-The others are scikit-learn's: the column's mean or mode; the {neighbours} nearest neighbours, weighted by distance;
-`IterativeImputer` with Bayesian ridge regression, and with random forests of {trees} trees, of {rounds} rounds at
-most, a logistic regression or a forest then guessing the category. The MVAE is what `mvae fit` makes of a table: all
-columns one record, or each group a modality. The sizes of its networks were chosen on another choice of hidden cells of
-these tables (seed 100, which is not among those here), those of the others are scikit-learn's usual ones.
-
-## Root mean square error of hidden numbers, in standard deviations
-
-{rmse}
-
-The smallest error has:
-
-{winners}
-
-How the better of the two MVAEs compares with the best other method (below zero: its error is smaller):
-
-{where}
-
-## Hidden categories guessed right, in percent
-
-{accuracy}
-
-## True values inside the 90 % interval, in percent
-
-Of the hidden numbers; only the MVAEs give intervals here.
-
-{coverage}
-
-## Seconds
-
-To learn and fill in, two at a time on two cores.
-
-{seconds}
-
-Made by `{command}` (preset `{preset}`) at commit {commits} on {machine}; the numbers are in
-`results/imputation/{preset}.json`.
-"""
+def _best(frame: pd.DataFrame) -> dict[str, str]:
+    """Which method has the smallest error of numbers, and how the better MVAE compares with the best other method."""
+    winners: dict[str, list[str]] = {name: [] for name in METHODS}
+    lines = {name: dict.fromkeys(PATTERNS, "") for name in TABLES}
+    for table_name, pattern in product(TABLES, PATTERNS):
+        part = frame[(frame["table"] == table_name) & (frame["pattern"] == pattern)]
+        means = part.groupby("method", sort=False)["rmse"].apply(statistics.mean)
+        if len(means):
+            winners[means.idxmin()].append(f"{table_name} {pattern}")
+        ours = means.index.str.startswith("mvae") if len(means) else []
+        if any(ours) and not all(ours):
+            best = means[~ours].idxmin()
+            lines[table_name][pattern] = f"{100 * (means[ours].min() / means[best] - 1):+.1f} % of {METHODS[best]}"
+    return {
+        "winners": "\n".join(f"- {METHODS[name]}: {', '.join(won)}" for name, won in winners.items() if won),
+        "where": table(
+            ["table", *(f"{pattern} hidden" for pattern in PATTERNS)],
+            [[name, *line.values()] for name, line in lines.items()],
+        ),
+    }

@@ -1,105 +1,65 @@
-"""`mvae reproduce table1`: parameters of the inference networks, counted in the built models."""
+"""`table1`: parameters of the inference networks, counted in the built models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib import resources
+from collections.abc import Iterator, Mapping
 from math import comb
-from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
 from mvae.config.build import build_model
 from mvae.config.recipes import resolve
 from mvae.config.specs import ModelSpec
-from mvae.export import markdown_table
 from mvae.models import MultimodalVAE
-from paper.comparison import MODELS
 from paper.results import Results
-from paper.tables import paper_values
+from paper.runner import CATALOG, Cell, Setup, read, titles
+from paper.side_by_side import Report
 
-__all__ = ["count_subset_networks", "page", "reproduce"]
+__all__ = ["cells", "count_subset_networks", "finish", "measure", "view"]
 
-TITLES = {
-    "mnist": "MNIST, BinaryMNIST",
-    "fashion-mnist": "FashionMNIST",
-    "multimnist": "MultiMNIST",
-    "celeba": "CelebA",
-    "celeba19": "CelebA19",
-}
-LATENT_DIM = 100
+TITLES, MODELS = CATALOG["table1"]["titles"], titles("table2", "model")
 ATTRIBUTES = 18
-NOTES = {
-    (
-        "multimnist",
-        "jmvae",
-    ): "By the recipe that is exact on the other data sets: features of each encoder side by side,"
-    " one hidden layer of 512. The paper gives no other.",
-    (
-        "celeba19",
-        "mvae",
-    ): "With the encoder of all 18 attributes for each single one, which must be how the paper counted."
-    " With an embedding of two values, as the authors released it, {embedding:,}.",
-    ("celeba19", "jmvae"): "A network for each of the {subsets:,} subsets of two and more, by formula: the convolutions"
-    " where the image is in it, the layers of each attribute, one hidden layer on all, a head. Never built.",
-}
+NOTES = (("multimnist", "jmvae"), ("celeba19", "jmvae"), ("celeba19", "mvae"))
+"""What the page has a note on, in order."""
 
 
-def reproduce(folder: Path, resume: bool = False) -> Iterator[str]:
-    """Build the models and count, data set by data set.
+def cells(_: Setup) -> list[list[Cell]]:
+    """The models that the paper counts, those of a data set together."""
+    printed = read("paper.yaml")["table1"]
+    return [[{"dataset": dataset, "model": model} for model in models] for dataset, models in printed.items()]
 
-    Args:
-        folder: gets `table1.json`.
-        resume: keep what is finished.
 
-    Yields:
-        A line for each data set.
-    """
-    results = Results(folder / "table1.json", {"latent_dim": LATENT_DIM}, resume)
-    for dataset, printed in paper_values("table1").items():
-        for method, paper in printed.items():
-            if results.has(dataset=dataset, model=method):
-                continue
-            ours = _jmvae19() if (dataset, method) == ("celeba19", "jmvae") else _count(_model(dataset, method))
-            results.add({"dataset": dataset, "model": method, "parameters": ours, "paper": int(paper)})
-        yield f"{TITLES[dataset]}: {len(printed)} models counted"
+def measure(cells: list[Cell], setup: Setup, report: Report) -> list[dict[str, Any]]:
+    """Build the models of a data set and count."""
+    found = []
+    for cell in cells:
+        dataset, model = cell["dataset"], cell["model"]
+        ours = _jmvae19() if (dataset, model) == ("celeba19", "jmvae") else _count(_model(dataset, model))
+        found.append({**cell, "parameters": ours, "paper": int(read("paper.yaml")["table1"][dataset][model])})
+    return found
+
+
+def finish(results: Results, _: Setup) -> Iterator[str]:
+    """Count what the notes say."""
     embedding = _count(_model("celeba19-embedding", "mvae"))
     results.content["others"] = {"embedding": embedding, "subsets": 2 ** (ATTRIBUTES + 1) - ATTRIBUTES - 2}
     results.save()
+    return iter(())
 
 
-def page(content: dict[str, Any]) -> str:
-    """The docs page of these results, in Markdown."""
-    rows: list[list[str]] = []
-    notes: list[str] = []
+def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows: the counts beside the paper's, of which the largest is printed with five digits."""
+    rows = []
     for cell in content["cells"]:
-        ours, paper = cell["parameters"], cell["paper"]
-        large = paper > 10**9  # printed with five digits
-        printed, shown = (f"{number:.4e}" if large else f"{number:,}" for number in (paper, ours))
-        verdict = "exact" if printed == shown else f"{ours - paper:+,}"
-        if note := NOTES.get((cell["dataset"], cell["model"])):
-            notes.append(f"{len(notes) + 1}. {note.format(**content['others'])}")
-            verdict += f" [{len(notes)}]"
-        title = MODELS[cell["model"]].title + ("19" if cell["dataset"].startswith("celeba19") else "")
-        rows.append([TITLES[cell["dataset"]], title, f"{ours:,}", printed, verdict])
-    made = content["provenance"]
-    table = markdown_table(["data set", "model", "here", "paper", ""], rows)
-    return PAGE.format(table=table, notes="\n".join(notes), command=made["command"], commit=made["commit"])
-
-
-PAGE = """# Table 1: parameters of the inference networks
-
-Counted in the models as `mvae` builds them. One model that covers every subset of N modalities costs the MVAE one
-encoder a modality; a network a subset costs the JMVAE 2^N.
-
-{table}
-
-{notes}
-
-Made by `{command}` at commit {commit}; the numbers are in `results/table1.json`.
-"""
+        large = cell["paper"] > 10**9
+        printed, shown = (f"{cell[which]:{'.4e' if large else ','}}" for which in ("paper", "parameters"))
+        verdict = "exact" if printed == shown else f"{cell['parameters'] - cell['paper']:+,}"
+        key = cell["dataset"], cell["model"]
+        verdict += f" [{NOTES.index(key) + 1}]" if key in NOTES else ""
+        title = MODELS[cell["model"]] + ("19" if cell["dataset"].startswith("celeba19") else "")
+        rows.append([TITLES[cell["dataset"]], title, f"{cell['parameters']:,}", printed, verdict])
+    return {"rows": rows, "others": content["others"]}
 
 
 def count_subset_networks(image: int, flat: int, attribute: int, width: int, hidden: int, latent_dim: int) -> int:
@@ -126,13 +86,16 @@ def _model(dataset: str, method: str) -> MultimodalVAE:
     options: dict[tuple[str, ...], Any] = {("model", "method"): method}
     if dataset in ("mnist", "fashion-mnist"):
         return build_model(resolve(dataset, None, options).model)
-    described = {"method": method, "latent_dim": LATENT_DIM, "modalities": _modalities(dataset)}
+    described = {
+        "method": method,
+        "latent_dim": CATALOG["table1"]["settings"]["latent_dim"],
+        "modalities": _modalities(dataset),
+    }
     return build_model(ModelSpec.model_validate(described))
 
 
 def _modalities(dataset: str) -> dict[str, Any]:
-    described = yaml.safe_load((resources.files(__package__) / "table1.yaml").read_text(encoding="utf-8"))
-    parts = described[dataset]
+    parts = read("table1.yaml")[dataset]
     if "attribute" not in parts:
         return parts
     attributes = {f"attribute {number}": parts["attribute"] for number in range(1, ATTRIBUTES + 1)}
@@ -150,7 +113,7 @@ def _jmvae19() -> int:
         attribute=_parameters(attributes.layers),
         width=attributes.head.in_features,
         hidden=hidden,
-        latent_dim=LATENT_DIM,
+        latent_dim=CATALOG["table1"]["settings"]["latent_dim"],
     )
 
 

@@ -26,7 +26,8 @@ class Slow:
         self.folder = folder
 
     def __reduce__(self):
-        (self.folder / "sending").write_text(str(os.getpid()))
+        (self.folder / "about to").write_text(str(os.getpid()))
+        (self.folder / "about to").rename(self.folder / "sending")  # whole, for who waits for it
         return bytes, (LARGE,)
 
 

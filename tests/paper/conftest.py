@@ -82,7 +82,8 @@ def in_turn(monkeypatch):
             begun.append(task)
             yield task, work(task, *arguments, lambda *_: None)
 
-    monkeypatch.setattr("paper.setup.run_side_by_side", run)
+    for user in ("setup", "runner"):
+        monkeypatch.setattr(f"paper.{user}.run_side_by_side", run)
     return begun
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from paper.__main__ import main
-from paper.imputation import METHODS, PATTERNS, TABLES, Task, Whole, holed, load_whole, page, scores, work
-from paper.setup import Setup
+from paper.imputation import METHODS, PATTERNS, TABLES, Whole, holed, load_whole, measure, scores
+from paper.runner import Setup, page
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -57,7 +57,8 @@ def test_each_method_fills_what_is_hidden_and_leaves_the_rest(method, monkeypatc
         "paper.imputation.scores",
         lambda whole, hidden, filled, _: kept.update(w=whole, h=hidden, f=filled) or {},
     )
-    work(Task("iris", "groups", method, 0), Setup("smoke"), lambda *_: None)
+    cell = {"table": "iris", "pattern": "groups", "method": method, "seed": 0}
+    measure(cell, Setup("imputation", "smoke"), lambda *_: None)
     there = ~kept["h"]
     assert (kept["f"].to_numpy()[there] == kept["w"].frame.to_numpy()[there]).all()
     assert kept["f"].notna().all(axis=None)
@@ -81,7 +82,7 @@ def test_the_command_goes_on_where_it_stopped(tmp_path, capsys, in_turn):
     assert main([*arguments, "--method", "mean", "mvae", "--resume"]) == 0
     content = json.loads(path.read_text(encoding="utf-8"))
     assert len(content["cells"]) == 12
-    text = page(content)
+    text = page("imputation", content)
     assert "One choice of cells" in text
     assert "| iris | groups |" in text
     assert "of mean or mode" in text or "of chained ridge regressions" in text

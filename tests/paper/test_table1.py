@@ -7,7 +7,8 @@ import pytest
 from torch import nn
 
 from paper import table1
-from paper.table1 import count_subset_networks, page, reproduce
+from paper.runner import Setup, page, run
+from paper.table1 import count_subset_networks
 
 PAPER = {
     ("mnist", "vae"): 730_240,
@@ -42,7 +43,7 @@ NOT_EXACT = {("multimnist", "jmvae"): 4_008_728, ("celeba19", "jmvae"): 3_625_94
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("table1")
-    return list(reproduce(folder)), json.loads((folder / "table1.json").read_text()), folder
+    return list(run(Setup("table1", folder=folder))), json.loads((folder / "table1.json").read_text()), folder
 
 
 @pytest.mark.parametrize(("entry", "count"), PAPER.items())
@@ -59,7 +60,9 @@ def test_nothing_else_is_in_the_table(counted):
 
 
 def test_the_page_says_exact_where_it_is(counted):
-    lines = [line.strip("| ").split(" | ") for line in page(counted[1]).splitlines() if line.startswith("| ")][2:]
+    lines = [
+        line.strip("| ").split(" | ") for line in page("table1", counted[1]).splitlines() if line.startswith("| ")
+    ][2:]
     verdicts = {(title, model): verdict for title, model, _, _, verdict in lines}
     titles = {entry: table1.TITLES[entry[0]] for entry in PAPER}
     exact = [verdict for (title, _), verdict in verdicts.items() if title != "CelebA19"]
@@ -68,16 +71,16 @@ def test_the_page_says_exact_where_it_is(counted):
     assert verdicts["MultiMNIST", "JMVAE"] == "-66,336 [1]"
     assert verdicts["CelebA19", "MVAE19"].startswith("exact [")
     assert verdicts["CelebA19", "JMVAE19"].startswith("exact [")
-    assert "| 3,625,947,537,120 | 3.6259e+12 |" in page(counted[1])
+    assert "| 3,625,947,537,120 | 3.6259e+12 |" in page("table1", counted[1])
     for note in range(1, 4):
-        assert f"\n{note}. " in page(counted[1])
+        assert f"\n{note}. " in page("table1", counted[1])
 
 
 def test_counting_again_is_refused_or_keeps_what_is_there(counted):
     _, content, folder = counted
     with pytest.raises(ValueError, match="already there"):
-        next(reproduce(folder))
-    list(reproduce(folder, resume=True))
+        next(run(Setup("table1", folder=folder)))
+    list(run(Setup("table1", folder=folder, resume=True)))
     assert json.loads((folder / "table1.json").read_text())["cells"] == content["cells"]
 
 
