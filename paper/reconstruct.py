@@ -62,7 +62,7 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _judge(dataset: str, data_dir: str | None) -> PairedLogisticRegression:
     """What says which label an image shows, trained on real ones."""
-    return PairedLogisticRegression().fit(prepare(dataset, data_dir=data_dir).dataset.train[:10_000])
+    return PairedLogisticRegression().fit(prepare(dataset, options={}, data_dir=data_dir).dataset.train[:10_000])
 
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,11 +86,7 @@ def _model(dataset: str, method: str) -> MultimodalVAE:
     options: dict[tuple[str, ...], Any] = {("model", "method"): method}
     if dataset in ("mnist", "fashion-mnist"):
         return build_model(resolve(dataset, None, options).model)
-    described = {
-        "method": method,
-        "latent_dim": CATALOG["table1"]["settings"]["latent_dim"],
-        "modalities": _modalities(dataset),
-    }
+    described = {"method": method, "modalities": _modalities(dataset), **CATALOG["table1"]["settings"]}
     return build_model(ModelSpec.model_validate(described))
 
 
