@@ -14,21 +14,6 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 __all__ = ["main"]
 
-LEGACY = {
-    "table2",
-    "table3",
-    "figure2",
-    "figure3",
-    "few-pairs",
-    "k-effect",
-    "dropping",
-    "attributes",
-    "figure4",
-    "table4",
-    "table5",
-    "collapse",
-}
-
 TYPES = {None: str, 0: NonNegativeInt, 1: PositiveInt}
 """Of options, by the least that they may be."""
 
@@ -45,10 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, entry in catalog.items():
             print(f"{name:12} {entry['title']}{_spent(entry)}")
         return 0
-    if arguments[0] in LEGACY:
-        from paper import legacy
-
-        return legacy.main(arguments)
     chosen = _parser(catalog).parse_args(arguments)
     try:
         _run(chosen.experiment, catalog[chosen.experiment], chosen[chosen.experiment])

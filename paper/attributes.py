@@ -1,71 +1,56 @@
-"""`mvae reproduce attributes`: 18 attributes of a face predicted from its image, beside simpler ways."""
+"""`attributes`: 18 attributes of a face predicted from its image, beside simpler ways."""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from mvae.batch import Batch
-from mvae.config.folder import read_spec
 from mvae.data.celeba import ATTRIBUTES
 from mvae.data.sources import load_dataset
-from mvae.export import markdown_table
 from mvae.models import MultimodalVAE
 from paper.baselines.logistic import PairedLogisticRegression, thumbnails
-from paper.comparison import MODELS, PRESETS, Cell, check, placed, train_model, trained_model
-from paper.results import made_by, provenance
-from paper.setup import Setup
+from paper.compared import MODELS, spec_of, train_model, trained_model
+from paper.compared import check as check_models
+from paper.results import provenance
+from paper.runner import Cell, Setup, titles
 from paper.side_by_side import Report
+from paper.trained import placed
 
-__all__ = ["PREDICTORS", "attribute_probabilities", "page", "reproduce", "work"]
+__all__ = ["attribute_probabilities", "cells", "check", "measure", "view"]
 
-PREDICTORS = {
-    "majority": "always the majority",
-    "logistic": "logistic regression on 16 x 16 pixels",
-    "mvae-label": "MVAE, attributes in one modality and in every term",
-    "mvae19": "MVAE19, Eq. 2 as written",
-}
-SAMPLES = 20
-MEASURES = ("accuracy", "balanced", "auc")
+PREDICTORS = titles("attributes", "predictor")
+MEASURES = {"accuracy": "accuracy", "balanced": "balanced accuracy", "auc": "AUC"}
 
 
-def reproduce(setup: Setup, predictors: Sequence[str]) -> Iterator[str]:
-    """Predict the attributes of all test images in each way, training the models that are not trained yet.
-
-    Args:
-        setup: its preset is a name in `comparison.PRESETS`.
-        predictors: names in `PREDICTORS`.
-
-    Yields:
-        A line for each predictor.
-    """
-    results = setup.results("attributes", {**asdict(PRESETS[setup.preset]), "draws": SAMPLES})
-    tasks = [name for name in predictors if not results.has(predictor=name)]
-    check([Cell("celeba", name, 0) for name in tasks if name in MODELS], setup)
-    load_dataset("celeba19", data_dir=setup.data_dir)  # says what is missing before anything starts
-    for name, record in setup.finish(work, tasks, results):
-        means = {measure: _mean(record, measure) for measure in MEASURES}
-        yield f"{name}: " + ", ".join(f"{measure} {100 * mean:.1f} %" for measure, mean in means.items())
+def cells(setup: Setup) -> list[Cell]:
+    """Each predictor."""
+    return [{"predictor": name} for name in setup.among("predictor")]
 
 
-def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
-    """One predictor's record."""
+def check(setup: Setup, cells: Sequence[Cell]) -> None:
+    """Say what would go wrong before anything starts."""
+    check_models(setup, [_model(cell["predictor"]) for cell in cells if cell["predictor"] in MODELS])
+    load_dataset("celeba19", data_dir=setup.data_dir)
+
+
+def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
+    """Predict the attributes of all test images, training the model if it is not trained yet."""
+    name, spent = cell["predictor"], setup.spent
     whole, started = load_dataset("celeba19", data_dir=setup.data_dir), time.perf_counter()
-    train, test = whole.train[: PRESETS[setup.preset].train_rows], whole.test
+    train, test = whole.train[: spent["train_rows"]], whole.test
     epochs = None
     if name in MODELS:
-        cell = Cell("celeba", name, 0)
-        train_model(cell, setup, report)
-        model, _ = trained_model(cell, setup)
-        epochs = read_spec(cell.folder(setup.runs, setup.preset)).training.epochs
-        found = attribute_probabilities(placed(model), test.only(["image"]), SAMPLES)
+        train_model(_model(name), setup, report)
+        model, _ = trained_model(_model(name), setup)
+        epochs = spec_of(_model(name), setup).training.epochs
+        found = attribute_probabilities(placed(model), test.only(["image"]), spent["draws"])
     else:
         found, seen = {}, [Batch({"numbers": torch.from_numpy(thumbnails(rows))}) for rows in (train, test)]
         for number, attribute in enumerate(ATTRIBUTES):
@@ -76,17 +61,20 @@ def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
                 regression = PairedLogisticRegression(features="numbers", numbers=_numbers, target=attribute)
                 regression.fit(Batch({**seen[0].values, attribute: train.values[attribute]}))
                 found[attribute] = regression.probabilities(seen[1])[:, 1]
-    scores = {attribute: _scores(test.values[attribute].numpy(), found[attribute]) for attribute in ATTRIBUTES}
     return {
         "predictor": name,
         "epochs": epochs,
         "train_rows": len(train),
         "rows": len(test),
         "data": whole.description,
-        "attributes": scores,
+        "attributes": {name: _scores(test.values[name].numpy(), found[name]) for name in ATTRIBUTES},
         "seconds": time.perf_counter() - started,
         "made": provenance(),
     }
+
+
+def _model(predictor: str) -> Cell:
+    return {"dataset": "celeba", "model": predictor, "seed": 0}
 
 
 def _numbers(rows: Batch) -> np.ndarray:
@@ -125,69 +113,24 @@ def _scores(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float | N
     }
 
 
-def _mean(record: dict[str, Any], measure: str) -> float:
-    found = [scores[measure] for scores in record["attributes"].values() if scores[measure] is not None]
-    return statistics.mean(found) if found else float("nan")
-
-
-def page(content: dict[str, Any]) -> str:
-    """The docs page of these results, in Markdown."""
-    cells = {cell["predictor"]: cell for cell in content["cells"]}
-    cells = {name: cells[name] for name in PREDICTORS if name in cells}
-    some = next(iter(cells.values()))
-    means = [
-        [PREDICTORS[name], *(f"{100 * _mean(cell, measure):.1f}" for measure in MEASURES)]
-        for name, cell in cells.items()
+def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows: scores by attribute and predictor."""
+    cells = [cell for name in PREDICTORS for cell in content["cells"] if cell["predictor"] == name]
+    scores = [
+        {"predictor": cell["predictor"], "attribute": attribute, **found}
+        for cell in cells
+        for attribute, found in cell["attributes"].items()
     ]
-    titles = [PREDICTORS[name] for name in cells]
-    tables = {
-        measure: markdown_table(
-            ["", "has it, %", *titles],
-            [
-                [name, f"{100 * some['attributes'][name]['frequency']:.1f}", *_row(cells, name, measure)]
-                for name in ATTRIBUTES
-            ],
-        )
-        for measure in MEASURES
+    frequencies = [
+        {"predictor": "has it", "attribute": name, **dict.fromkeys(MEASURES, found["frequency"])}
+        for name, found in cells[0]["attributes"].items()
+    ]
+    epochs = sorted({str(cell["epochs"]) for cell in cells if cell["epochs"]})
+    return {
+        "scores": pd.DataFrame(frequencies + scores),
+        "attributes": {name: name for name in ATTRIBUTES},
+        "predictors": PREDICTORS,
+        "measures": MEASURES,
+        "some": cells[0],
+        "epochs": " or ".join(epochs) or "no",
     }
-    return PAGE.format(
-        means=markdown_table(["mean over 18 attributes, %", "accuracy", "balanced accuracy", "AUC"], means),
-        data=some["data"],
-        train_rows=f"{some['train_rows']:,}",
-        rows=f"{some['rows']:,}",
-        samples=content["settings"]["draws"],
-        epochs=" or ".join(sorted({str(cell["epochs"]) for cell in cells.values() if cell["epochs"]})) or "no",
-        preset=content["settings"]["preset"],
-        **tables,
-        **made_by(content),
-    )
-
-
-def _row(cells: dict[str, dict[str, Any]], attribute: str, measure: str) -> list[str]:
-    values = [cell["attributes"][attribute][measure] for cell in cells.values()]
-    return ["" if value is None else f"{100 * value:.1f}" for value in values]
-
-
-PAGE = """# Attributes of a face, predicted from its image
-
-p(attribute | image) on all {rows} test rows ({data}; {train_rows} rows to train, {epochs} epochs). The models' is the
-decoder's probability, averaged over {samples} draws from q(z | image); an attribute is predicted where it is above a
-half. Balanced accuracy is the mean of the accuracies among those that have an attribute and those that have not; the
-AUC asks whether who has it gets a higher probability than who has not, wherever the threshold.
-
-{means}
-
-## AUC in percent
-
-{auc}
-
-## Balanced accuracy in percent
-
-{balanced}
-
-## Accuracy in percent
-
-{accuracy}
-
-Made by `{command}` at commit {commits} on {machine}; the numbers are in `results/attributes/{preset}.json`.
-"""

@@ -1,9 +1,9 @@
-"""`mvae reproduce figure2`: 64 images drawn from the prior, and 64 given a label; texts drawn with images."""
+"""`figure2`: 64 images drawn from the prior, and 64 given a label; texts drawn with images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,17 @@ from mvae.data.celeba import ATTRIBUTES
 from mvae.data.multimnist import DIGITS, LENGTH
 from mvae.data.pictures import image_grid
 from mvae.data.sources import load_dataset
-from mvae.export import markdown_table
 from mvae.files import atomic
 from mvae.modality import levels
 from mvae.models import MultimodalVAE
 from paper.baselines.logistic import PairedLogisticRegression, pixels, thumbnails
-from paper.comparison import DATASETS, MODELS, PRESETS, cells_of, check, train_model, trained_model
+from paper.compared import DATASETS, MODELS, cells_of, check, train_model, trained_model
+from paper.pages import table
 from paper.reader import Reader
-from paper.results import made_by
-from paper.setup import Setup
+from paper.runner import Cell, Setup, titles
+from paper.side_by_side import Report
 
-__all__ = ["page", "reproduce"]
+__all__ = ["cells", "check", "measure", "view"]
 
 SIDE = 8
 LABELS: dict[str, tuple[Any, str]] = {
@@ -36,44 +36,32 @@ LABELS: dict[str, tuple[Any, str]] = {
     "celeba": ("Male", "male"),
 }
 """What images are drawn for, as in the paper, and its name: a class, a text, an attribute."""
-MODELS_DRAWN = ("mvae", "mvae-label", "mvae19")
-"""Names in `MODELS`: the paper's MVAE, that of our recipes, and that with each attribute a modality."""
 JUDGE_ROWS = 10_000
 JUDGED = 1000
 TEXTS = 6
 """Rows and columns of the sheets of images and texts."""
 
 
-def reproduce(setup: Setup, datasets: Sequence[str], models: Sequence[str]) -> Iterator[str]:
-    """Draw the pictures of each model, training those that are not trained yet.
+def cells(setup: Setup) -> list[Cell]:
+    """Each model on each data set."""
+    return cells_of(setup.among("dataset"), setup.among("model"), 1)
 
-    Args:
-        setup: its preset is a name in `PRESETS`; a PNG a data set and model is written beside the JSON.
-        datasets: names in `DATASETS`.
-        models: names in `MODELS_DRAWN`.
 
-    Yields:
-        A line for each picture.
-    """
-    results = setup.results("figure2", asdict(PRESETS[setup.preset]))
-    cells = results.missing(cells_of(datasets, models, 1))
-    check(cells, setup)
-    judges: dict[str, _Judge] = {}
-    for cell, made in setup.side_by_side(train_model, cells):
-        model, dataset = trained_model(cell, setup)
-        label, name = LABELS[cell.dataset]
-        path = results.path.parent / f"{setup.preset}-{cell.dataset}-{cell.model}.png"
-        if cell.dataset not in judges:
-            judges[cell.dataset] = _Judge(cell.dataset, setup.data_dir)
-        judge = judges[cell.dataset]
-        right = _draw(model, label, path, judge)
-        record = {**asdict(cell), "label": label, "file": path.name, "judged": JUDGED, "right": right}
-        record |= {"judge": judge.accuracy, "data": judge.data, "trained": made}
-        if "text" in model.names:
-            sheet = path.with_stem(f"{path.stem}-texts")
-            record["texts"] = {"file": sheet.name, **_write_sheet(model, dataset.test, sheet, judge.says)}
-        results.add(record)
-        yield f"{cell}: {path}; of {JUDGED} images drawn for '{name}', {100 * right:.1f} % are taken for it"
+def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
+    """Draw the pictures of a model, training it if it is not trained yet; a PNG is written beside the JSON."""
+    made = train_model(cell, setup, report)
+    report("drawing", 0, 1)
+    model, whole = trained_model(cell, setup)
+    path = setup.path.with_name(f"{setup.preset}-{cell['dataset']}-{cell['model']}.png")
+    judge = _judge(cell["dataset"], setup.data_dir)
+    label = LABELS[cell["dataset"]][0]
+    right = _draw(model, label, path, judge)
+    record = {**cell, "label": label, "file": path.name, "judged": JUDGED, "right": right}
+    record |= {"judge": judge.accuracy, "data": judge.data, "trained": made}
+    if "text" in model.names:
+        sheet = path.with_stem(f"{path.stem}-texts")
+        record["texts"] = {"file": sheet.name, **_write_sheet(model, whole.test, sheet, judge.says)}
+    return record
 
 
 class _Judge:
@@ -102,6 +90,11 @@ class _Judge:
             self.says = lambda images: judge.predict(Batch({"image": images})).tolist()
             truth = test.values[target].tolist()
         self.accuracy = _alike(self.says(test.values["image"]), truth)
+
+
+@lru_cache(maxsize=1)
+def _judge(dataset: str, data_dir: str | None) -> _Judge:
+    return _Judge(dataset, data_dir)
 
 
 def _given(model: MultimodalVAE, label: Any) -> dict[str, Any]:
@@ -164,9 +157,9 @@ def _write_sheet(
     parts: Any = figure.subfigures(1, 2)
     left = images.cpu(), texts, "image and text, z from the prior"
     right = levels(rows.values["image"]), written, "a real image, and the text for it"
-    for part, (some, titles, title) in zip(parts, (left, right), strict=True):
+    for part, (some, captions, title) in zip(parts, (left, right), strict=True):
         part.suptitle(title, fontsize=10)
-        for axis, image, text in zip(part.subplots(TEXTS, TEXTS).flat, some.numpy(), titles, strict=False):
+        for axis, image, text in zip(part.subplots(TEXTS, TEXTS).flat, some.numpy(), captions, strict=False):
             axis.imshow(image[0], cmap="gray", vmin=0, vmax=1)
             axis.set_title(text or "none", fontsize=8, pad=2)
             axis.set_axis_off()
@@ -176,73 +169,21 @@ def _write_sheet(
     return {"prior": _alike(texts, read(images)), "real": _alike(written, truth)}
 
 
-def page(content: dict[str, Any]) -> str:
-    """The docs page of these pictures, in Markdown."""
-    order = [(cell.dataset, cell.model) for cell in cells_of(list(DATASETS), MODELS_DRAWN, 1)]
-    cells = sorted(content["cells"], key=lambda cell: order.index((cell["dataset"], cell["model"])))
-    preset = content["settings"]["preset"]
+def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows: the cells in order."""
+    order = cells_of(list(DATASETS), titles("figure2", "model"), 1)
+    cells = sorted(content["cells"], key=lambda cell: order.index({key: cell[key] for key in order[0]}))
     rows = [
         [
-            DATASETS[cell["dataset"]],
-            MODELS[cell["model"]].title,
-            LABELS[cell["dataset"]][1],
-            f"{100 * cell['right']:.1f} %",
-            f"{100 * cell['judge']:.1f} %" if "judge" in cell else "",
+            *(DATASETS[cell["dataset"]], MODELS[cell["model"]], LABELS[cell["dataset"]][1]),
+            *("" if name not in cell else f"{100 * cell[name]:.1f} %" for name in ("right", "judge")),
         ]
         for cell in cells
     ]
-    pictures = [
-        f"## {DATASETS[cell['dataset']]}, {MODELS[cell['model']].title}\n\n"
-        f"![64 images from the prior, 64 given the label](../../results/figure2/{cell['file']})" + _texts(cell)
-        for cell in cells
-    ]
     parts = {cell["data"] for cell in cells if cell["dataset"] == "celeba"}
-    return PAGE.format(
-        table=markdown_table(["data set", "model", "label", "taken for it", "judge right on real images"], rows),
-        judged=JUDGED,
-        parts="".join(f" CelebA here: {part}." for part in parts),
-        pictures="\n\n".join(pictures),
-        preset=preset,
-        **made_by(content),
-    )
-
-
-def _texts(cell: dict[str, Any]) -> str:
-    """The sheet of images and texts of a model that has texts."""
-    if "texts" not in cell:
-        return ""
-    found = cell["texts"]
-    return TEXTS_PART.format(
-        file=found["file"],
-        judged=JUDGED,
-        prior=f"{100 * found['prior']:.1f}",
-        real=f"{100 * found['real']:.1f}",
-        judge=f"{100 * cell['judge']:.1f}",
-    )
-
-
-TEXTS_PART = """
-
-![Images and texts](../../results/figure2/{file})
-
-Above each image stands the text that the decoder finds likeliest, symbol by symbol. Left both come from one z of the
-prior: of {judged} such pairs the text is what the judge reads off the image in {prior} %; of real canvases the judge
-itself reads {judge} % right, all their digits. Right, of {judged} test images, z from q(z | image): the text is the
-true one in {real} %."""
-
-PAGE = """# Figure 2: images drawn from the prior and given a label
-
-Left 64 images with z from the prior, right 64 with z from q(z | label), each the mean of p(image | z). As a check that
-does not depend on the eye, the share of {judged} images drawn for the label that a judge trained on real ones takes for
-it: logistic regression on pixels, of MultiMNIST a support vector machine that reads place by place, of CelebA logistic
-regression on 16 x 16 pixels. It says whether they are right, and nothing of how alike they are. The label is of
-MultiMNIST a text, of CelebA the attribute male: alone for the MVAE19, and with no other attribute for a model that has
-all of them in one modality.{parts}
-
-{table}
-
-{pictures}
-
-Made by `{command}`, preset `{preset}`, at commit {commits} on {machine}; the numbers are in
-`results/figure2/{preset}.json`. The models are those of [Table 2](table2.md).
-"""
+    return {
+        "table": table(["data set", "model", "label", "taken for it", "judge right on real images"], rows),
+        "judged": JUDGED,
+        "parts": "".join(f" CelebA here: {part}." for part in parts),
+        "cells": [(f"{DATASETS[cell['dataset']]}, {MODELS[cell['model']]}", cell) for cell in cells],
+    }

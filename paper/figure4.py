@@ -1,4 +1,4 @@
-"""`mvae reproduce figure4`: image transformations as modalities, and each made from others (paper, section 6).
+"""`figure4`: image transformations as modalities, and each made from others (paper, section 6).
 
 The paper shows pictures. Here they are measured too, on held-out people, beside the simplest ways.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,133 +28,48 @@ from mvae.generation.translate import Translated, translate, with_certain
 from mvae.modality import levels
 from mvae.models import MultimodalVAE
 from mvae.training.prepare import learned
-from paper.comparison import train_on_rows
+from paper.figure4_view import DIRECTIONS, DRAWS, LIT, RECIPES, SOURCE, view
 from paper.results import provenance
-from paper.setup import Setup
+from paper.runner import Cell, Setup, places
 from paper.side_by_side import Report
+from paper.trained import train_on_rows
 
-__all__ = ["DIRECTIONS", "PRESETS", "RECIPES", "baselines", "quality", "reproduce", "work"]
+__all__ = ["baselines", "cells", "check", "measure", "quality", "view"]
 
-SOURCE = "vision"
 LEVELS = ("image", "gray", "obscured", "watermark")
 """Modalities whose values lie anywhere from black to white; of edges and masks the question is which pixels are lit."""
-LIT = {"edge": 0.2, "mask": 0.5}
-"""From which level on a pixel of the truth is: the edges, one pixel wide, have become grey in being made smaller."""
 THRESHOLDS = [round(0.02 * number, 2) for number in range(1, 48)]
 """From which of these on a pixel of an answer is lit is chosen on validation faces, for each way of answering."""
-
-
-def _likelihood(kind: str, scale: float | None) -> dict[tuple[str, ...], Any]:
-    return {("model", "modalities", name, "likelihood"): {"kind": kind, "scale": scale} for name in LEVELS}
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A way to train: what is changed of the recipe `vision`."""
-
-    title: str
-    options: Mapping[tuple[str, ...], Any] = field(default_factory=dict)
-    variant: str | None = None
-    """The variant of the recipe that it begins with."""
-
-
-RECIPES = {
-    "paper": Compared("the paper's: Bernoulli cross-entropy"),
-    "given": Compared("as the paper's, each term reconstructing what it is given", {("model", "reconstruct"): "given"}),
-    "sharper": Compared("each modality counted whole, no dropout", variant="vision-sharper"),
-    "deeper": Compared("each counted whole, no dropout, a hidden layer in each decoder", variant="vision-deeper"),
-    "normal": Compared("normal, deviation 0.1", _likelihood("normal", 0.1)),
-    "laplace": Compared("Laplace, scale 0.1", _likelihood("laplace", 0.1)),
-    "learned": Compared("Laplace, scale learned for each pixel", _likelihood("laplace", None)),
-}
-"""The last three change the likelihood of all modalities that are not black and white."""
-
-DIRECTIONS = {
-    ("image", "image"): "image to image",
-    ("gray", "image"): "grey to colours",
-    ("obscured", "image"): "half to whole",
-    ("watermark", "image"): "watermarked to clean",
-    ("image", "edge"): "image to edges",
-    ("image", "mask"): "image to mask",
-}
-MADE = [("gray", "image"), ("obscured", "image"), ("watermark", "image")]
-"""Images made of other modalities, by which recipes are compared."""
-BASELINES = {
-    "gray": "grey in all three channels",
-    "obscured": "its mirror image",
-    "watermark": "the watermarked image",
-    "edge": "the mean edges of training",
-    "mask": "the mean mask of training",
-}
-EXAMPLES, DRAWS = 6, 3
+EXAMPLES = 6
 LEAST = 1e-10
 """Mean square difference below which pictures are the same: 100 dB."""
 
 
-@dataclass(frozen=True)
-class Preset:
-    """How much is spent."""
-
-    epochs: int | None
-    """The recipe's, which are the paper's, where None."""
-    layers: list[list[int]] | None
-    """Of the convolutions; the recipe's where None."""
-    validation_rows: int | None
-    test_rows: int | None
-    """How many of the held-out rows are measured, from the first; all where None."""
-    samples: int
-    """Draws of z that an answer is the average over."""
-    train_rows: int | None = None
-    subsets: int | None = None
-    """The paper's k; the recipe's where None."""
-    learning_rate: float | None = None
-    schedule: str | None = None
-    precision: str | None = None
+def cells(setup: Setup) -> list[Cell]:
+    """Each recipe."""
+    return [{"recipe": name} for name in setup.among("recipe")]
 
 
-SMALL = [[8, 4, 2, 1], [16, 4, 2, 1], [32, 4, 2, 1], [64, 4, 1, 0]]
-PRESETS = {
-    "smoke": Preset(1, [[4, 4, 4, 0], [8, 4, 4, 0]], 4, 6, 2, train_rows=50),
-    "cpu": Preset(6, SMALL, 300, None, 20, subsets=0, learning_rate=1e-3, schedule="cosine", precision="auto"),
-    "paper": Preset(None, None, None, None, 50),
-}
+def check(setup: Setup, _: Sequence[Cell]) -> None:
+    """Say what is missing, and make all modalities once, before anything starts."""
+    _load(_spec("paper", setup), setup)
 
 
-def reproduce(setup: Setup, recipes: Sequence[str]) -> Iterator[str]:
-    """Train by each recipe, measure each direction on held-out faces and draw the panels.
-
-    Args:
-        setup: its preset is a name in `PRESETS`; a PNG a recipe is written beside the JSON.
-        recipes: names in `RECIPES`.
-
-    Yields:
-        A line for each finished recipe.
-    """
-    results = setup.results("figure4", asdict(PRESETS[setup.preset]))
-    tasks = [name for name in recipes if not results.has(recipe=name)]
-    _load(_spec("paper", setup), setup)  # says what is missing, and makes all modalities once, before anything starts
-    for name, record in setup.finish(work, tasks, results):
-        found = {(cell["given"], cell["wanted"]): cell for cell in record["test"] if cell["way"] == "with certain"}
-        colours, whole = found["gray", "image"], found["obscured", "image"]
-        yield f"{name}: grey to colours {colours['psnr']:.1f} dB, half to whole {whole['psnr']:.1f} dB"
-
-
-def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
-    """One recipe's record."""
-    settings = PRESETS[setup.preset]
-    spec = _spec(name, setup)
+def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
+    """Train by a recipe, measure each direction on held-out faces and draw the panels beside the JSON."""
+    name, spent, spec = cell["recipe"], setup.spent, _spec(cell["recipe"], setup)
     whole = _load(spec, setup)
-    rows = whole.train[: settings.train_rows]
+    rows = whole.train[: spent["train_rows"]]
     model, trained = train_on_rows(setup.runs / setup.preset / SOURCE / name, spec, replace(whole, train=rows), report)
     known = baselines(rows)
-    parts = {"validation": whole.validation[: settings.validation_rows], "test": whole.test[: settings.test_rows]}
+    parts = {"validation": whole.validation[: spent["validation_rows"]], "test": whole.test[: spent["test_rows"]]}
     report("measuring", 0, 2)
-    measured = {"validation": _measure(model, parts["validation"], known, settings.samples)}
+    measured = {"validation": _measured(model, parts["validation"], known, spent["samples"])}
     report("measuring", 1, 2)
     chosen = {(one["wanted"], one["way"]): one["threshold"] for one in measured["validation"] if "threshold" in one}
-    measured["test"] = _measure(model, parts["test"], known, settings.samples, chosen)
-    picture = setup.path("figure4").with_name(f"{setup.preset}-{name}.png")
-    _draw(model, whole.test, picture, settings.samples)
+    measured["test"] = _measured(model, parts["test"], known, spent["samples"], chosen)
+    picture = setup.path.with_name(f"{setup.preset}-{name}.png")
+    _draw(model, whole.test, picture, spent["samples"])
     return {
         "recipe": name,
         "epochs": spec.training.epochs,
@@ -172,28 +87,16 @@ def work(name: str, setup: Setup, report: Report) -> dict[str, Any]:
 
 def _spec(name: str, setup: Setup) -> RunSpec:
     """A recipe, with the masks that can be had here."""
-    options = _options(name, PRESETS[setup.preset])
-    return learned(resolve(SOURCE, RECIPES[name].variant, options), setup.data_dir)
+    spent, recipe = setup.spent, RECIPES[name]
+    options = {f"training.{key}": spent[key] for key in ("epochs", "learning_rate", "schedule", "precision")}
+    options |= {"model.subsets": spent["subsets"]} | recipe.get("options", {})
+    layers = {f"model.modalities.*.{network}.layers": spent["layers"] for network in ("encoder", "decoder")}
+    changed = places(options, *LEVELS) | (places(layers, *LEVELS, *LIT) if spent["layers"] else {})
+    return learned(resolve(SOURCE, recipe.get("variant"), changed), setup.data_dir)
 
 
 def _load(spec: RunSpec, setup: Setup) -> Dataset:
     return load_dataset(SOURCE, data_dir=setup.data_dir, options=spec.data.options)
-
-
-def _options(name: str, settings: Preset) -> dict[tuple[str, ...], Any]:
-    options: dict[tuple[str, ...], Any] = {
-        ("training", "epochs"): settings.epochs,
-        ("training", "learning_rate"): settings.learning_rate,
-        ("training", "schedule"): settings.schedule,
-        ("training", "precision"): settings.precision,
-        ("model", "subsets"): settings.subsets,
-        **RECIPES[name].options,
-    }
-    if settings.layers is not None:
-        for modality in (*LEVELS, "edge", "mask"):
-            for network in ("encoder", "decoder"):
-                options["model", "modalities", modality, network, "layers"] = settings.layers
-    return options
 
 
 def baselines(train: Batch) -> dict[str, Callable[[Mapping[str, Tensor]], Tensor]]:
@@ -261,7 +164,7 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / either) if either else 1.0
 
 
-def _measure(
+def _measured(
     model: MultimodalVAE,
     held: Batch,
     known: Mapping[str, Callable[[Mapping[str, Tensor]], Tensor]],

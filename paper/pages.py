@@ -20,7 +20,7 @@ Show = Callable[[list[float]], str]
 
 
 def mean(digits: int = 1, scale: float = 1.0, deviation: bool = True) -> Show:
-    """What shows the mean of values, ± their standard deviation where there are several; nothing where there are none.
+    """What shows the mean of values, ± their standard deviation where there are several; nothing where there are none; a text as it is.
 
     Example:
         >>> mean()([1.0]), mean(2)([1.0, 2.0]), mean(2, deviation=False)([1.0, 2.0]), mean()([])
@@ -28,8 +28,8 @@ def mean(digits: int = 1, scale: float = 1.0, deviation: bool = True) -> Show:
     """
 
     def show(values: Sequence[float]) -> str:
-        if not values:
-            return ""
+        if not values or isinstance(values[0], str):
+            return values[0] if values else ""
         found = f"{scale * statistics.mean(values):.{digits}f}"
         several = deviation and len(values) > 1
         return f"{found} ± {scale * statistics.stdev(values):.{digits}f}" if several else found
@@ -112,5 +112,6 @@ def _environment() -> jinja2.Environment:
         autoescape=False,
     )
     found.filters["f"] = format
+    found.globals.update(average=lambda shares: mean(1, 100, False)(list(shares)))
     found.globals.update(mean=mean, percent=percent, pivot=pivot, table=table)
     return found

@@ -136,7 +136,8 @@ def run(setup: Setup) -> Iterator[str]:
     results = Results(setup.path, settings, setup.resume)
     cells = module.cells(setup)
     if not cells:
-        raise ValueError(f"nothing to do: no cell has {' and '.join(map(str, setup.chosen.values()))}")
+        chosen = "; ".join(f"{choice} {', '.join(map(str, names))}" for choice, names in setup.chosen.items())
+        raise ValueError(f"nothing to do: there is no cell of {chosen}")
     cells = [left for cell in cells if (left := _missing(cell, results))]
     named(module, "check", _check)(setup, cells)
     last = [cell for cell in cells if named(module, "later", lambda _: False)(cell)]  # needs what the others have found
@@ -145,7 +146,7 @@ def run(setup: Setup) -> Iterator[str]:
             records = found if isinstance(found, list) else [found]
             for record in records:
                 results.add(record)
-            said = records[0] | {"records": records} | named(module, "said", lambda *_: {})(records[0], setup)
+            said = records[0] | {"records": records, "module": module}
             yield f"{setup.label(cell)}: {render(setup.entry['line'], said)}"
     yield from named(module, "finish", lambda *_: ())(results, setup)
 

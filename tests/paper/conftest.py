@@ -11,8 +11,9 @@ import pytest
 from faces import write_faces
 from mvae.config.folder import WEIGHTS
 from mvae.files import read_json
-from paper.comparison import Cell, train_and_score
-from paper.setup import Setup
+from paper.compared import folder_of
+from paper.runner import Setup
+from paper.tables import train_and_score
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--dataset", "mnist", "--preset", "smoke", "--out", "out", "--runs", "runs", "--data-dir", "data"]
@@ -46,9 +47,9 @@ def cells(table2):
     """More cells beside those of `table2`, made in this process: the folder with all runs."""
     result, place = table2
     assert result.returncode == 0, result.stderr
-    setup = Setup("smoke", runs=place / "runs", data_dir=str(place / "data"))
+    setup = Setup("table2", "smoke", runs=place / "runs", data_dir=str(place / "data"))
     for model, seed in (("vae", 1), ("mvae", 1), ("cvae", 0), ("cvae", 1), ("jmvae", 0)):
-        train_and_score(Cell("mnist", model, seed), setup, lambda *_: None)
+        train_and_score({"dataset": "mnist", "model": model, "seed": seed}, setup, lambda *_: None)
     return place
 
 
@@ -67,14 +68,15 @@ def copied(cells, tmp_path):
 @pytest.fixture
 def read_scores(cells):
     def read(model, seed=0):
-        return read_json(Cell("mnist", model, seed).folder(cells / "runs", "smoke") / "scores.json")
+        cell = {"dataset": "mnist", "model": model, "seed": seed}
+        return read_json(folder_of(cell, Setup("table2", "smoke", runs=cells / "runs")) / "scores.json")
 
     return read
 
 
 @pytest.fixture
 def in_turn(monkeypatch):
-    """Tasks are done in this process, one after the other; gives the list of those begun."""
+    """Tasks are done in this process, one after the other; gives the list of those begun, by what they are called."""
     begun = []
 
     def run(work, tasks, jobs, arguments=()):
@@ -82,8 +84,7 @@ def in_turn(monkeypatch):
             begun.append(task)
             yield task, work(task, *arguments, lambda *_: None)
 
-    for user in ("setup", "runner"):
-        monkeypatch.setattr(f"paper.{user}.run_side_by_side", run)
+    monkeypatch.setattr("paper.runner.run_side_by_side", run)
     return begun
 
 

@@ -12,8 +12,9 @@ from mvae.batch import Batch
 from mvae.config.build import build_model
 from mvae.config.recipes import resolve
 from mvae.data.celeba import ATTRIBUTES
-from paper import attributes, celeba19
+from paper import attributes
 from paper.__main__ import main
+from paper.runner import CATALOG, page
 
 PARTS = [0] * 30 + [1] * 4 + [2] * 12
 
@@ -29,18 +30,18 @@ def reproduced(name, *options):
 def test_each_value_is_a_cell_and_a_row_of_the_page(name, in_turn, capsys):
     assert reproduced(name, "--docs", "docs") == 0
     content = json.loads(Path(f"out/{name}/smoke.json").read_text())
-    assert [cell["value"] for cell in content["cells"]] == celeba19.PRESETS["smoke"].values[name]
+    assert [cell["value"] for cell in content["cells"]] == CATALOG[name]["presets"]["smoke"]["values"]
     one, other = ([entry["nats"] for entry in cell["estimates"]] for cell in content["cells"])
     assert one != other
     assert all(np.isfinite(value) for value in one + other)
     text = Path(f"docs/{name}.md").read_text()
-    assert text == celeba19.page(name, content)
+    assert text == page(name, content)
     assert "46 of 202,599 images" in text
     said = capsys.readouterr().out
     for cell in content["cells"]:
         shown = f"{cell['value']:g}" if name == "k-effect" else f"{100 * cell['value']:g} %"
         assert f"| {shown} | {cell['estimates'][0]['nats']:.1f} ± " in text
-        assert f"{celeba19.EXPERIMENTS[name]} {cell['value']:g}: marginal {cell['estimates'][0]['nats']:.1f}" in said
+        assert f"{CATALOG[name]['varies']} {cell['value']:g}: marginal {cell['estimates'][0]['nats']:.1f}" in said
     begun = len(in_turn)
     assert reproduced(name, "--resume") == 0
     assert len(in_turn) == begun
@@ -61,7 +62,7 @@ def test_attributes_of_all_predictors(in_turn):
     logistic = content["cells"][1]["attributes"]
     assert any(scores["auc"] not in (None, 0.5) for scores in logistic.values())
     text = Path("docs/attributes.md").read_text()
-    assert text == attributes.page(content)
+    assert text == page("attributes", content)
     assert all(f"| {name} |" in text for name in ATTRIBUTES)
 
 

@@ -20,17 +20,26 @@ from linear_gaussian import SCALES, exact, linear_gaussian, rows
 from mvae.batch import Batch
 from mvae.config.build import build_model
 from mvae.config.folder import load, save_weights
-from mvae.config.recipes import resolve
 from mvae.data.sources import load_dataset
 from mvae.files import RunError, write_json
-from paper import comparison
 from paper.__main__ import main
-from paper.comparison import PRESETS, Cell, cells_of, train_and_score, train_model
-from paper.setup import Setup
+from paper.compared import DATASETS, MODELS, cells_of, folder_of, source_of, spec_of, train_model
+from paper.runner import CATALOG, Setup
+from paper.scores import scores
+from paper.tables import train_and_score
 from tasks import is_alive, wait_for
 
 OPTIONS = ["--dataset", "mnist", "--preset", "smoke", "--out", "out", "--runs", "runs", "--data-dir", "data"]
+PRESETS = CATALOG["table2"]["presets"]
 SMOKE = PRESETS["smoke"]
+
+
+def mnist(model, seed=0):
+    return {"dataset": "mnist", "model": model, "seed": seed}
+
+
+def smoke(folder, **options):
+    return Setup("table2", "smoke", runs=folder, **options)
 
 
 def contents(folder):
@@ -86,9 +95,9 @@ def shown(entries, quantity, proposal, second=None):
     return entry
 
 
-def direct(cells, model, targets, proposal, num_samples=SMOKE.samples, given=(), seed=0):
-    test = load_dataset("mnist", data_dir=cells / "data").test[: SMOKE.rows["mnist"]]
-    trained = load(Cell("mnist", model, 0).folder(cells / "runs", "smoke"))
+def direct(cells, model, targets, proposal, num_samples=SMOKE["samples"], given=(), seed=0):
+    test = load_dataset("mnist", data_dir=cells / "data").test[: SMOKE["rows"]["mnist"]]
+    trained = load(folder_of(mnist(model), smoke(cells / "runs")))
     return mvae.log_likelihood(
         trained, test.only(trained.names), targets, given, proposal=proposal, num_samples=num_samples, seed=seed
     )
@@ -136,7 +145,7 @@ def test_estimates_are_the_librarys(cells, read_scores, model, quantity, targets
 def test_the_conditional_is_the_joint_less_log_p_of_the_label(cells, read_scores, model, proposal, second):
     entry = shown(read_scores(model)["estimates"], "conditional", proposal, second)
     joint = direct(cells, model, ["image", "label"], proposal)
-    behind, count = ((), SMOKE.prior_samples) if second == "prior" else (["label"], SMOKE.samples)
+    behind, count = ((), SMOKE["prior_samples"]) if second == "prior" else (["label"], SMOKE["samples"])
     label = direct(cells, model, ["label"], behind, count, seed=1)
     error = (joint.standard_error**2 + label.standard_error**2).sqrt()
     assert_same(entry, joint.value - label.value, joint.log_weight_variance, joint.effective_sample_size, error)
@@ -159,7 +168,7 @@ def test_the_reading_with_q_of_the_label_on_a_model_that_is_known():
     model = mvae.MVAE(parts, 1).eval()
     batch = rows(parameters, 10)
     batch = Batch({"image": batch.values["a"], "label": batch.values["c"]})
-    found = comparison.scores(model, batch, 20_000, 10)
+    found = scores(model, batch, 20_000, 10)
     entry = shown(found, "conditional", ["image"], "q(z | label)")
 
     weight, bias = parameters["a.weight"], parameters["a.bias"]
@@ -189,7 +198,7 @@ def test_a_label_of_several_modalities_is_scored_as_a_whole():
     model = mvae.MVAE({"image" if name == "a" else name: part for name, part in small.modalities.items()}, 1).eval()
     batch = rows(parameters, 10)
     batch = Batch({"image" if name == "a" else name: value for name, value in batch.values.items()})
-    found = comparison.scores(model, batch, 5_000, 50_000)
+    found = scores(model, batch, 5_000, 50_000)
     marginal, joint, label = (exact(parameters, names) for names in (("a",), ("a", "b", "c"), ("b", "c")))
     a, b, c = (batch.values[name].double() for name in ("image", "b", "c"))
     all_together, image = joint.log_prob(torch.cat([a, b, c], 1)), marginal.log_prob(a)
@@ -207,13 +216,12 @@ def test_a_label_of_several_modalities_is_scored_as_a_whole():
 
 
 def test_only_cells_that_there_are():
-    cells = [(cell.dataset, cell.model) for cell in cells_of(comparison.DATASETS, comparison.MODELS, 1)]
-    assert {model for dataset, model in cells if dataset == "multimnist"} == {*comparison.MODELS} - {"cvae", "mvae19"}
+    cells = [(cell["dataset"], cell["model"]) for cell in cells_of(list(DATASETS), MODELS, 1)]
+    assert {model for dataset, model in cells if dataset == "multimnist"} == {*MODELS} - {"cvae", "mvae19"}
     assert [dataset for dataset, model in cells if model == "mvae19"] == ["celeba"]
-    assert Cell("celeba", "mvae19", 0).source == "celeba19"
+    assert source_of({"dataset": "celeba", "model": "mvae19", "seed": 0}) == "celeba19"
     for dataset, model in cells:
-        spec = resolve(Cell(dataset, model, 0).source, None, Cell(dataset, model, 0).options(PRESETS["cpu"]))
-        build_model(spec.model)
+        build_model(spec_of({"dataset": dataset, "model": model, "seed": 0}, Setup("table2", "cpu")).model)
 
 
 # Cells
@@ -221,24 +229,24 @@ def test_only_cells_that_there_are():
 
 def test_cells_are_data_set_by_data_set_and_seed_by_seed():
     cells = cells_of(["mnist", "binary-mnist"], ["vae", "mvae"], 2)
-    assert [str(cell) for cell in cells] == [
+    assert [Setup("table2").label(cell) for cell in cells] == [
         f"{dataset}, {model}, seed {seed}"
         for dataset in ("mnist", "binary-mnist")
         for seed in (0, 1)
         for model in ("vae", "mvae")
     ]
-    assert len({cell.folder(Path("runs"), preset) for cell in cells for preset in PRESETS}) == 3 * len(cells)
+    assert len({folder_of(cell, Setup("table2", preset)) for cell in cells for preset in PRESETS}) == 3 * len(cells)
 
 
 def test_a_name_given_twice_is_done_once(copied, monkeypatch, in_turn):
     monkeypatch.chdir(copied)
     arguments = ["--preset", "smoke", "--out", "out", "--runs", "runs", "--data-dir", "data"]
     assert main(["table2", "--dataset", "mnist", "mnist", "--model", "vae", "vae", *arguments]) == 0
-    assert in_turn == [Cell("mnist", "vae", 0)]
+    assert in_turn == ["mnist, vae, seed 0"]
 
 
 def test_all_models_have_the_same_data_networks_and_annealing():
-    specs = {model: resolve("mnist", None, Cell("mnist", model, 3).options(SMOKE)) for model in comparison.MODELS}
+    specs = {model: spec_of(mnist(model, 3), Setup("table2", "smoke")) for model in MODELS if model != "mvae19"}
     for spec in specs.values():
         assert spec.data == specs["mvae"].data
         assert spec.training == specs["mvae"].training
@@ -262,7 +270,7 @@ def test_finished_cells_are_kept_on_resume_and_otherwise_refused(copied, monkeyp
     first = json.loads(path.read_text())["cells"]
     del in_turn[:]
     assert reproduced("table2", "--model", "vae", "mvae", "--resume") == 0
-    assert in_turn == [Cell("mnist", "mvae", 0)]
+    assert in_turn == ["mnist, mvae, seed 0"]
     assert json.loads(path.read_text())["cells"][:1] == first
     assert len(json.loads(path.read_text())["cells"]) == 2
 
@@ -301,21 +309,21 @@ def test_a_run_with_other_settings_is_refused(copied, monkeypatch, capsys, in_tu
 
 @pytest.mark.parametrize("name", ["trained.json", "scores.json"])
 def test_a_damaged_cell_is_named(copied, name):
-    cell = Cell("mnist", "vae", 0)
-    folder = cell.folder(copied / "runs", "smoke")
+    cell = mnist("vae")
+    folder = folder_of(cell, smoke(copied / "runs"))
     if name != "scores.json":
         (folder / "scores.json").unlink()
     (folder / name).write_bytes((folder / name).read_bytes()[:-40])
     with pytest.raises(RunError, match=re.escape(str(folder))):
-        train_and_score(cell, Setup("smoke", runs=copied / "runs", data_dir=str(copied / "data")), lambda *_: None)
+        train_and_score(cell, smoke(copied / "runs", data_dir=str(copied / "data")), lambda *_: None)
 
 
 def test_weights_that_are_gone_come_back_from_the_last_checkpoint(copied):
-    cell = Cell("mnist", "vae", 0)
-    weights = cell.folder(copied / "runs", "smoke") / "model.safetensors"
+    cell = mnist("vae")
+    weights = folder_of(cell, smoke(copied / "runs")) / "model.safetensors"
     before = weights.read_bytes()
     weights.unlink()
-    train_and_score(cell, Setup("smoke", runs=copied / "runs", data_dir=str(copied / "data")), lambda *_: None)
+    train_and_score(cell, smoke(copied / "runs", data_dir=str(copied / "data")), lambda *_: None)
     assert weights.read_bytes() == before
 
 
@@ -328,11 +336,11 @@ def test_a_cell_that_fails_is_said_in_one_line(copied, monkeypatch, capsys):
 
 def test_a_folder_left_while_its_config_was_written_is_no_obstacle(place, tmp_path):
     # What a kill leaves between the first byte of config.json and its renaming.
-    cell = Cell("mnist", "vae", 0)
-    folder = cell.folder(tmp_path, "smoke")
+    cell = mnist("vae")
+    folder = folder_of(cell, smoke(tmp_path))
     folder.mkdir(parents=True)
     (folder / ".config-x1y2z3.json").write_text("{")
-    assert train_model(cell, Setup("smoke", runs=tmp_path, data_dir=str(place / "data")), lambda *_: None)["epoch"] == 1
+    assert train_model(cell, smoke(tmp_path, data_dir=str(place / "data")), lambda *_: None)["epoch"] == 1
 
 
 # What is wrong is said before anything is trained
@@ -410,10 +418,10 @@ def test_killed_at_any_moment_and_resumed_it_ends_as_if_nothing_had_been(table2,
 
 
 def test_ctrl_c_while_scoring_costs_only_the_scoring(place, tmp_path):
-    cell = Cell("mnist", "mvae", 0)
-    folder = cell.folder(tmp_path / "runs", "cpu")
+    cell, cpu = mnist("mvae"), Setup("table2", "cpu", runs=tmp_path / "runs")
+    folder = folder_of(cell, cpu)
     folder.mkdir(parents=True)
-    spec = resolve("mnist", None, cell.options(PRESETS["cpu"]))
+    spec = spec_of(cell, cpu)
     write_json(folder / "config.json", spec.model_dump(mode="json"))
     save_weights(build_model(spec.model), folder)
     write_json(folder / "trained.json", {"seconds": 1.0, "epoch": 15})

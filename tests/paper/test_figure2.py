@@ -18,12 +18,13 @@ from mvae.data.sources import load_dataset
 from mvae.files import RunError, write_json
 from paper import figure2
 from paper.baselines.logistic import PairedLogisticRegression
-from paper.comparison import PRESETS, Cell
+from paper.compared import folder_of, spec_of
 from paper.reader import Reader
 from paper.results import provenance
-from paper.setup import Setup
+from paper.runner import Setup, page, run
 
 MODELS = ("mvae", "mvae-label")
+CHOSEN = {"dataset": ["mnist"], "model": list(MODELS)}
 LABEL = 0  # one that the judge, trained on noise, sees in some of the pictures
 
 
@@ -32,32 +33,32 @@ def drawn(place, tmp_path_factory):
     """Pictures of two models: the folder, what was said, and the JSON."""
     folder = tmp_path_factory.mktemp("figure2")
     for name in MODELS:
-        cell = Cell("mnist", name, 0)
-        run = cell.folder(folder / "runs", "smoke")
-        run.mkdir(parents=True)
-        spec = resolve("mnist", None, cell.options(PRESETS["smoke"]))
+        cell, setup = {"dataset": "mnist", "model": name, "seed": 0}, Setup("figure2", "smoke", runs=folder / "runs")
+        kept = folder_of(cell, setup)
+        kept.mkdir(parents=True)
+        spec = spec_of(cell, setup)
         torch.manual_seed(0)
         model = build_model(spec.model)
         for layer in model.modalities["image"].decoder.modules():
             if isinstance(layer, torch.nn.Linear):
                 layer.weight.data *= 10
-        write_json(run / "config.json", spec.model_dump(mode="json"))
-        save_weights(model, run)
-        write_json(run / "trained.json", provenance() | {"seconds": 1.0, "epoch": 1})
+        write_json(kept / "config.json", spec.model_dump(mode="json"))
+        save_weights(model, kept)
+        write_json(kept / "trained.json", provenance() | {"seconds": 1.0, "epoch": 1})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figure2, "JUDGE_ROWS", 100)
         patch.setitem(figure2.LABELS, "mnist", (LABEL, "zero"))
         patch.setattr(
-            "paper.setup.run_side_by_side",
-            lambda work, tasks, _, arguments: ((task, work(task, *arguments, lambda *_: None)) for task in tasks),
+            "paper.runner.run_side_by_side",
+            lambda work, tasks, _: ((task, work(task, lambda *_: None)) for task in tasks),
         )
         lines = list(reproduce(folder, place))
     return folder, lines, json.loads((folder / "figure2" / "smoke.json").read_text())
 
 
 def reproduce(folder, place, **options):
-    setup = Setup("smoke", folder, folder / "runs", str(place / "data"), **options)
-    return figure2.reproduce(setup, ["mnist"], list(MODELS))
+    places = {"folder": folder, "runs": folder / "runs", "data_dir": str(place / "data")}
+    return run(Setup("figure2", "smoke", chosen=CHOSEN, **places, **options))
 
 
 def texts_model():
@@ -132,7 +133,7 @@ def test_the_page_shows_the_sheet_of_texts_and_what_the_judge_can():
         "texts": {"file": "a-texts.png", "prior": 0.625, "real": 0.875},
         "trained": made,
     }
-    text = figure2.page({"settings": {"preset": "cpu"}, "provenance": made, "cells": [cell]})
+    text = page("figure2", {"settings": {"preset": "cpu"}, "provenance": made, "cells": [cell]})
     words = " ".join(text.split())
     assert "(../../results/figure2/a-texts.png)" in text
     assert (
@@ -182,17 +183,17 @@ def test_the_json_says_what_was_drawn(drawn):
         assert 0 < cell["judge"] < 1
         assert f"drawn for 'zero', {100 * cell['right']:.1f} %" in line
         assert cell["file"] in line
-    page = figure2.page(content)
+    text = page("figure2", content)
     for cell in content["cells"]:
-        assert f"(../../results/figure2/{cell['file']})" in page
-        assert f"{100 * cell['right']:.1f} %" in page
+        assert f"(../../results/figure2/{cell['file']})" in text
+        assert f"{100 * cell['right']:.1f} %" in text
 
 
 def test_the_share_that_is_right_is_that_of_other_draws(drawn, place):
     folder, _, content = drawn
     judge = PairedLogisticRegression().fit(load_dataset("mnist", data_dir=place / "data").train[:100])
     cell = content["cells"][0]
-    model = load(Cell("mnist", "mvae", 0).folder(folder / "runs", "smoke"))
+    model = load(folder / "runs" / "smoke" / "mnist" / "mvae" / "seed-0")
     torch.manual_seed(17)
     with torch.no_grad():
         posterior = model.posterior({"label": [LABEL]})

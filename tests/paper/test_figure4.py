@@ -12,9 +12,10 @@ from PIL import Image
 from mvae.batch import Batch
 from mvae.config.folder import load, read_spec
 from mvae.data.vision import transformed
-from paper import figure4, figure4_page
+from paper import figure4
 from paper.__main__ import main
 from paper.figure4 import baselines, quality
+from paper.runner import page
 
 PARTS = [0] * 20 + [1] * 4 + [2] * 8
 
@@ -40,7 +41,7 @@ def test_each_recipe_is_measured_drawn_and_kept(in_turn, capsys):
             assert min(picture.size) > 1000
         assert load(f"runs/reproduce/smoke/vision/{cell['recipe']}").latent_dim == 250
     text = Path("docs/figure4.md").read_text()
-    assert text == figure4_page.page(content)
+    assert text == page("figure4", content)
     assert "32 of 202,599 images" in text
     assert "### Grey to colours" in text
     said = capsys.readouterr().out

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from mvae.files import read_json
-from paper import table_pages
 from paper.__main__ import main
-from paper.comparison import Cell
-from paper.setup import Setup
-from paper.tables import main_entries, paper_values, reproduce
+from paper.compared import folder_of
+from paper.runner import Setup, page, read, run
+from paper.tables import main_entries
 
 # Table 2 and Table 3 of the paper as printed, model by model: BinaryMNIST, MNIST, FashionMNIST, MultiMNIST, CelebA.
 DATASETS = ["binary-mnist", "mnist", "fashion-mnist", "multimnist", "celeba"]
@@ -64,7 +63,7 @@ PAPER = {
 
 @pytest.mark.parametrize(("table", "quantity"), PAPER)
 def test_the_papers_numbers(table, quantity):
-    printed = paper_values(table)[quantity]
+    printed = read("paper.yaml")[table][quantity]
     found = {model: [printed[dataset].get(model) for dataset in DATASETS] for model in PAPER[table, quantity]}
     assert found == PAPER[table, quantity]
     assert {model for column in printed.values() for model in column} == set(PAPER[table, quantity])
@@ -147,7 +146,7 @@ MADE = content(
 
 
 def test_table2_has_the_papers_numbers_beside_the_measured():
-    found = sections(table_pages.page("table2", MADE))
+    found = sections(page("table2", MADE))
     head = ["", "MNIST", "paper", "FashionMNIST", "paper"]
     assert found["log p(image), proposal q(z | image)"] == [
         head,
@@ -178,7 +177,7 @@ def test_table2_has_the_papers_numbers_beside_the_measured():
 
 
 def test_table3_has_variances_and_their_errors():
-    found = sections(table_pages.page("table3", MADE))
+    found = sections(page("table3", MADE))
     assert found["log p(image, z) - log q(z | image)"][1:] == [
         ["VAE", "1.50 ± 0.50", "26.904", "", "25.795"],
         ["MVAE", "", "25.640", "3.50 ± 0.50", "20.309"],
@@ -195,7 +194,7 @@ def test_table3_has_variances_and_their_errors():
 
 @pytest.mark.parametrize("table", ["table2", "table3"])
 def test_pages_say_what_was_spent_and_by_what(table):
-    text = " ".join(table_pages.page(table, MADE).split())
+    text = " ".join(page(table, MADE).split())
     spent = "3 epochs; the first 1,234 test rows; 1,000 importance samples a row; 5,000 draws for log p(label)"
     assert f"- MNIST: {spent} from the prior - FashionMNIST: {spent} from the prior" in text
     assert "standard error over rows" in text
@@ -206,16 +205,16 @@ def test_pages_say_what_was_spent_and_by_what(table):
 def test_a_page_says_where_other_numbers_of_samples_and_a_part_of_the_data_were_taken():
     made = content({**cell("celeba", "mvae19", estimate(-1.5, "marginal")), "data": "9 of 20 faces"})
     made["settings"] |= {"samples_of": {"celeba": 100}, "prior_samples_of": {"celeba": 900}}
-    text = " ".join(table_pages.page("table2", made).split())
+    text = " ".join(page("table2", made).split())
     assert "- CelebA (9 of 20 faces): 3 epochs; the first 1,234 test rows; 100 importance samples a row; 900 " in text
-    assert sections(table_pages.page("table2", made))["log p(image), proposal q(z | image)"][1:] == [
+    assert sections(page("table2", made))["log p(image), proposal q(z | image)"][1:] == [
         ["MVAE19", "-1.50 ± 0.25", "-6236.109"]
     ]
 
 
 @pytest.mark.parametrize("table", ["table2", "table3"])
 def test_a_page_of_a_single_cell(table):
-    found = sections(table_pages.page(table, content(cell("mnist", "vae", estimate(-1.5, "marginal")))))
+    found = sections(page(table, content(cell("mnist", "vae", estimate(-1.5, "marginal")))))
     filled = [row for rows in found.values() for row in rows[1:]]
     assert filled == [["VAE", "-1.50 ± 0.25" if table == "table2" else "1.50 ± 0.50", *filled[0][2:]]]
 
@@ -223,7 +222,7 @@ def test_a_page_of_a_single_cell(table):
 def test_several_seeds_show_their_mean_and_its_standard_error():
     values = [-1.0, -2.0, -4.5]
     cells = [cell("mnist", "vae", estimate(value, "marginal"), seed=seed) for seed, value in enumerate(values)]
-    text = table_pages.page("table2", content(*cells))
+    text = page("table2", content(*cells))
     error = np.std(values, ddof=1) / math.sqrt(3)
     assert f"| VAE | {np.mean(values):.2f} ± {error:.2f} | -91.126 |" in text
     assert "standard error over 3 seeds" in " ".join(text.split())
@@ -244,11 +243,14 @@ def test_main_entries_are_those_under_q_of_the_image_with_the_prior_behind():
 @pytest.fixture
 def measured(cells, tmp_path, in_turn):
     """Table 2 of two seeds of three models: the JSON, and a function from cell to its scores."""
-    setup = Setup("smoke", tmp_path, cells / "runs", str(cells / "data"))
-    list(reproduce("table2", setup, ["mnist"], ["vae", "cvae", "mvae"], 2))
+    chosen, places = {"dataset": ["mnist"], "model": ["vae", "cvae", "mvae"]}, {"runs": cells / "runs"}
+    setup = Setup(
+        "table2", "smoke", tmp_path, data_dir=str(cells / "data"), chosen=chosen, options={"seeds": 2}, **places
+    )
+    list(run(setup))
 
     def values(model, quantity, seed):
-        path = Cell("mnist", model, seed).folder(cells / "runs", "smoke") / "scores.json"
+        path = folder_of({"dataset": "mnist", "model": model, "seed": seed}, setup) / "scores.json"
         wanted = {
             "marginal": (["image"], None),
             "joint": (["image"], None),
@@ -284,7 +286,7 @@ def test_differences_are_those_of_the_same_rows(measured):
 
 def test_two_seeds_on_the_page(measured):
     result, values = measured
-    found = sections(table_pages.page("table2", result))["log p(image), proposal q(z | image)"]
+    found = sections(page("table2", result))["log p(image), proposal q(z | image)"]
     for title, model in (("VAE", "vae"), ("MVAE", "mvae")):
         nats = [values(model, "marginal", seed)["nats"] for seed in (0, 1)]
         assert nats[0] != nats[1]
@@ -297,6 +299,6 @@ def test_the_page_for_the_docs_is_the_one_on_screen(monkeypatch, capsys, copied,
     Path("docs").mkdir()
     arguments = ["--dataset", "mnist", "--preset", "smoke", "--out", "out", "--runs", "runs", "--data-dir", "data"]
     assert main(["table3", *arguments, "--model", "vae", "--docs", "docs"]) == 0
-    page = Path("docs/table3.md").read_text()
-    assert page == table_pages.page("table3", read_json(Path("out/table3/smoke.json")))
-    assert page in capsys.readouterr().out
+    text = Path("docs/table3.md").read_text()
+    assert text == page("table3", read_json(Path("out/table3/smoke.json")))
+    assert text in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,10 @@ from mvae.config.specs import ModelSpec
 from mvae.data.iwslt import load_iwslt
 from mvae.data.texts import as_read
 from mvae.evaluation.translation import quality_of_texts
-from paper import collapse, translation, translation_page
+from paper import collapse, translation, translation_view
 from paper.__main__ import main
-from paper.translation import Task
+from paper.pages import mean
+from paper.runner import CATALOG, page
 
 SUBJECTS = {"the cat": "con mèo", "the dog": "con chó", "a child": "một đứa trẻ", "the big house": "ngôi nhà to"}
 VERBS = {
@@ -74,7 +74,7 @@ def test_table4_scores_each_model_by_share(in_turn, capsys):
     assert scores["chrf vi to en"] == pytest.approx(quality["chrf"])
     assert scores["log p(vi given en)"] == pytest.approx(scores["log p(joint)"] - scores["log p(en)"], abs=3)
     text = Path("docs/table4.md").read_text()
-    assert text == translation_page.page("table4", content)
+    assert text == page("table4", content)
     assert f"| 100 % (60) | -478.12 ± 3.02 | {scores['log p(joint)']:.2f} |" in text
     assert "mvae, 10 % aligned, seed 0: log p(joint)" in capsys.readouterr().out
     begun = len(in_turn)
@@ -87,9 +87,9 @@ def test_models_of_table4_may_be_chosen_and_added(in_turn, capsys):
     assert main([*chosen, "--model", "nearest"]) == 0
     assert {cell["model"] for cell in json.loads(Path("chosen/table4/smoke.json").read_text())["cells"]} == {"nearest"}
     assert main([*chosen, "--model", "nearest", "mvae", "--resume"]) == 0
-    assert [task.model for task in in_turn] == ["nearest", "nearest", "mvae", "mvae"]
+    assert [label.split(",")[0] for label in in_turn] == ["nearest", "nearest", "mvae", "mvae"]
     assert main([*chosen, "--model", "pairs", "mvae-annealed", "--share", "1", "--resume"]) == 0
-    assert [(task.model, task.share) for task in in_turn[4:]] == [("mvae-annealed", 1.0)]
+    assert in_turn[4:] == ["mvae-annealed, 100 % aligned, seed 0"]
     assert main([*chosen, "--model", "moses", "--resume"]) == 2
     assert "--model: expected some of mvae, mvae-annealed, pairs, nearest, got 'moses'" in capsys.readouterr().err
 
@@ -109,7 +109,7 @@ def test_table5_shows_sentences_chosen_by_a_rule_and_trains_nothing_twice(in_tur
         assert [one[language] for one in sentences] == [as_read(line) for line in lines[::3]]
     assert [one["en"] for one in sentences] == [one["en"] for one in content["cells"][0]["sentences"]]
     text = Path("docs/table5.md").read_text()
-    assert text == translation_page.page("table5", content)
+    assert text == page("table5", content)
     assert f"- **en** {sentences[0]['en']}\\\n  **→ vi** {sentences[0]['vi from en']}" in text
 
 
@@ -132,29 +132,29 @@ def test_a_cell_that_was_cut_short_goes_on_and_one_of_other_settings_is_refused(
 
 
 def test_texts_are_shown_as_they_are():
-    assert translation_page._plain_text("a <b> *c* [d]_") == r"a \<b\> \*c\* \[d\]\_"
+    assert translation_view.plain_text("a <b> *c* [d]_") == r"a \<b\> \*c\* \[d\]\_"
 
 
 def test_what_differs_between_the_models_is_how_they_are_trained():
-    preset = translation.PRESETS["cpu"]
-    plain, annealed, pairs = (
-        translation._options(Task(model, 0.01, 0), preset, 1000, 10) for model in ("mvae", "mvae-annealed", "pairs")
-    )
-    assert {place[-1]: value for place, value in annealed.items() if plain.get(place) != value} == {
-        "annealing_epochs": preset.epochs,
+    preset = CATALOG["table4"]["presets"]["cpu"]
+    cells = ({"model": model, "share": 0.01, "seed": 0} for model in ("mvae", "mvae-annealed", "pairs"))
+    plain, annealed, pairs = (translation._options(cell, preset, 1000, 10) for cell in cells)
+    assert {place.split(".")[-1]: value for place, value in annealed.items() if plain.get(place) != value} == {
+        "annealing_epochs": preset["epochs"],
         "keep": "last",
     }
-    assert {place[-1]: value for place, value in pairs.items() if plain.get(place) != value} == {
+    assert {place.split(".")[-1]: value for place, value in pairs.items() if plain.get(place) != value} == {
         "passes": 100,
         "patience": 1,
         "shares": None,
     }
-    assert plain["training", "shares"] == {"complete": translation.PAIRED_SHARE}
+    assert plain["training.shares"] == {"complete": translation.PAIRED_SHARE}
 
 
 def test_means_are_over_seeds():
     cells = [{"model": "mvae", "share": 0.1, "aligned": 6, "scores": {"log p(en)": value}} for value in (-10.0, -12.0)]
-    assert "| 10 % (6) | -11.00 ± 1.41 |" in translation_page._by_share(cells, "mvae", ["log p(en)"], 2, 1, False)
+    frame = translation_view.frame_of(cells)
+    assert "| 10 % (6) | -11.00 ± 1.41 |" in translation_view.by_share(frame, "mvae", ["log p(en)"], mean(2))
 
 
 def test_what_keeps_z_in_use_is_compared_on_validation_sentences(in_turn, capsys):
@@ -184,7 +184,7 @@ def test_what_keeps_z_in_use_is_compared_on_validation_sentences(in_turn, capsys
     kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1).mean().item()
     assert cells["both"]["held"]["en"] == pytest.approx(kl, rel=1e-4)
     text = Path("docs/collapse.md").read_text()
-    assert text == collapse.page(content)
+    assert text == page("collapse", content)
     assert "| Transformer |" in text
     assert "transformer: KL en " in capsys.readouterr().out
 
@@ -227,7 +227,7 @@ def test_a_part_of_the_data_is_not_the_papers(capsys):
     ],
 )
 def test_each_remedy_is_what_it_is_called(variant, word_dropout, annealing, cycles, free, bag):
-    spec = collapse._spec(variant, replace(collapse.PRESETS["smoke"], epochs=3), "data")
+    spec = collapse.spec_of(variant, CATALOG["collapse"]["presets"]["smoke"] | {"epochs": 3}, "data")
     assert (spec.training.annealing_epochs, spec.training.annealing_cycles) == (annealing, cycles)
     assert spec.model.free_nats == free
     for modality in spec.model.modalities.values():
