@@ -1,7 +1,5 @@
 """`python -m paper`: lists the experiments; runs one, prints its page, and writes it where `--docs` says."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,8 +9,6 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
-
-__all__ = ["main"]
 
 TYPES = {None: str, 0: NonNegativeInt, 1: PositiveInt}
 """Of options, by the least that they may be."""

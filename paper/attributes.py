@@ -1,9 +1,7 @@
 """`attributes`: 18 attributes of a face predicted from its image, beside simpler ways."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +15,9 @@ from mvae.data.sources import load_dataset
 from mvae.models import MultimodalVAE
 from paper.baselines.logistic import PairedLogisticRegression, thumbnails
 from paper.compared import MODELS, spec_of, train_model, trained_model
-from paper.compared import check as check_models
 from paper.results import provenance
-from paper.runner import Cell, Setup, titles
-from paper.side_by_side import Report
+from paper.runner import Cell, Report, Setup, titles
 from paper.trained import placed
-
-__all__ = ["attribute_probabilities", "cells", "check", "measure", "view"]
 
 PREDICTORS = titles("attributes", "predictor")
 MEASURES = {"accuracy": "accuracy", "balanced": "balanced accuracy", "auc": "AUC"}
@@ -32,12 +26,6 @@ MEASURES = {"accuracy": "accuracy", "balanced": "balanced accuracy", "auc": "AUC
 def cells(setup: Setup) -> list[Cell]:
     """Each predictor."""
     return [{"predictor": name} for name in setup.among("predictor")]
-
-
-def check(setup: Setup, cells: Sequence[Cell]) -> None:
-    """Say what would go wrong before anything starts."""
-    check_models(setup, [_model(cell["predictor"]) for cell in cells if cell["predictor"] in MODELS])
-    load_dataset("celeba19", data_dir=setup.data_dir)
 
 
 def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:

@@ -5,10 +5,8 @@ log-likelihood little and lower the variance of the importance weights; the mode
 random in training.
 """
 
-from __future__ import annotations
-
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +15,9 @@ import pandas as pd
 from mvae.data.dataset import drop
 from mvae.data.sources import load_dataset
 from paper.results import provenance
-from paper.runner import CATALOG, Cell, Setup, places
+from paper.runner import CATALOG, Cell, Report, Setup, places
 from paper.scores import main_entries, scores
-from paper.side_by_side import Report
 from paper.trained import by_recipe, placed
-
-__all__ = ["cells", "check", "measure", "view"]
 
 SOURCE = "celeba19"
 KEPT = ("quantity", "proposal", "second", "samples", "nats", "error", "variance", "variance_error")
@@ -31,11 +26,6 @@ KEPT = ("quantity", "proposal", "second", "samples", "nats", "error", "variance"
 def cells(setup: Setup) -> list[Cell]:
     """Each number of random terms, or probability of a value's being dropped."""
     return [{"experiment": setup.experiment, "value": value} for value in setup.spent["values"]]
-
-
-def check(setup: Setup, _: Sequence[Cell]) -> None:
-    """Say what is missing before anything starts."""
-    load_dataset(SOURCE, data_dir=setup.data_dir)
 
 
 def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:

@@ -4,8 +4,6 @@ Remedies known for it, each alone and together, and Transformers in place of rec
 sentences: how `mvae-annealed` in Tables 4 and 5 is trained was chosen here, not on test sentences.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,13 +19,12 @@ from mvae.training.epochs import ELBO, held
 from mvae.training.prepare import learned
 from paper.pages import table
 from paper.results import provenance
-from paper.runner import CATALOG, Cell, Setup, places, titles
-from paper.side_by_side import Report
+from paper.runner import CATALOG, Cell, Report, Setup, places, titles
 from paper.trained import train_on_rows
 from paper.translation import check, likelihood_scores, load_pairs, options_of, retrieval_scores
 from paper.translation_view import DIRECTIONS, SOURCE, epochs_of
 
-__all__ = ["cells", "check", "in_equal_time", "later", "measure", "spec_of", "view"]
+__all__ = ["cells", "check", "later", "measure", "view"]
 
 VARIANTS = CATALOG["collapse"]["choices"]["variant"]
 ALL_EPOCHS = "all epochs"

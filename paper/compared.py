@@ -3,8 +3,6 @@
 A cell is one model on one data set from one seed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,21 +16,8 @@ from mvae.data.sources import load_dataset
 from mvae.models import MultimodalVAE
 from mvae.training.prepare import prepare
 from mvae.training.run import Run
-from paper.runner import CATALOG, Cell, Setup, places, titles
-from paper.side_by_side import Report
+from paper.runner import CATALOG, Cell, Report, Setup, places, titles
 from paper.trained import refuse_other, train_once
-
-__all__ = [
-    "DATASETS",
-    "MODELS",
-    "cells_of",
-    "check",
-    "folder_of",
-    "source_of",
-    "spec_of",
-    "train_model",
-    "trained_model",
-]
 
 COMPARED = CATALOG["table2"]["choices"]["model"]
 DATASETS, MODELS = titles("table2", "dataset"), titles("table2", "model")
@@ -72,11 +57,7 @@ def _options(cell: Cell, setup: Setup) -> dict[tuple[str, ...], Any]:
 
 
 def check(setup: Setup, cells: Sequence[Cell]) -> None:
-    """Say what would go wrong before anything starts: data that are missing, runs with other settings.
-
-    Raises:
-        ValueError: naming the file or the folder.
-    """
+    """Say what would go wrong before anything starts: data that are missing, runs with other settings."""
     for cell in cells:
         refuse_other(folder_of(cell, setup), spec_of(cell, setup))
     for source in {source_of(cell) for cell in cells}:

@@ -1,7 +1,5 @@
 """`digits`: labels predicted from few pairs, beside logistic regression on the same pairs."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping
 from functools import partial
@@ -17,10 +15,7 @@ from mvae.evaluation.likelihood import log_likelihood
 from mvae.training.prepare import prepare
 from paper.baselines.logistic import PairedLogisticRegression
 from paper.pages import table
-from paper.runner import CATALOG, Cell, Setup
-from paper.side_by_side import Report
-
-__all__ = ["cells", "measure", "name", "settings", "view"]
+from paper.runner import CATALOG, Cell, Report, Setup
 
 METHODS = CATALOG["digits"]["methods"]
 

@@ -1,7 +1,5 @@
 """`few-pairs`: what helps, beyond the paper, to predict a label from few pairs."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Mapping
@@ -19,11 +17,8 @@ from mvae.evaluation.classification import classify, proportion_interval
 from mvae.models import MultimodalVAE
 from paper.pages import percent, table
 from paper.results import provenance
-from paper.runner import CATALOG, Cell, Setup, places, titles
-from paper.side_by_side import Report
+from paper.runner import CATALOG, Cell, Report, Setup, places, titles
 from paper.trained import train_on_rows
-
-__all__ = ["cells", "measure", "view"]
 
 VARIANTS = CATALOG["few-pairs"]["choices"]["variant"]
 TESTED = [name for name, variant in VARIANTS.items() if variant.get("tested")]

@@ -1,7 +1,5 @@
 """`figure2`: 64 images drawn from the prior, and 64 given a label; texts drawn with images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +20,7 @@ from paper.baselines.logistic import PairedLogisticRegression, pixels, thumbnail
 from paper.compared import DATASETS, MODELS, cells_of, check, train_model, trained_model
 from paper.pages import table
 from paper.reader import Reader
-from paper.runner import Cell, Setup, titles
-from paper.side_by_side import Report
+from paper.runner import Cell, Report, Setup, titles
 
 __all__ = ["cells", "check", "measure", "view"]
 

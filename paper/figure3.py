@@ -1,7 +1,5 @@
 """`figure3`: label or text predicted from an image, by how many pairs were seen (paper, section 5.1)."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -26,11 +24,10 @@ from paper.baselines.logistic import PairedLogisticRegression, pixels
 from paper.baselines.networks import Deterministic
 from paper.figure3_view import ALL, LABEL, TARGETS, draw, view
 from paper.results import Results, provenance
-from paper.runner import CATALOG, Cell, Setup, places
-from paper.side_by_side import Report
+from paper.runner import CATALOG, Cell, Report, Setup, places
 from paper.trained import by_recipe, placed
 
-__all__ = ["cells", "chosen_pairs", "finish", "measure", "view"]
+__all__ = ["cells", "finish", "measure", "view"]
 
 IMAGE = "image"
 MODELS = CATALOG["figure3"]["choices"]["model"]

@@ -1,7 +1,5 @@
 """The picture and the docs page of Figure 3, made from its results."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +11,6 @@ from mvae.evaluation.classification import proportion_interval
 from mvae.files import atomic
 from paper.pages import mean, percent, pivot, table
 from paper.runner import CATALOG, titles
-
-__all__ = ["ALL", "LABEL", "TARGETS", "draw", "view"]
 
 DATASETS, MODELS = titles("figure3", "dataset"), titles("figure3", "model")
 LABEL = "label"

@@ -3,8 +3,6 @@
 The paper shows pictures. Here they are measured too, on held-out people, beside the simplest ways.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -30,11 +28,10 @@ from mvae.models import MultimodalVAE
 from mvae.training.prepare import learned
 from paper.figure4_view import DIRECTIONS, DRAWS, LIT, RECIPES, SOURCE, view
 from paper.results import provenance
-from paper.runner import Cell, Setup, places
-from paper.side_by_side import Report
+from paper.runner import Cell, Report, Setup, places
 from paper.trained import train_on_rows
 
-__all__ = ["baselines", "cells", "check", "measure", "quality", "view"]
+__all__ = ["cells", "check", "measure", "view"]
 
 LEVELS = ("image", "gray", "obscured", "watermark")
 """Modalities whose values lie anywhere from black to white; of edges and masks the question is which pixels are lit."""
@@ -102,11 +99,8 @@ def _load(spec: RunSpec, setup: Setup) -> Dataset:
 def baselines(train: Batch) -> dict[str, Callable[[Mapping[str, Tensor]], Tensor]]:
     """The simplest ways, by what is given (the image wanted) or by what is wanted (the image given).
 
-    Args:
-        train: bytes; of their edges and masks the mean is taken.
-
-    Returns:
-        Name to a function from held-out rows `[B, C, H, W]`, by modality, in [0, 1], to what is wanted.
+    Each is a function from held-out rows `[B, C, H, W]`, by modality, in [0, 1], to what is wanted; of the edges and
+    masks of training rows the mean is taken.
     """
     means = {}
     for name in ("edge", "mask"):
@@ -123,17 +117,10 @@ def baselines(train: Batch) -> dict[str, Callable[[Mapping[str, Tensor]], Tensor
 
 
 def quality(wanted: str, found: Tensor, truth: Tensor, threshold: float = 0.5) -> dict[str, float]:
-    """How near pictures are to the truth, averaged over rows.
+    """How near pictures `[B, C, H, W]`, cut off at 0 and 1, are to the truth, averaged over rows.
 
-    Args:
-        wanted: of `edge` and `mask` the overlap of lit pixels is measured, else levels.
-        found: `[B, C, H, W]`, cut off at 0 and 1.
-        truth: likewise.
-        threshold: from which level on a pixel of `found` is lit.
-
-    Returns:
-        `psnr` in dB and `ssim` (Wang et al. 2004, 7 x 7 pixels, the mean over channels); of edges `f1`, with a
-        tolerance of a pixel; of masks `iou`.
+    It is `psnr` in dB and `ssim` (Wang et al. 2004, 7 x 7 pixels, the mean over channels); of edges, whose pixels are
+    lit from `threshold` on, `f1`, with a tolerance of a pixel; of masks `iou`.
     """
     from skimage.metrics import structural_similarity
 
@@ -171,15 +158,7 @@ def _measured(
     samples: int,
     thresholds: Mapping[tuple[str, str], float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Each direction in each way.
-
-    Args:
-        model: trained.
-        held: rows that it has not seen.
-        known: the simplest ways.
-        samples: draws of z a row.
-        thresholds: by what is wanted and the way, 0.5 where there is none; the best on these rows where None.
-    """
+    """Each direction in each way; at the given thresholds, by what is wanted and the way, or the best on these rows."""
     measured = []
     for given, wanted in DIRECTIONS:
         rows = held[held.present[wanted].nonzero().flatten()]

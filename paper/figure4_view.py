@@ -1,7 +1,5 @@
 """The docs page of Figure 4, made from its results."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +7,6 @@ import pandas as pd
 
 from paper.pages import pivot
 from paper.runner import CATALOG
-
-__all__ = ["BASELINES", "DIRECTIONS", "DRAWS", "LIT", "RECIPES", "SOURCE", "view"]
 
 SOURCE, DRAWS = "vision", 3
 RECIPES = CATALOG["figure4"]["choices"]["recipe"]

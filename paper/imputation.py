@@ -1,7 +1,6 @@
 """`imputation`: holes filled in scikit-learn's real tables, beside what people use today."""
 
-from __future__ import annotations
-
+import re
 import statistics
 import time
 import warnings
@@ -18,10 +17,7 @@ from mvae.tables.read import read_table
 from mvae.training.prepare import prepare, with_table
 from paper.pages import table
 from paper.results import provenance
-from paper.runner import Cell, Setup, titles
-from paper.side_by_side import Report
-
-__all__ = ["PATTERNS", "cells", "holed", "load_whole", "measure", "scores", "view"]
+from paper.runner import CATALOG, Cell, Report, Setup, titles
 
 PATTERNS = {"10 %": 0.1, "30 %": 0.3, "50 %": 0.5, "groups": 0.3}
 """Which cells are hidden: each with that probability, or each group of columns of a row."""
@@ -58,27 +54,12 @@ def load_whole(name: str) -> Whole:
 
 
 def _groups(name: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Columns that one examination gives: of digits, quarters of the picture."""
-
-    def of(column: str) -> str:
-        if column == "target":
-            return "outcome"
-        match name:
-            case "iris":
-                return column.split(maxsplit=1)[0]  # sepal, petal
-            case "wine":
-                phenols = ("phenols", "flavanoids", "proanthocyanins", "hue", "color", "od280")
-                return "colour and phenols" if any(word in column for word in phenols) else "alcohol, acids, minerals"
-            case "diabetes":
-                return "blood" if column.startswith("s") and column != "sex" else "person"
-            case "breast-cancer":
-                return next((word for word in ("worst", "error") if word in column), "mean")
-        row, number = (int(part) for part in column.removeprefix("pixel_").split("_"))
-        return f"{'upper' if row < 4 else 'lower'} {'left' if number < 4 else 'right'}"
-
+    """Columns that one examination gives, as the catalog says."""
     groups: dict[str, tuple[str, ...]] = {}
     for column in columns:
-        groups[of(column)] = (*groups.get(of(column), ()), column)
+        expressions = CATALOG["imputation"]["groups"][name].items()
+        group = next(group for group, expression in expressions if re.search(expression, column))
+        groups[group] = (*groups.get(group, ()), column)
     return groups
 
 

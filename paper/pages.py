@@ -1,7 +1,5 @@
 """Pages for the docs: Markdown templates filled with tables made of results."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -14,13 +12,11 @@ import pandas as pd
 
 from mvae.export import markdown_table
 
-__all__ = ["fill", "mean", "percent", "pivot", "render", "table"]
-
 Show = Callable[[list[float]], str]
 
 
 def mean(digits: int = 1, scale: float = 1.0, deviation: bool = True) -> Show:
-    """What shows the mean of values, ± their standard deviation where there are several; nothing where there are none; a text as it is.
+    """What shows the mean of values, ± their standard deviation where there are several; or a text as it is.
 
     Example:
         >>> mean()([1.0]), mean(2)([1.0, 2.0]), mean(2, deviation=False)([1.0, 2.0]), mean()([])

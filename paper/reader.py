@@ -1,6 +1,6 @@
 """Reading the digits off a MultiMNIST canvas: a judge of what was drawn that has seen real canvases only."""
 
-from __future__ import annotations
+from typing import Self
 
 import numpy as np
 from sklearn.svm import SVC
@@ -9,8 +9,6 @@ from torch import Tensor
 from mvae.batch import Batch
 from mvae.data.multimnist import CORNERS, DIGIT, DIGITS, FILL, LENGTH
 from mvae.modality import levels
-
-__all__ = ["Reader"]
 
 
 class Reader:
@@ -25,7 +23,7 @@ class Reader:
     def __init__(self, places: int = 40_000) -> None:
         self.places = places
 
-    def fit(self, rows: Batch) -> Reader:
+    def fit(self, rows: Batch) -> Self:
         """Learn from rows with `image` and `text`; those of the first canvases, as many as are needed."""
         count = -(-self.places // LENGTH)
         corners = _corners(rows.values["image"][:count])

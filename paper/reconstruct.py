@@ -1,7 +1,5 @@
 """`reconstruct`: what each ELBO term reconstructs, compared on validation rows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -14,10 +12,7 @@ from mvae.evaluation.likelihood import log_likelihood
 from mvae.training.epochs import ELBO
 from mvae.training.prepare import prepare
 from paper.baselines.logistic import PairedLogisticRegression
-from paper.runner import Cell, Setup
-from paper.side_by_side import Report
-
-__all__ = ["cells", "measure", "name", "settings", "view"]
+from paper.runner import Cell, Report, Setup
 
 CHOICES: dict[str, Any] = {"given": "given", "present": "present", "label": ["label"]}
 

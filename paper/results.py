@@ -1,16 +1,12 @@
 """Results on disk: one JSON file an experiment, cell by cell, with what made them."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,20 +17,12 @@ from filelock import FileLock
 from mvae import __version__
 from mvae.files import RunError, read_json, write_json
 
-__all__ = ["Results", "made_by", "percent", "provenance"]
-
 
 class Results:
-    """The cells of a table, each kept as soon as it is finished, so that an interruption costs one cell at most.
+    """The cells of an experiment in a JSON file, each kept as soon as it is finished.
 
-    Args:
-        path: the JSON file.
-        settings: what all cells share and a reader needs in order to repeat them.
-        resume: keep the finished cells of a file that is there, if its settings are the same, or the same as far as
-            they go: what a preset says of another data set changes no cell of the old ones.
-
-    Raises:
-        RunError: if the file is there and `resume` is false, or its settings are others.
+    With `resume` the cells of a file that exists are kept, if its settings are the same as far as they go: what a
+    preset says of another data set changes no cell of the old ones. Else it is refused with a `RunError`.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], resume: bool = False) -> None:
@@ -58,10 +46,6 @@ class Results:
         """Whether a cell with these values is finished."""
         return any(all(cell.get(name) == value for name, value in key.items()) for cell in self.cells)
 
-    def missing(self, tasks: Iterable[Any]) -> list[Any]:
-        """Those of the tasks that no finished cell has the fields of."""
-        return [task for task in tasks if not self.has(**asdict(task))]
-
     def add(self, cell: dict[str, Any]) -> None:
         """Keep a finished cell, and those that another command has added to the file since it was read."""
         place = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
@@ -81,30 +65,6 @@ def _among(old: Any, new: Any) -> bool:
     if isinstance(old, dict) and isinstance(new, dict):
         return all(name in new and _among(value, new[name]) for name, value in old.items())
     return bool(old == new)
-
-
-def made_by(content: dict[str, Any]) -> dict[str, str]:
-    """What made the cells of a file, as a page says it: all commands, commits and machines."""
-    made = [cell[step] for cell in content["cells"] for step in ("made", "trained", "scored") if step in cell]
-    every = {what: sorted({one[what] for one in made}) for what in ("command", "commit", "machine")}
-    return {
-        "command": "`, `".join(every["command"]),
-        "commits": ", ".join(every["commit"]),
-        "machine": " and ".join(every["machine"]),
-    }
-
-
-def percent(shares: Sequence[float]) -> str:
-    """The mean of shares in percent, ± their standard deviation where there are several.
-
-    Example:
-        >>> percent([0.5]), percent([0.5, 0.6])
-        ('50.0', '55.0 ± 7.1')
-    """
-    if not shares:
-        return ""
-    mean = f"{100 * statistics.mean(shares):.1f}"
-    return mean if len(shares) == 1 else f"{mean} ± {100 * statistics.stdev(shares):.1f}"
 
 
 def provenance() -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Runs an experiment: its cells one by one or side by side, each kept as soon as it is measured."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +14,9 @@ import yaml
 from mvae.data.sources import load_dataset
 from paper.pages import fill, render
 from paper.results import Results
-from paper.side_by_side import default_jobs, run_side_by_side
+from paper.side_by_side import Report, default_jobs, run_side_by_side
 
-__all__ = ["CATALOG", "Cell", "Setup", "named", "page", "places", "read", "run", "titles"]
+__all__ = ["CATALOG", "Cell", "Report", "Setup", "page", "places", "read", "run", "titles"]
 
 Cell = dict[str, Any]
 """The fields that tell a cell from the others of its experiment."""
@@ -54,16 +52,8 @@ def places(options: Mapping[str, Any] | None, *each: str) -> dict[tuple[str, ...
 class Setup:
     """An experiment, how much it spends, where it reads and writes, and how many cells it measures at a time.
 
-    Args:
-        experiment: its name in `CATALOG`.
-        preset: how much is spent.
-        folder: of the results: the experiment NAME fills `folder/NAME/PRESET.json`.
-        runs: folder of the trained models, which experiments share; one that is there is used.
-        data_dir: where to look first for data files.
-        jobs: how many cells at a time; where None one a core, on a GPU up to six.
-        resume: keep the finished cells of a file that is there.
-        chosen: names, by choice; all there are where none are given.
-        options: what else the experiment takes.
+    Results are in `folder`, trained models, which experiments share, in `runs`; `data_dir` is where to look first for
+    data files. `chosen` has names by choice, all there are where none are given; `options` what else it takes.
     """
 
     experiment: str
@@ -120,10 +110,7 @@ def named(module: ModuleType, name: str, default: Any) -> Any:
 
 
 def run(setup: Setup) -> Iterator[str]:
-    """Measure what is not measured yet, keep each cell when it is done.
-
-    Yields:
-        A line for each finished cell, and each of what is made of them all.
+    """Measure what is not measured yet, keep each cell when it is done; a line for each.
 
     Raises:
         RunError: if the file of the results is there and not to be resumed, or was made with other settings.
@@ -165,7 +152,8 @@ def _missing(cell: Any, results: Results) -> Any:
 
 def _check(setup: Setup, _: Sequence[Any]) -> None:
     """Say what is missing of the data before anything starts."""
-    for dataset in setup.among("dataset") if "dataset" in setup.entry.get("choices", {}) else ():
+    chosen = setup.among("dataset") if "dataset" in setup.entry.get("choices", {}) else ()
+    for dataset in setup.entry.get("sources", chosen):
         load_dataset(dataset, data_dir=setup.data_dir)
 
 

@@ -1,7 +1,5 @@
 """Log-likelihoods, and variances of the log importance weights, of the models that the paper compares."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,8 +16,6 @@ from mvae.evaluation.likelihood import (
     marginal_likelihoods,
 )
 from mvae.models import MultimodalVAE
-
-__all__ = ["main_entries", "scores"]
 
 IMAGE = ("image",)
 

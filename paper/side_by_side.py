@@ -1,7 +1,5 @@
 """Long tasks side by side: one process each, a few at a time, with one progress display over all."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -19,8 +17,6 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from threadpoolctl import threadpool_limits
 
-__all__ = ["Report", "default_jobs", "run_side_by_side"]
-
 Report = Callable[[str, int, int], None]
 """What a task calls now and then: the phase it is in, how much of it is done, of how much."""
 
@@ -34,46 +30,26 @@ def default_jobs() -> int:
 def run_side_by_side(
     work: Callable[..., Any], tasks: Sequence[Any], jobs: int, arguments: Sequence[Any] = ()
 ) -> Iterator[tuple[Any, Any]]:
-    """Call `work(task, *arguments, report)` for each task, each in a process of its own.
+    """Call `work(task, *arguments, report)` for each task, each in a process of its own; yields each with its result.
 
-    A task that fails does not stop the others; Ctrl-C ends all of them.
-
-    Args:
-        work: a function at the top of a module.
-        tasks: what to do, in this order; `str(task)` is shown.
-        jobs: how many at a time. The cores are divided among them.
-        arguments: the same for all.
-
-    Yields:
-        Each task with its result, as it is finished.
+    The cores are divided among `jobs` at a time. A task that fails does not stop the others; Ctrl-C ends all of them.
 
     Raises:
         RuntimeError: after the last one, if some failed, naming them and why.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)  # whatever is left to do: a resumed table computes the same
-    context = _context()
-    waiting = list(tasks)
-    running: dict[Any, tuple[Any, Any]] = {}
-    failures: list[str] = []
+    waiting, running, failures = list(tasks), dict[Any, tuple[Any, Any]](), list[str]()
     with _Display(len(tasks)) as display:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
                     task = waiting.pop(0)
-                    here, there = context.Pipe(duplex=False)
-                    process = context.Process(
-                        target=_child,
-                        args=(work, task, tuple(arguments), there, threads, dict(os.environ)),
-                        daemon=True,
-                    )
-                    process.start()
-                    there.close()
-                    running[here] = task, process
+                    connection, process = _start(work, task, tuple(arguments), threads)
+                    running[connection] = task, process
                 for connection in wait(list(running)):
-                    assert isinstance(connection, Connection)
                     task, process = running[connection]
                     try:
-                        kind, content = connection.recv()
+                        kind, content = connection.recv()  # type: ignore[union-attr]
                     except (EOFError, OSError):  # it died without a word, or in the midst of one
                         process.join()
                         kind, content = "failed", f"its process ended with status {process.exitcode}"
@@ -81,8 +57,7 @@ def run_side_by_side(
                         display.show(task, *content)
                         continue
                     del running[connection]
-                    process.join(10)
-                    process.kill()
+                    _end(process)
                     display.finish(task)
                     if kind == "done":
                         yield task, content
@@ -92,10 +67,24 @@ def run_side_by_side(
             for _, process in running.values():
                 process.terminate()
             for _, process in running.values():
-                process.join(10)
-                process.kill()
+                _end(process)
     if failures:
         raise RuntimeError("; ".join(failures))
+
+
+def _start(work: Callable[..., Any], task: Any, arguments: tuple[Any, ...], threads: int) -> tuple[Any, Any]:
+    context = _context()
+    here, there = context.Pipe(duplex=False)
+    given = (work, task, arguments, there, threads, dict(os.environ))
+    process = context.Process(target=_child, args=given, daemon=True)
+    process.start()
+    there.close()
+    return here, process
+
+
+def _end(process: Any) -> None:
+    process.join(10)
+    process.kill()
 
 
 def _context() -> ForkServerContext | SpawnContext:
@@ -150,29 +139,20 @@ def _end_with_parent() -> None:
     os._exit(1)  # nobody waits for this any more
 
 
-class _Display:
+class _Display(Progress):
     """Bars on a terminal: all tasks, and each that is running. A log file gets nothing of it."""
 
     def __init__(self, count: int) -> None:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self.bars = Progress(*columns, disable=not sys.stdout.isatty())
-        self.count, self.running = count, {}  # type: ignore[var-annotated]
-
-    def __enter__(self) -> _Display:
-        self.bars.__enter__()
-        self.all = self.bars.add_task("all", total=self.count)
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self.bars.__exit__(*exception)
+        super().__init__(*columns, disable=not sys.stdout.isatty())
+        self.bars = {"all": self.add_task("all", total=count)}
 
     def show(self, task: Any, phase: str, done: int, total: int) -> None:
-        label = f"{task}: {phase}"
-        if str(task) not in self.running:
-            self.running[str(task)] = self.bars.add_task(label, total=total)
-        self.bars.update(self.running[str(task)], description=label, completed=done, total=total)
+        if str(task) not in self.bars:
+            self.bars[str(task)] = self.add_task("", total=total)
+        self.update(self.bars[str(task)], description=f"{task}: {phase}", completed=done, total=total)
 
     def finish(self, task: Any) -> None:
-        if str(task) in self.running:
-            self.bars.remove_task(self.running.pop(str(task)))
-        self.bars.advance(self.all)
+        if str(task) in self.bars:
+            self.remove_task(self.bars.pop(str(task)))
+        self.advance(self.bars["all"])

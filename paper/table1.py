@@ -1,7 +1,5 @@
 """`table1`: parameters of the inference networks, counted in the built models."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from math import comb
 from typing import Any
@@ -13,10 +11,7 @@ from mvae.config.recipes import resolve
 from mvae.config.specs import ModelSpec
 from mvae.models import MultimodalVAE
 from paper.results import Results
-from paper.runner import CATALOG, Cell, Setup, read, titles
-from paper.side_by_side import Report
-
-__all__ = ["cells", "count_subset_networks", "finish", "measure", "view"]
+from paper.runner import CATALOG, Cell, Report, Setup, read, titles
 
 TITLES, MODELS = CATALOG["table1"]["titles"], titles("table2", "model")
 ATTRIBUTES = 18

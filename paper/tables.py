@@ -1,7 +1,5 @@
 """`table2` and `table3`: log-likelihoods, and variances of the log importance weights."""
 
-from __future__ import annotations
-
 import math
 import statistics
 import time
@@ -14,12 +12,11 @@ from mvae.files import read_json, write_json
 from paper.compared import DATASETS, MODELS, cells_of, check, folder_of, spec_of, train_model, trained_model
 from paper.pages import pivot, table
 from paper.results import Results, provenance
-from paper.runner import Cell, Setup, read
+from paper.runner import Cell, Report, Setup, read
 from paper.scores import main_entries, scores
-from paper.side_by_side import Report
 from paper.trained import placed
 
-__all__ = ["cells", "check", "finish", "measure", "train_and_score", "view"]
+__all__ = ["cells", "check", "finish", "measure", "view"]
 
 SCORES = "scores.json"
 FIGURES = {

@@ -1,7 +1,5 @@
 """Models that are trained once: each run is kept in a folder, from where experiments and commands after it take it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,9 +16,7 @@ from mvae.models import MultimodalVAE
 from mvae.training.prepare import prepare
 from mvae.training.run import Run
 from paper.results import provenance
-from paper.side_by_side import Report
-
-__all__ = ["by_recipe", "placed", "refuse_other", "train_on_rows", "train_once"]
+from paper.runner import Report
 
 TRAINED = "trained.json"
 
@@ -39,11 +35,7 @@ def placed(model: MultimodalVAE) -> MultimodalVAE:
 def train_on_rows(
     folder: Path, spec: RunSpec, dataset: Dataset, report: Report
 ) -> tuple[MultimodalVAE, dict[str, Any]]:
-    """A model trained on rows that are given, into a folder unless it is there, and what made it.
-
-    Raises:
-        RunError: if the folder holds a run with other settings, or on other rows.
-    """
+    """A model trained on rows that are given, into a folder unless it is there, and what made it."""
     spec = spec.model_copy(update={"data": DataSpec()})
 
     def begin(resume: bool) -> Run:
@@ -63,18 +55,8 @@ def train_on_rows(
 def train_once(folder: Path, spec: RunSpec, begin: Callable[[bool], Run], report: Report) -> dict[str, Any]:
     """Train a model into a folder, from its last whole epoch if it was begun, unless it is trained already.
 
-    Args:
-        folder: of the run.
-        spec: what its config holds.
-        begin: from whether the folder holds what can be resumed to the run.
-        report: of the cell.
-
-    Returns:
-        What made it, on which rows, in which precision, the seconds it took (of its last part if it was resumed) and
-        the epoch kept.
-
-    Raises:
-        RunError: if the folder holds a run with other settings.
+    `begin` gives the run, from whether the folder holds what can be resumed. Returns what made it, on which rows, in
+    which precision, the seconds it took (of its last part if it was resumed) and the epoch kept.
     """
     refuse_other(folder, spec)
     if not ((folder / TRAINED).exists() and (folder / WEIGHTS).exists()):
@@ -90,10 +72,6 @@ def train_once(folder: Path, spec: RunSpec, begin: Callable[[bool], Run], report
 
 
 def refuse_other(folder: Path, spec: RunSpec) -> None:
-    """Refuse a folder that holds a run with other settings.
-
-    Raises:
-        RunError: naming it.
-    """
+    """Refuse a folder that holds a run with other settings."""
     if (folder / CONFIG).exists() and read_spec(folder) != spec:
         raise RunError(f"{folder} holds a run with other settings; move it away, or choose another folder with --runs")

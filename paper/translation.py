@@ -4,8 +4,6 @@ English and Vietnamese sentences are two modalities; a share of the training pai
 keeps one language. Models are trained once and shared by both tables.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -31,12 +29,11 @@ from mvae.training.epochs import held
 from mvae.training.prepare import learned
 from mvae.vocabularies import UNKNOWN
 from paper.results import provenance
-from paper.runner import Cell, Setup, places
-from paper.side_by_side import Report
+from paper.runner import Cell, Report, Setup, places
 from paper.trained import train_on_rows
 from paper.translation_view import DIRECTIONS, MVAES, QUANTITIES, SOURCE, epochs_of, view
 
-__all__ = ["cells", "check", "likelihood_scores", "load_pairs", "measure", "options_of", "retrieval_scores", "view"]
+__all__ = ["cells", "check", "measure", "view"]
 
 PAIRED_SHARE = 0.1
 """Of each batch are aligned sentences at least."""

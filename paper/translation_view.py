@@ -1,7 +1,5 @@
 """The docs pages of Tables 4 and 5, made from their results."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,8 +9,6 @@ import pandas as pd
 from mvae.config.recipes import resolve
 from paper.pages import mean, pivot
 from paper.runner import read, titles
-
-__all__ = ["DIRECTIONS", "MVAES", "QUANTITIES", "SOURCE", "by_share", "epochs_of", "plain_text", "view"]
 
 SOURCE = "iwslt-en-vi"
 MODELS = titles("table4", "model")
