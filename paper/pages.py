@@ -87,10 +87,9 @@ def _made(content: Mapping[str, Any]) -> dict[str, str]:
     """What made the cells of a file: all commands, commits and machines; where cells do not say so, the last ones."""
     made = [cell[step] for cell in content["cells"] for step in ("made", "trained", "scored") if step in cell]
     between = {"command": "`, `", "commit": ", ", "machine": " and "}
-    return {
-        what: text.join(sorted({one[what] for one in made or [content["provenance"]]}))
-        for what, text in between.items()
-    }
+    every = made or [content["provenance"]]
+    said = {what: text.join(sorted({one[what] for one in every})) for what, text in between.items()}
+    return said | {"command": said["command"].replace("mvae reproduce ", "python -m paper ")}  # its name at first
 
 
 def render(text: str, fields: Mapping[str, Any]) -> str:

@@ -58,7 +58,7 @@ class Setup:
 
     experiment: str
     preset: str = "cpu"
-    folder: Path = Path("results")
+    folder: Path = Path("paper/results")
     runs: Path = Path("runs/reproduce")
     data_dir: str | None = None
     jobs: int | None = None

@@ -135,7 +135,7 @@ def test_the_page_shows_the_sheet_of_texts_and_what_the_judge_can():
     }
     text = page("figure2", {"settings": {"preset": "cpu"}, "provenance": made, "cells": [cell]})
     words = " ".join(text.split())
-    assert "(../../results/figure2/a-texts.png)" in text
+    assert "(../../paper/results/figure2/a-texts.png)" in text
     assert (
         "the text is what the judge reads off the image in 62.5 %; of real canvases the judge itself reads 95.0 %"
         in words
@@ -185,7 +185,7 @@ def test_the_json_says_what_was_drawn(drawn):
         assert cell["file"] in line
     text = page("figure2", content)
     for cell in content["cells"]:
-        assert f"(../../results/figure2/{cell['file']})" in text
+        assert f"(../../paper/results/figure2/{cell['file']})" in text
         assert f"{100 * cell['right']:.1f} %" in text
 
 

@@ -50,7 +50,7 @@ def test_table1_on_screen_and_in_its_files(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "docs" / "table1.md").read_text() in out
     before = contents(tmp_path)
     assert main(["table1"]) == 2
-    assert_said_in_one_line(capsys.readouterr().err, ["results/table1.json is already there", "--resume"])
+    assert_said_in_one_line(capsys.readouterr().err, ["paper/results/table1.json is already there", "--resume"])
     assert contents(tmp_path) == before
 
 

@@ -38,5 +38,5 @@ def test_every_page_has_a_writer():
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_page_is_what_its_results_give(name):
     results, page = WRITERS[name]
-    content = json.loads((ROOT / "results" / results).read_text(encoding="utf-8"))
+    content = json.loads((ROOT / "paper" / "results" / results).read_text(encoding="utf-8"))
     assert page(content) == (ROOT / "docs" / "experiments" / f"{name}.md").read_text(encoding="utf-8")

@@ -96,7 +96,7 @@ def estimate(value, quantity, proposal=("image",), second=None):
 
 
 def cell(dataset, model, *estimates, seed=0):
-    made = {"commit": "abc", "command": "mvae reproduce", "machine": "a machine", "seconds": 1.0}
+    made = {"commit": "abc", "command": "mvae reproduce table2", "machine": "a machine", "seconds": 1.0}
     return {"dataset": dataset, "model": model, "seed": seed, "epochs": 3, "rows": 1234} | {
         "trained": made,
         "scored": made,
@@ -107,7 +107,7 @@ def cell(dataset, model, *estimates, seed=0):
 def content(*cells, differences=()):
     return {
         "settings": {"preset": "smoke", "samples": 1000, "prior_samples": 5000},
-        "provenance": {"command": "mvae reproduce", "machine": "a machine", "commit": "abc"},
+        "provenance": {"command": "mvae reproduce table2", "machine": "a machine", "commit": "abc"},
         "cells": list(cells),
         "differences": list(differences),
     }
@@ -198,8 +198,8 @@ def test_pages_say_what_was_spent_and_by_what(table):
     spent = "3 epochs; the first 1,234 test rows; 1,000 importance samples a row; 5,000 draws for log p(label)"
     assert f"- MNIST: {spent} from the prior - FashionMNIST: {spent} from the prior" in text
     assert "standard error over rows" in text
-    assert "Made on a machine, cells at commit abc, by `mvae reproduce`." in text
-    assert f"`results/{table}/smoke.json`" in text
+    assert "Made on a machine, cells at commit abc, by `python -m paper table2`." in text
+    assert f"`paper/results/{table}/smoke.json`" in text
 
 
 def test_a_page_says_where_other_numbers_of_samples_and_a_part_of_the_data_were_taken():
