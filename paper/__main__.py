@@ -84,9 +84,7 @@ def _add_arguments(add: Callable[..., Any], entry: dict[str, Any]) -> None:
         add(
             "--runs", metavar="DIR", type=str, default="runs/reproduce", help="folder of trained models, which are kept"
         )
-    add(
-        "--out", metavar="DIR", type=str, default="paper/results", help="of the results (default: paper/results)"
-    )
+    add("--out", metavar="DIR", type=str, default="paper/results", help="of the results (default: paper/results)")
     add("--docs", metavar="DIR", type=str, default=None, help="folder to write the page for the docs into")
     add("--resume", action="store_true", help="keep what is finished")
 

@@ -143,9 +143,9 @@ def _section(part: pd.DataFrame, dataset: str) -> dict[str, Any]:
 def _readings(part: pd.DataFrame, columns: Mapping[str, Mapping[int, str]]) -> str:
     """The models that have an encoder of pairs, in each way of reading them."""
     models = [*OURS, "jmvae", *(name for name in MODELS if name not in CURVES)]
-    names = {(model, way): f"{MODELS[model]}; {title}" for model in models for way, title in READINGS.items()}
+    names = {f"{model}/{way}": f"{MODELS[model]}; {title}" for model in models for way, title in READINGS.items()}
     shares = [
-        part.assign(reading=[(model, way) for model in part["model"]], share=part[f"right {way}"] / part["rows"])
+        part.assign(reading=part["model"] + f"/{way}", share=part[f"right {way}"] / part["rows"])
         for way in READINGS
         if f"right {way}" in part
     ]
@@ -158,9 +158,9 @@ def causes(part: pd.DataFrame) -> str:
     found = []
     for model, way, words in CAUSES:
         some = part[(part["model"] == model) & (part["pairs"] == ALL)]
-        shares = (some[f"right {way}"] / some["rows"]).dropna() if f"right {way}" in some else []
-        if len(shares):
-            found.append(f"{mean(1, 100, False)(list(shares))} % {words}")
+        if f"right {way}" in some and some[f"right {way}"].notna().any():
+            shares = (some[f"right {way}"] / some["rows"]).dropna().tolist()
+            found.append(f"{mean(1, 100, False)(shares)} % {words}")
     return f"With all pairs Eq. 2 finds {', '.join(found)}." if found else ""
 
 

@@ -92,13 +92,13 @@ def _direction(test: pd.DataFrame, pair: tuple[str, str], names: Mapping[str, st
         return "No row has it."
     ways = WAYS if given in ("gray", "obscured") else {"model": ""}
     rows = {
-        (name, way): "; ".join(filter(None, (title, words)))
+        f"{name}/{way}": "; ".join(filter(None, (title, words)))
         for name, title in names.items()
         for way, words in ways.items()
     }
     baseline = part[part["way"] == "baseline"].head(1)
     part = pd.concat([baseline.assign(recipe=""), part])
-    rows = {("", "baseline"): BASELINES.get(given if wanted == "image" else wanted, "")} | rows
-    part = part.assign(row=list(zip(part["recipe"], part["way"], strict=True)))
+    rows = {"/baseline": BASELINES.get(given if wanted == "image" else wanted, "")} | rows
+    part = part.assign(row=part["recipe"] + "/" + part["way"])
     measures = {f"{name}_shown": title for name, (title, _, _) in MEASURES.items()}
     return pivot(part, {"row": rows}, {"": {name: title for name, title in measures.items() if name in part}}, "".join)

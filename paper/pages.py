@@ -12,7 +12,8 @@ import pandas as pd
 
 from mvae.export import markdown_table
 
-Show = Callable[[list[float]], str]
+Show = Callable[[Any], str]
+"""From the values, or cells, of a place in a table to its text."""
 
 
 def mean(digits: int = 1, scale: float = 1.0, deviation: bool = True) -> Show:
@@ -23,9 +24,9 @@ def mean(digits: int = 1, scale: float = 1.0, deviation: bool = True) -> Show:
         ('1.0', '1.50 ± 0.71', '1.50', '')
     """
 
-    def show(values: Sequence[float]) -> str:
+    def show(values: Sequence[Any]) -> str:
         if not values or isinstance(values[0], str):
-            return values[0] if values else ""
+            return str(values[0]) if values else ""
         found = f"{scale * statistics.mean(values):.{digits}f}"
         several = deviation and len(values) > 1
         return f"{found} ± {scale * statistics.stdev(values):.{digits}f}" if several else found
@@ -45,7 +46,7 @@ def pivot(
     frame: pd.DataFrame,
     rows: Mapping[str, Mapping[Any, str]],
     columns: Mapping[str, Mapping[Any, str]],
-    show: Callable[[pd.DataFrame], str] | Show,
+    show: Show,
     value: str | None = None,
     head: Sequence[str] = (),
 ) -> str:

@@ -12,7 +12,7 @@ from mvae.evaluation.likelihood import log_likelihood
 from mvae.training.epochs import ELBO
 from mvae.training.prepare import prepare
 from paper.baselines.logistic import PairedLogisticRegression
-from paper.runner import Cell, Report, Setup
+from paper.runner import Cell, Report, Setup, places
 
 CHOICES: dict[str, Any] = {"given": "given", "present": "present", "label": ["label"]}
 
@@ -35,7 +35,7 @@ def cells(_: Setup) -> list[Cell]:
 def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
     """Train with all pairs kept, and score on validation rows."""
     spent, reconstruct = setup.spent, CHOICES[cell["reconstruct"]]
-    options = {("model", "reconstruct"): reconstruct, ("training", "epochs"): setup.options["epochs"]}
+    options = places({"model.reconstruct": reconstruct, "training.epochs": setup.options["epochs"]})
     judge = _judge(setup.options["dataset"], setup.options["data_dir"])
     run = prepare(setup.options["dataset"], options=options, data_dir=setup.options["data_dir"])
     outcome = run.train_to_the_end()

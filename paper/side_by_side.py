@@ -46,10 +46,11 @@ def run_side_by_side(
                     task = waiting.pop(0)
                     connection, process = _start(work, task, tuple(arguments), threads)
                     running[connection] = task, process
-                for connection in wait(list(running)):
+                ready: list[Any] = wait(list(running))
+                for connection in ready:
                     task, process = running[connection]
                     try:
-                        kind, content = connection.recv()  # type: ignore[union-attr]
+                        kind, content = connection.recv()
                     except (EOFError, OSError):  # it died without a word, or in the midst of one
                         process.join()
                         kind, content = "failed", f"its process ended with status {process.exitcode}"

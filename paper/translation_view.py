@@ -100,12 +100,9 @@ def _verdicts(frame: pd.DataFrame) -> list[str]:
                 f" {100 * most['retrieval en to vi']:.1f} and {100 * least['retrieval en to vi']:.1f} %."
             )
         for other, names in COMPARED.items():
-            both = ours.index.intersection(means[other].index) if other in means else []
-            ahead = [
-                f"in {words} at {(ours.loc[both, name] > means[other].loc[both, name]).sum()}"
-                for name, words in (names.items() if len(both) else ())
-            ]
-            if ahead:
+            both, theirs = ours.align(means.get(other, ours[:0]), "inner", axis=0)
+            if len(both):
+                ahead = [f"in {words} at {(both[name] > theirs[name]).sum()}" for name, words in names.items()]
                 against = f"{MODELS[other][0].lower()}{MODELS[other][1:]}"
                 lines.append(f"Beside {against}, it is ahead {', '.join(ahead)} of {len(both)} shares.")
     return lines
