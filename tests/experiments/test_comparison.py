@@ -16,7 +16,6 @@ import torch
 from torch.distributions import MultivariateNormal, Normal
 
 import mvae
-from linear_gaussian import SCALES, exact, linear_gaussian, rows
 from mvae.batch import Batch
 from mvae.cli import main
 from mvae.config.build import build_model
@@ -27,6 +26,7 @@ from mvae.experiments import comparison, tables
 from mvae.experiments.comparison import PRESETS, Cell, cells_of, train_and_score, train_model
 from mvae.experiments.setup import Setup
 from mvae.files import RunError, write_json
+from mvae.linear_gaussian import SCALES, draws, exact, linear_gaussian
 from tasks import is_alive, wait_for
 
 OPTIONS = ["--dataset", "mnist", "--preset", "smoke", "--out", "out", "--runs", "runs", "--data-dir", "data"]
@@ -157,7 +157,7 @@ def test_the_reading_with_q_of_the_label_on_a_model_that_is_known():
     small, parameters = linear_gaussian(error=0.3)
     parts = {"image": small.modalities["a"], "label": small.modalities["c"]}
     model = mvae.MVAE(parts, 1).eval()
-    batch = rows(parameters, 10)
+    batch = draws(parameters, 10)
     batch = Batch({"image": batch.values["a"], "label": batch.values["c"]})
     found = comparison.scores(model, batch, 20_000, 10)
     entry = shown(found, "conditional", ["image"], "q(z | label)")
@@ -187,7 +187,7 @@ def test_the_reading_with_q_of_the_label_on_a_model_that_is_known():
 def test_a_label_of_several_modalities_is_scored_as_a_whole():
     small, parameters = linear_gaussian(error=0.1)
     model = mvae.MVAE({"image" if name == "a" else name: part for name, part in small.modalities.items()}, 1).eval()
-    batch = rows(parameters, 10)
+    batch = draws(parameters, 10)
     batch = Batch({"image" if name == "a" else name: value for name, value in batch.values.items()})
     found = comparison.scores(model, batch, 5_000, 50_000)
     marginal, joint, label = (exact(parameters, names) for names in (("a",), ("a", "b", "c"), ("b", "c")))
