@@ -31,7 +31,7 @@ class Deterministic(MultimodalVAE):
         target: what is predicted: log p(target | z) is maximised.
     """
 
-    needs_whole_rows = True
+    needs_complete_rows = True
 
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, source: str, target: str) -> None:
         super().__init__({name: modalities[name] for name in dict.fromkeys((source, target))}, latent_dim)

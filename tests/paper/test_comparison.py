@@ -16,12 +16,12 @@ import torch
 from torch.distributions import MultivariateNormal, Normal
 
 import mvae
-from linear_gaussian import SCALES, exact, linear_gaussian, rows
 from mvae.batch import Batch
 from mvae.config.build import build_model
 from mvae.config.folder import load, save_weights
 from mvae.data.sources import load_dataset
 from mvae.files import RunError, write_json
+from mvae.linear_gaussian import SCALES, draws, exact, linear_gaussian
 from paper.__main__ import main
 from paper.compared import DATASETS, MODELS, cells_of, folder_of, source_of, spec_of, train_model
 from paper.runner import CATALOG, Setup
@@ -166,7 +166,7 @@ def test_the_reading_with_q_of_the_label_on_a_model_that_is_known():
     small, parameters = linear_gaussian(error=0.3)
     parts = {"image": small.modalities["a"], "label": small.modalities["c"]}
     model = mvae.MVAE(parts, 1).eval()
-    batch = rows(parameters, 10)
+    batch = draws(parameters, 10)
     batch = Batch({"image": batch.values["a"], "label": batch.values["c"]})
     found = scores(model, batch, 20_000, 10)
     entry = shown(found, "conditional", ["image"], "q(z | label)")
@@ -196,7 +196,7 @@ def test_the_reading_with_q_of_the_label_on_a_model_that_is_known():
 def test_a_label_of_several_modalities_is_scored_as_a_whole():
     small, parameters = linear_gaussian(error=0.1)
     model = mvae.MVAE({"image" if name == "a" else name: part for name, part in small.modalities.items()}, 1).eval()
-    batch = rows(parameters, 10)
+    batch = draws(parameters, 10)
     batch = Batch({"image" if name == "a" else name: value for name, value in batch.values.items()})
     found = scores(model, batch, 5_000, 50_000)
     marginal, joint, label = (exact(parameters, names) for names in (("a",), ("a", "b", "c"), ("b", "c")))
