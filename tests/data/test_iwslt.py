@@ -14,7 +14,7 @@ from mvae.data.iwslt import load_iwslt, part_of_iwslt, vocabularies
 from mvae.data.sources import load_dataset
 from mvae.files import DataError
 from mvae.generation.translate import translate_texts
-from mvae.training.loop import Training
+from mvae.training.loop import Loop
 
 ENGLISH = ["the cat sat", "the dog", "", "the cat sat on the mat", "a rare word"]
 VIETNAMESE = ["con mèo ngồi", "con chó", "con mèo", "con mèo ngồi trên chiếu", ""]
@@ -136,7 +136,7 @@ def test_batches_are_of_sentences_of_about_the_same_length(place):
     dataset = load_dataset("iwslt-en-vi", data_dir=place)
     config = {"model": {"latent_dim": 2, "modalities": {}}}
     model = mvae.fit("iwslt-en-vi", data_dir=place, epochs=1, config=config, progress=False)
-    order = Training(model, resolve("iwslt-en-vi", None, {}).training, dataset)._order
+    order = Loop(model, resolve("iwslt-en-vi", None, {}).training, dataset).batches.order
     assert order.lengths.tolist() == [4, 3, 3, 7, 4]  # the longer of both, and the end
 
 
