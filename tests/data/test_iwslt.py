@@ -68,7 +68,7 @@ def test_files_without_a_line_feed_at_the_end_are_whole(place):
         ("train.vi", b"con\ncon\n", r"train.vi: 2 lines, and train.en has 5; expected a translation a line"),
         ("train.en", b"the\n\xff\nc\nd\ne\n", r"train.en, line 2: not UTF-8: invalid start byte at byte 0"),
         ("vocab.en", b"<unk>\nthe cat\n", r"vocab.en, line 2: expected one word, got 'the cat'"),
-        ("vocab.vi", b"con\nm\ncon\n", r"vocab.vi, line 3: 'con' stands in line 1 already"),
+        ("vocab.vi", b"con\nm\ncon\n", r"vocab.vi, line 3: 'con' is in line 1 already"),
         ("train.en", b"", r"train.vi: 5 lines, and train.en has 0"),
     ],
 )

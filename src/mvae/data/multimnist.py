@@ -16,7 +16,7 @@ from PIL import Image
 
 from mvae.batch import Batch
 from mvae.data.cache import cached
-from mvae.data.download import cache_folder, content_md5
+from mvae.data.download import cache_folder, md5_of
 from mvae.data.mnist import MNIST, read_idx
 from mvae.files import DataError
 from mvae.vocabularies import Alphabet
@@ -74,7 +74,7 @@ def load_multimnist(data_dir: str | Path | None = None, rules: Rules = Rules()) 
     paths, parts = MNIST.find(data_dir), []
     for number, part in enumerate(("train", "t10k")):
         files = str(paths[f"{part}-images-idx3-ubyte.gz"]), str(paths[f"{part}-labels-idx1-ubyte.gz"])
-        settings = {**asdict(rules), "part": number, "digits": [content_md5(Path(file)) for file in files]}
+        settings = {**asdict(rules), "part": number, "digits": [md5_of(Path(file)) for file in files]}
         made = cached(
             cache_folder() / "made",
             "multimnist",
