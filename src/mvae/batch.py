@@ -160,7 +160,9 @@ class Batch:
             values: as in the constructor.
             present: likewise; as it is here where None.
         """
-        return Batch(values, self.present if present is None else present, self.part)
+        if present is None:
+            present = {name: self.present[name] for name in values if name in self.present}
+        return Batch(values, present, self.part)
 
     def _mapped(self, change: Callable[[Tensor], Tensor], part: Part | None) -> Batch:
         if self._blocks is not None:
@@ -195,7 +197,7 @@ class Batch:
         for name in names:
             if name not in self.values:
                 raise ValueError(f"unknown modality '{name}'; this batch has {', '.join(self.values)}")
-        return self.holding({n: self.values[n] for n in names}, {n: self.present[n] for n in names})
+        return self.holding({name: self.values[name] for name in names})
 
     def rows(self, name: str) -> Tensor | None:
         """The row numbers `[R]` in which a modality is present; None where that is all of them.
