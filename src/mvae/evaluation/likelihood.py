@@ -146,7 +146,12 @@ def marginal_likelihoods(
 
 
 def _estimates(
-    model: MultimodalVAE, batch: Batch, targets: Sequence[tuple[str, ...]], proposal: tuple[str, ...], count: int, *how: Any
+    model: MultimodalVAE,
+    batch: Batch,
+    targets: Sequence[tuple[str, ...]],
+    proposal: tuple[str, ...],
+    count: int,
+    *how: Any,
 ) -> list[LogLikelihood]:
     """As `marginal_likelihoods`, for a checked batch; `how` is seed, memory and progress."""
     scored = tuple(dict.fromkeys(name for names in targets for name in names))
