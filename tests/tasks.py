@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from mvae.experiments.side_by_side import run_side_by_side
+from paper.side_by_side import run_side_by_side
 
 LARGE = bytes(range(256)) * 40_000  # far more than a pipe holds
 
@@ -26,7 +26,8 @@ class Slow:
         self.folder = folder
 
     def __reduce__(self):
-        (self.folder / "sending").write_text(str(os.getpid()))
+        (self.folder / "about to").write_text(str(os.getpid()))
+        (self.folder / "about to").rename(self.folder / "sending")  # whole, for who waits for it
         return bytes, (LARGE,)
 
 

@@ -317,7 +317,7 @@ def test_a_blocked_batch_is_the_same_batch(view):
         assert rows is None or torch.equal(rows, expected)
     for names in (list(plain.values), ["x2"], ["k1", "not here"]):
         assert torch.equal(blocked.presence(names), plain.presence(names))
-        assert blocked.whole(names) == plain.whole(names) == bool(plain.presence(names).all())
+        assert blocked.has_all(names) == plain.has_all(names) == bool(plain.presence(names).all())
 
 
 @pytest.mark.parametrize("names", [["x0", "x1", "x2", "x3"], ["x2", "x0"], ["k3"]])

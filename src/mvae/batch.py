@@ -215,11 +215,19 @@ class Batch:
         return self.values[next(iter(self.values))].device
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one observation of each modality, by name."""
+        if self._blocks is None:
+            return {name: tuple(value.shape[1:]) for name, value in self.values.items()}
+        blocks = zip(self._blocks.layout.members, self._blocks.values, strict=True)
+        return {name: tuple(values.shape[2:]) for members, values in blocks for name in members}
+
+    @property
     def complete(self) -> bool:
         """Whether every row has every modality."""
-        return self.whole(tuple(self.values))
+        return self.has_all(tuple(self.values))
 
-    def whole(self, names: Sequence[str]) -> bool:
+    def has_all(self, names: Sequence[str]) -> bool:
         """Whether every row has all of these modalities."""
         if self._blocks is not None:
             return bool(self.presence(names).all())

@@ -8,9 +8,10 @@ from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import mvae
-from linear_gaussian import exact_log_likelihood, linear_gaussian_of, rows
+from linear_gaussian import linear_gaussian_of
 from mvae import likelihoods
 from mvae.batch import Batch
+from mvae.linear_gaussian import draws, exact_log_likelihood
 from mvae.modality import Decoder, Modality
 from mvae.models import MMVAE
 from small_models import WEIGHTS, assert_same_objective, build, complete_rows, log_prob, rows_with_holes
@@ -90,7 +91,7 @@ def mean_bound(model, batch, draws=4000):
 @pytest.mark.parametrize("name", "abc")
 def test_with_one_modality_and_its_exact_posterior_the_bound_is_the_likelihood_at_every_draw(name):
     model, parameters = linear_gaussian_of(MMVAE, latent_dim=2)
-    batch = rows(parameters, 10).only([name])
+    batch = draws(parameters, 10).only([name])
     truth = exact_log_likelihood(parameters, batch, (name,))
     for _ in range(3):
         torch.testing.assert_close(model.elbo(batch).detach().double(), truth, atol=2e-4, rtol=1e-5)
@@ -99,7 +100,7 @@ def test_with_one_modality_and_its_exact_posterior_the_bound_is_the_likelihood_a
 def test_with_several_it_is_below_the_likelihood_by_the_divergence_from_the_exact_posterior():
     # log p(x) - bound = KL[q, p(z | x)], integrated over z, with p(z | x) = p(x | z) p(z) / p(x)
     model, parameters = linear_gaussian_of(MMVAE)
-    batch = rows(parameters, 6)
+    batch = draws(parameters, 6)
     truth = exact_log_likelihood(parameters, batch, ("a", "b", "c"))
     found, error = mean_bound(model, batch)
     z = torch.linspace(-12, 12, 20_001).reshape(-1, 1, 1)
@@ -137,7 +138,7 @@ def test_where_every_expert_is_the_exact_joint_posterior_the_bound_is_tight():
 @pytest.mark.parametrize("lacking", [(), ("a",), ("b", "c")])
 def test_wrong_experts_leave_the_likelihood_right_and_the_bound_below(lacking):
     model, parameters = linear_gaussian_of(MMVAE, latent_dim=2, error=0.2)
-    whole = rows(parameters, 20)
+    whole = draws(parameters, 20)
     absent = {name: torch.zeros(20, dtype=torch.bool) for name in lacking}
     nan = {name: torch.full_like(whole.values[name], math.nan) for name in lacking}
     batch = Batch({**whole.values, **nan}, absent)
@@ -150,7 +151,7 @@ def test_wrong_experts_leave_the_likelihood_right_and_the_bound_below(lacking):
 
 def test_noise_of_a_row_depends_on_the_seed_and_its_place_only():
     model, parameters = linear_gaussian_of(MMVAE, latent_dim=2, error=0.2)
-    batch = rows(parameters, 7)
+    batch = draws(parameters, 7)
     options = {"num_samples": 50, "seed": 3}
     together = mvae.log_likelihood(model, batch, ["a", "b"], **options).value
     torch.testing.assert_close(mvae.log_likelihood(model, batch[:3], ["a", "b"], **options).value, together[:3])

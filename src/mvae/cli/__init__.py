@@ -21,7 +21,6 @@ COMMANDS = {
     "evaluate": ("Score a model on held-out rows", "evaluate"),
     "sample": ("Draw from a model", "sample"),
     "translate": ("Make pictures of pictures, or texts of texts", "translate"),
-    "reproduce": ("Run an experiment whose results the docs show", "reproduce"),
     "data": ("List, check and fetch data sets", "data"),
 }
 """What each command does, and the file here that it lies in, which is imported when the command is chosen."""

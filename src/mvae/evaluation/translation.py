@@ -8,15 +8,19 @@ from typing import Any
 import torch
 from torch.nn.functional import normalize
 
-from mvae.baselines.latents import posterior_means
 from mvae.batch import Batch
 from mvae.models import MultimodalVAE
 from mvae.optional import imported
 
-__all__ = ["NearestPair", "quality_of_texts", "retrieval"]
+__all__ = ["NearestPair", "posterior_means", "quality_of_texts", "retrieval"]
 
 TEXTS_AT_ONCE = 200
 """Texts that are compared with all training texts at a time."""
+
+
+def posterior_means(model: MultimodalVAE, rows: Batch) -> list[Tensor]:
+    """The mean of q(z | what the rows have), `[B, D]`, in parts of 1,000 rows, where the model is."""
+    return [model.posterior(rows[start : start + 1000]).mean for start in range(0, len(rows), 1000)]
 
 
 @torch.no_grad()

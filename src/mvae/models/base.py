@@ -41,7 +41,7 @@ class MultimodalVAE(Banked, ABC):
 
     takes_conditions = False
     """Whether some of what the model reads may be a `Condition`."""
-    needs_whole_rows = False
+    needs_complete_rows = False
     """Whether it learns only from rows that have everything."""
     num_stages = 1
     """Into how many parts, of equally many epochs, the method's training falls."""
@@ -69,6 +69,7 @@ class MultimodalVAE(Banked, ABC):
         self._modalities = nn.ModuleDict({module_name(name): modality for name, modality in modalities.items()})
         self._encoders = banks_of({name: modality.encoder for name, modality in self.modalities.items()})
         self._decoders = banks_of({name: modality.decoder for name, modality in self.modalities.items()})
+        self._shapes = {name: variable.shape for name, variable in modalities.items()}
         self._place = {name: number for number, name in enumerate(self.names)}
         self.register_buffer("_anchor", torch.empty(0), persistent=False)  # is where the parameters are
 
@@ -121,7 +122,7 @@ class MultimodalVAE(Banked, ABC):
     def usable(self, batch: Batch) -> Tensor:
         """Which rows `[B]` this method learns from: those that have everything, or anything where that is enough."""
         present = batch.presence(self.names)
-        return present.all(1) if self.needs_whole_rows else present.any(1)
+        return present.all(1) if self.needs_complete_rows else present.any(1)
 
     # Inference
 
@@ -135,6 +136,7 @@ class MultimodalVAE(Banked, ABC):
         Returns:
             Experts over all N modalities of the model, in its order.
         """
+        self._expect(batch)
         wanted = set(self.names if names is None else self._known(names))
         means, log_variances, order = [], [], []
         for bank in self._encoders:
@@ -329,6 +331,7 @@ class MultimodalVAE(Banked, ABC):
             beta: weight of the KL terms.
             free_nats: up to where a KL term costs nothing; `kl` and `elbo` are without it.
         """
+        self._expect(batch)
         strata, share = posterior.strata()
         z = strata.mean + strata.stddev * batch.drawn(torch.randn_like, strata.mean, dim=1)
         kl, subsets = posterior.divergences(z), len(reconstruct)
@@ -408,6 +411,7 @@ class MultimodalVAE(Banked, ABC):
 
     def _complete(self, batch: Batch) -> Batch:
         """The rows that have everything, which is all that some methods learn from."""
+        self._expect(batch)
         whole = self.usable(batch)
         if not whole.any():
             raise ValueError(f"{type(self).__name__} learns from rows with {', '.join(self.names)}; the batch has none")
@@ -443,8 +447,15 @@ class MultimodalVAE(Banked, ABC):
         """What products of experts take: means, log variances, subsets and presence, None where rows are whole."""
         used = [name for name, some in zip(self.names, subsets.any(0).tolist(), strict=True) if some]
         mean, log_variance, present = self.encode(batch, used)
-        whole = len(used) == len(self.names) and batch.whole(self.names)
+        whole = len(used) == len(self.names) and batch.has_all(self.names)
         return mean, log_variance, subsets, None if whole else present
+
+    def _expect(self, batch: Batch) -> None:
+        """Refuse names that the model does not have, and other shapes than theirs."""
+        for name, shape in batch.shapes.items():
+            if self._shapes.get(name) != shape:
+                self._known([name])
+                self.variables[name].check_shape(name, shape)
 
     def _rows_of(self, name: str, value: object) -> object:
         """One observation becomes a batch of one; a sequence of observations stays."""

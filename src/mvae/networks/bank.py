@@ -176,7 +176,7 @@ class Stack(Bank):
         networks.
         """
         values, chosen = batch.block(names), self._chosen(names, batch.device)
-        if batch.whole(names):
+        if batch.has_all(names):
             return self(_encode, values, members=chosen)
         present = batch.presence(names).T  # [G, B]
         most = int(present.sum(1).max())
@@ -203,7 +203,7 @@ class Stack(Bank):
         """
         owner, terms = (index.to(z.device) for index in reconstruct.nonzero(as_tuple=True))
         values, chosen = batch.block(names), self._chosen(names, batch.device)
-        if counts is None and batch.whole(names):  # a cell is all rows of a term: whose it is, and where its z stands
+        if counts is None and batch.has_all(names):  # a cell is all rows of a term: whose it is, and where its z stands
             cell_owner, place, drawn, pair, row = owner, terms, z, torch.arange(len(owner), device=z.device), None
         else:  # a cell is one row of a term
             keep = batch.presence(names).T[owner]
