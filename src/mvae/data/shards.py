@@ -57,11 +57,11 @@ def open_shards(folder: str | Path) -> Dataset[Shards]:
         expected = f"files ending in {' or '.join(SUFFIXES)}, here or in train/"
         raise DataError(f"{folder}: expected {expected}; there are none")
     held = [_files(place) if place.is_dir() else [] for place in (folder / "validation", folder / "test")]
-    parts = [Shards([read_shard(path) for path in paths]) for paths in (train, *held)]
-    if not len(parts[0]):
+    rows, validation, test = (Shards([read_shard(path) for path in paths]) for paths in (train, *held))
+    if not len(rows):
         raise DataError(f"{train[0].parent}: its {len(train)} files have no rows")
     description = f"{len(train):,} file{'s' if len(train) > 1 else ''} of rows, read from disk as they are needed"
-    return Dataset(str(folder.resolve()), *parts, description)
+    return Dataset(str(folder.resolve()), rows, validation, test, description)
 
 
 def _files(folder: Path) -> list[Path]:

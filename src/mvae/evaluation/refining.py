@@ -1,7 +1,7 @@
 """A posterior fitted to each row, from where the encoders put it.
 
 The encoders are learned for all rows at once; a few steps of ascent on the row's own ELBO improve on their posterior
-(semi-amortised inference, Kim et al. 2018). It matters most for patterns of missing elements that training never showed.
+(semi-amortised inference, Kim et al. 2018), most so for patterns of missing elements that training never showed.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def paths_of(pictures: Sequence[str], names: Sequence[str], draws: int, folder: 
 
 
 def write_pictures(found: Mapping[str, Translated], paths: Mapping[str, Path]) -> None:
-    """Write translations of one row as pictures, and draws beside each other, to what `paths_of` gives; make folders."""
+    """Write translations of one row, and its draws beside each other, to the paths of `paths_of`, making folders."""
     for name, one in found.items():
         pixels = (one.mean[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
         pictures = {name: Image.fromarray((pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).numpy())}
