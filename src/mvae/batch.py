@@ -181,11 +181,10 @@ class Batch:
             like: a tensor of the shape that is wanted.
             dim: the dimension of `like` that runs over this batch's rows.
         """
-        if self.part is None or self.part.total == len(self):
-            return draw(like)
         shape = list(like.shape)
-        shape[dim] = self.part.total
-        return draw(like.new_empty(shape)).narrow(dim, self.part.start, len(self))
+        start, shape[dim] = (0, len(self)) if self.part is None else (self.part.start, self.part.total)
+        # Numbers are drawn in the order of memory: of a new tensor, whose order is that of its dimensions.
+        return draw(like.new_empty(shape)).narrow(dim, start, len(self))
 
     def only(self, names: Iterable[str]) -> Batch:
         """The same rows with only these modalities; others count as absent.
