@@ -104,8 +104,9 @@ def test_a_results_file_that_is_damaged_is_named_and_left(tmp_path):
 
 def test_digits_cell_by_cell(tmp_path, monkeypatch):
     monkeypatch.setitem(CATALOG["digits"]["settings"], "fractions", [0.05, 1.0])
-    third = {("training", "epochs"): 40}
-    monkeypatch.setattr(digits, "prepare", lambda source, options: prepare(source, options=options | third))
+    monkeypatch.setitem(CATALOG["digits"]["settings"], "samples", 100)
+    some = {("training", "epochs"): 25}
+    monkeypatch.setattr(digits, "prepare", lambda source, options: prepare(source, options=options | some))
     setup = Setup("digits", folder=tmp_path, options={"seeds": 1, "validation_rows": 0})
     lines = run(setup)
     assert next(lines).startswith("5 % paired, seed 0: ")
