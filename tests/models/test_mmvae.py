@@ -182,7 +182,7 @@ def test_terms_for_few_labels_take_a_mixture():
 
 def test_cells_of_a_table_are_filled_and_rows_scored(tmp_path):
     numbers = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-    table = pd.DataFrame(numbers.numpy(), columns=list("abcd"))
+    table = pd.DataFrame(numbers.double().numpy(), columns=list("abcd"))
     table.loc[::4, "a"] = None
     table.loc[::3, "c"] = None
     run = tmp_path / "run"
