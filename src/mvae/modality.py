@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -115,10 +115,7 @@ class Variable(nn.Module):
         Raises:
             ValueError: on a wrong shape or a value outside the likelihood's support, naming modality and row.
         """
-        if tuple(values.shape[1:]) != self.shape:
-            raise ValueError(
-                f"modality '{name}': expected rows of shape {self.shape}, got rows of shape {tuple(values.shape[1:])}"
-            )
+        self.check_shape(name, values.shape[1:])
         if not len(values):
             return
         support = self._support or _support(_base(self._distribution()))
@@ -141,6 +138,13 @@ class Variable(nn.Module):
             f"modality '{name}', {place(row)}: {value:g} is outside the support of its likelihood,"
             f" {expected}; {int((~good).sum())} of {len(values)} rows have such values"
         )
+
+    def check_shape(self, name: str, shape: Sequence[int]) -> None:
+        """Refuse observations of another shape with a ValueError."""
+        if tuple(shape) != self.shape:
+            raise ValueError(
+                f"modality '{name}': expected rows of shape {self.shape}, got rows of shape {tuple(shape)}"
+            )
 
     def as_read(self, values: Tensor) -> Tensor:
         """Values in the type that the networks read: whole numbers of classes, floating point for all else.

@@ -17,7 +17,7 @@ from mvae.config.options import DERIVED, OPTIONS, placed, table
 from mvae.config.specs import DataSpec, ModelSpec, SpecError, TrainingSpec, parse
 from mvae.models import JMVAE, METHODS
 from mvae.option import Option
-from write_options import docs_page, flags, signature, with_signature, written
+from scripts.write_options import docs_page, flags, signature, with_signature, written
 
 SOURCE, OWN_SOURCE = (Path(inspect.getsourcefile(one)).read_text(encoding="utf-8") for one in (mvae.fit, mvae.train))
 

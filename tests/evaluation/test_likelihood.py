@@ -9,18 +9,11 @@ import torch
 from torch import nn
 
 import mvae
-from linear_gaussian import (
-    conditional_linear_gaussian,
-    conditional_rows,
-    exact_conditional,
-    exact_log_likelihood,
-    linear_gaussian,
-    linear_gaussian_of,
-    rows,
-)
+from linear_gaussian import conditional_linear_gaussian, conditional_rows, exact_conditional, linear_gaussian_of
 from mvae.batch import Batch
 from mvae.evaluation.likelihood import conditional, marginal_likelihoods
 from mvae.likelihoods import Categorical
+from mvae.linear_gaussian import draws, exact_log_likelihood, linear_gaussian
 from mvae.modality import Condition, Decoder, Modality
 from mvae.models import CVAE, JMVAE, METHODS, MMVAE, MVAEQ, TELBO, VAE, BiVCCA
 from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder
@@ -38,7 +31,7 @@ QUESTIONS = [
 @pytest.mark.parametrize(("targets", "given"), QUESTIONS)
 def test_exact_posterior_gives_exact_likelihood_without_variance(targets, given):
     model, parameters = linear_gaussian()
-    batch = rows(parameters, 20)
+    batch = draws(parameters, 20)
     estimate = mvae.log_likelihood(model, batch, targets, given, num_samples=10)
     truth = exact_log_likelihood(parameters, batch, targets + given) - exact_log_likelihood(parameters, batch, given)
     torch.testing.assert_close(estimate.value, truth, atol=2e-4, rtol=1e-5)
@@ -50,7 +43,7 @@ def test_exact_posterior_gives_exact_likelihood_without_variance(targets, given)
 @pytest.mark.parametrize(("targets", "given"), QUESTIONS)
 def test_wrong_posterior_is_right_within_its_standard_error(targets, given, proposal):
     model, parameters = linear_gaussian(latent_dim=2, error=0.2)
-    batch = rows(parameters, 40)
+    batch = draws(parameters, 40)
     estimate = mvae.log_likelihood(model, batch, targets, given, proposal=proposal, num_samples=4000)
     truth = exact_log_likelihood(parameters, batch, targets + given) - exact_log_likelihood(parameters, batch, given)
     errors = (estimate.value - truth) / estimate.standard_error
@@ -60,7 +53,7 @@ def test_wrong_posterior_is_right_within_its_standard_error(targets, given, prop
 
 def test_prior_estimator_of_the_denominator_agrees():
     model, parameters = linear_gaussian(latent_dim=2, error=0.2)
-    batch = rows(parameters, 30)
+    batch = draws(parameters, 30)
     truth = exact_log_likelihood(parameters, batch, ("a", "b")) - exact_log_likelihood(parameters, batch, ("b",))
     estimate = mvae.log_likelihood(model, batch, ["a"], ["b"], denominator="prior", denominator_samples=5000)
     assert ((estimate.value - truth) / estimate.standard_error).abs().max() < 5
@@ -68,7 +61,7 @@ def test_prior_estimator_of_the_denominator_agrees():
 
 def test_joint_is_marginal_plus_conditional():
     model, parameters = linear_gaussian(latent_dim=2, error=0.2)
-    batch = rows(parameters, 30)
+    batch = draws(parameters, 30)
     joint = mvae.log_likelihood(model, batch, ["a", "b"], num_samples=2000)
     marginal = mvae.log_likelihood(model, batch, ["b"], num_samples=2000, seed=1)
     conditional = mvae.log_likelihood(model, batch, ["a"], ["b"], num_samples=2000, seed=2)
@@ -78,7 +71,7 @@ def test_joint_is_marginal_plus_conditional():
 
 def test_bound_rises_with_the_number_of_samples():
     model, parameters = linear_gaussian(latent_dim=2, error=-1.0)  # too narrow, and always at 0
-    batch = rows(parameters, 1000)
+    batch = draws(parameters, 1000)
     means = [mvae.log_likelihood(model, batch, ["a", "b", "c"], num_samples=k).mean() for k in (2, 8, 32, 256)]
     truth = exact_log_likelihood(parameters, batch, ("a", "b", "c")).mean().item()
     assert means == sorted(means)
@@ -88,7 +81,7 @@ def test_bound_rises_with_the_number_of_samples():
 
 def test_incomplete_rows_are_scored_on_what_they_have():
     model, parameters = linear_gaussian()
-    batch = rows(parameters, 4)
+    batch = draws(parameters, 4)
     present = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 1, 1], [0, 0, 1]], dtype=torch.bool)
     for index, name in enumerate("abc"):
         batch.values[name][~present[:, index]] = math.nan
@@ -128,7 +121,7 @@ def test_latent_free_categories_by_enumeration():
 @pytest.mark.parametrize("memory", [1, 10_000, 100_000, 2**30])
 def test_same_answer_whatever_the_memory(memory):
     model, parameters = linear_gaussian(latent_dim=2, error=0.2)
-    batch = rows(parameters, 17)
+    batch = draws(parameters, 17)
     reference = mvae.log_likelihood(model, batch, ["a", "b"], ["c"], num_samples=101)
     estimate = mvae.log_likelihood(model, batch, ["a", "b"], ["c"], num_samples=101, memory=memory)
     torch.testing.assert_close(estimate.value, reference.value, atol=1e-5, rtol=1e-6)
@@ -137,7 +130,7 @@ def test_same_answer_whatever_the_memory(memory):
 
 def test_seed_decides():
     model, parameters = linear_gaussian(latent_dim=2, error=0.2)
-    batch = rows(parameters, 5)
+    batch = draws(parameters, 5)
     one, same, other = (mvae.log_likelihood(model, batch, ["a"], num_samples=20, seed=s).value for s in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -180,12 +173,12 @@ def test_memory_stays_within_the_budget():
 def test_bad_questions_are_refused(options, message):
     model, parameters = linear_gaussian()
     with pytest.raises(ValueError, match=message):
-        mvae.log_likelihood(model, rows(parameters, 2), **options)
+        mvae.log_likelihood(model, draws(parameters, 2), **options)
 
 
 def test_bad_values_are_refused():
     model, parameters = linear_gaussian()
-    batch = rows(parameters, 3)
+    batch = draws(parameters, 3)
     batch.values["b"][1, 0] = math.inf
     with pytest.raises(ValueError, match=r"modality 'b', row 1: inf is outside the support"):
         mvae.log_likelihood(model, batch, ["a", "b"])
@@ -214,7 +207,7 @@ EXACT = [
 @pytest.mark.parametrize(("method", "targets", "given"), EXACT)
 def test_exact_posteriors_of_each_method_give_the_exact_likelihood(method, targets, given, latent_dim):
     model, parameters = linear_gaussian_of(method, latent_dim)
-    batch = rows(parameters, 20).only(model.names)
+    batch = draws(parameters, 20).only(model.names)
     estimate = mvae.log_likelihood(model, batch, targets, given, num_samples=10)
     truth = exact_log_likelihood(parameters, batch, targets + given) - exact_log_likelihood(parameters, batch, given)
     torch.testing.assert_close(estimate.value, truth, atol=2e-4, rtol=1e-5)
@@ -238,7 +231,7 @@ def assert_right_within_the_standard_error(estimate, truth):
 @pytest.mark.parametrize(("method", "targets", "given", "proposal"), [(VAE, ("a",), (), None), *WRONG])
 def test_wrong_posteriors_of_each_method_are_right_within_the_standard_error(method, targets, given, proposal):
     model, parameters = linear_gaussian_of(method, latent_dim=2, error=0.2)
-    batch = rows(parameters, 30).only(model.names)
+    batch = draws(parameters, 30).only(model.names)
     estimate = mvae.log_likelihood(model, batch, targets, given, proposal=proposal, num_samples=2000)
     truth = exact_log_likelihood(parameters, batch, targets + given) - exact_log_likelihood(parameters, batch, given)
     assert_right_within_the_standard_error(estimate, truth)
@@ -247,7 +240,7 @@ def test_wrong_posteriors_of_each_method_are_right_within_the_standard_error(met
 @pytest.mark.parametrize("method", [VAE, BiVCCA, JMVAE, TELBO, MVAEQ, MMVAE])
 def test_incomplete_rows_of_each_method_are_scored_on_what_they_have(method):
     model, parameters = linear_gaussian_of(method)
-    batch = rows(parameters, 8).only(model.names)
+    batch = draws(parameters, 8).only(model.names)
     present = {}
     for bit, name in enumerate(model.names):
         present[name] = (torch.arange(8) >> bit & 1).bool()
@@ -269,7 +262,7 @@ def test_incomplete_rows_of_each_method_are_scored_on_what_they_have(method):
 @pytest.mark.parametrize("method", [BiVCCA, JMVAE, TELBO, MMVAE])
 def test_what_is_given_and_absent_conditions_nothing(method):
     model, parameters = linear_gaussian_of(method)
-    batch = rows(parameters, 4).only("a")
+    batch = draws(parameters, 4).only("a")
     alone = exact_log_likelihood(parameters, batch, ("a",))
     for rows_of_a in (batch, Batch({**batch.values, "b": torch.zeros(4, 2)}, {"b": torch.zeros(4, dtype=torch.bool)})):
         value = mvae.log_likelihood(model, rows_of_a, "a", "b", num_samples=5).value
@@ -373,7 +366,7 @@ def test_a_batch_without_the_condition_is_refused():
 @pytest.mark.parametrize("method", [BiVCCA, JMVAE, TELBO, MVAEQ, MMVAE])
 def test_several_sets_of_targets_are_each_scored_as_alone(method):
     model, parameters = linear_gaussian_of(method, latent_dim=2, error=0.2)
-    batch = rows(parameters, 7).only(model.names)
+    batch = draws(parameters, 7).only(model.names)
     present = torch.arange(7) % 3 > 0
     batch = Batch(batch.values, {"b": present})
     sets = [("a",), ("b",), ("a", "b"), ("b", "a")]
@@ -394,14 +387,14 @@ def test_each_modality_is_decoded_once_for_several_sets():
     calls = []
     for name, modality in model.modalities.items():
         modality.decoder.register_forward_pre_hook(lambda _, z, name=name: calls.append((name, z[0].shape[:-1])))
-    marginal_likelihoods(model, rows(parameters, 4).only(model.names), [("a",), ("a", "b"), ("b",)], ("a", "b"), 30)
+    marginal_likelihoods(model, draws(parameters, 4).only(model.names), [("a",), ("a", "b"), ("b",)], ("a", "b"), 30)
     assert calls.count(("a", (30, 4))) == calls.count(("b", (30, 4))) == 1
 
 
 @pytest.mark.parametrize("method", [BiVCCA, JMVAE, MMVAE])
 def test_a_conditional_is_the_difference_of_independent_estimates(method):
     model, parameters = linear_gaussian_of(method, latent_dim=2, error=0.2)
-    batch = Batch(rows(parameters, 6).only("ab").values, {"b": torch.arange(6) % 2 > 0})
+    batch = Batch(draws(parameters, 6).only("ab").values, {"b": torch.arange(6) % 2 > 0})
     estimate = mvae.log_likelihood(model, batch, "a", "b", num_samples=40, denominator_samples=70, seed=3)
     (joint,) = marginal_likelihoods(model, batch, [("a", "b")], ("a", "b"), 40, seed=3)
     (marginal,) = marginal_likelihoods(model, batch, [("b",)], ("b",), 70, seed=seed_of(3, 1))
@@ -423,7 +416,7 @@ def test_the_same_answer_of_each_method_whatever_the_memory(method, memory):
         batch, given = conditional_rows(17), ("class", "numbers")
     else:
         model, parameters = linear_gaussian_of(method, latent_dim=2, error=0.2)
-        batch, given = rows(parameters, 17).only(model.names), ("b",)
+        batch, given = draws(parameters, 17).only(model.names), ("b",)
     holes = Batch(batch.values, {"a": torch.arange(17) % 4 > 0})
     reference = mvae.log_likelihood(model, holes, "a", given, num_samples=101)
     estimate = mvae.log_likelihood(model, holes, "a", given, num_samples=101, memory=memory)

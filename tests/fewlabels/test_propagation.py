@@ -97,7 +97,7 @@ def test_only_rows_that_lack_the_class_and_have_something_get_one(monkeypatch):
     lacking = rows.present["vector"] & ~rows.present["label"]
     assert ((found >= 0) == lacking).all()
     assert set(found[lacking].tolist()) <= set(range(CLASSES))
-    monkeypatch.setattr(propagation, "MOST", 7)
+    monkeypatch.setattr(propagation, "MOST_ROWS", 7)
     assert int((propagated(model, rows, "label", 5, 1.0) >= 0).sum()) == 7
 
 

@@ -2,18 +2,23 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import mvae
-from linear_gaussian import exact_log_likelihood, linear_gaussian_of, rows
+from linear_gaussian import linear_gaussian_of
 from mvae import likelihoods
 from mvae.batch import Batch
+from mvae.fewlabels.completion import complete
+from mvae.fewlabels.propagation import guess_loss, propagated
+from mvae.fewlabels.smoothness import roughness
+from mvae.linear_gaussian import draws, exact_log_likelihood
 from mvae.modality import Decoder, Modality
 from mvae.models import MMVAE
-from small_models import WEIGHTS, assert_same_objective, build, complete_rows, log_prob, rows_with_holes
+from small_models import WEIGHTS, assert_same_objective, build, complete_rows, gradients, log_prob, rows_with_holes
 
 BOTH = ("vector", "label")
 PRIOR = Independent(Normal(torch.zeros(3).double(), torch.ones(3).double()), 1)
@@ -90,7 +95,7 @@ def mean_bound(model, batch, draws=4000):
 @pytest.mark.parametrize("name", "abc")
 def test_with_one_modality_and_its_exact_posterior_the_bound_is_the_likelihood_at_every_draw(name):
     model, parameters = linear_gaussian_of(MMVAE, latent_dim=2)
-    batch = rows(parameters, 10).only([name])
+    batch = draws(parameters, 10).only([name])
     truth = exact_log_likelihood(parameters, batch, (name,))
     for _ in range(3):
         torch.testing.assert_close(model.elbo(batch).detach().double(), truth, atol=2e-4, rtol=1e-5)
@@ -99,7 +104,7 @@ def test_with_one_modality_and_its_exact_posterior_the_bound_is_the_likelihood_a
 def test_with_several_it_is_below_the_likelihood_by_the_divergence_from_the_exact_posterior():
     # log p(x) - bound = KL[q, p(z | x)], integrated over z, with p(z | x) = p(x | z) p(z) / p(x)
     model, parameters = linear_gaussian_of(MMVAE)
-    batch = rows(parameters, 6)
+    batch = draws(parameters, 6)
     truth = exact_log_likelihood(parameters, batch, ("a", "b", "c"))
     found, error = mean_bound(model, batch)
     z = torch.linspace(-12, 12, 20_001).reshape(-1, 1, 1)
@@ -137,7 +142,7 @@ def test_where_every_expert_is_the_exact_joint_posterior_the_bound_is_tight():
 @pytest.mark.parametrize("lacking", [(), ("a",), ("b", "c")])
 def test_wrong_experts_leave_the_likelihood_right_and_the_bound_below(lacking):
     model, parameters = linear_gaussian_of(MMVAE, latent_dim=2, error=0.2)
-    whole = rows(parameters, 20)
+    whole = draws(parameters, 20)
     absent = {name: torch.zeros(20, dtype=torch.bool) for name in lacking}
     nan = {name: torch.full_like(whole.values[name], math.nan) for name in lacking}
     batch = Batch({**whole.values, **nan}, absent)
@@ -150,10 +155,39 @@ def test_wrong_experts_leave_the_likelihood_right_and_the_bound_below(lacking):
 
 def test_noise_of_a_row_depends_on_the_seed_and_its_place_only():
     model, parameters = linear_gaussian_of(MMVAE, latent_dim=2, error=0.2)
-    batch = rows(parameters, 7)
+    batch = draws(parameters, 7)
     options = {"num_samples": 50, "seed": 3}
     together = mvae.log_likelihood(model, batch, ["a", "b"], **options).value
     torch.testing.assert_close(mvae.log_likelihood(model, batch[:3], ["a", "b"], **options).value, together[:3])
     changed = Batch({name: values.clone() for name, values in batch.values.items()})
     changed.values["a"][0] = 5.0
     torch.testing.assert_close(mvae.log_likelihood(model, changed, ["a", "b"], **options).value[1:], together[1:])
+
+
+def test_terms_for_few_labels_take_a_mixture():
+    model = build(MMVAE)
+    batch = rows_with_holes(model, 40)
+    smooth, guesses = roughness(model, batch, 0.5), torch.arange(40) % 5 - 1
+    guessed = guess_loss(model, batch[batch.present["vector"]], "label", guesses[batch.present["vector"]])
+    for loss in (smooth, guessed):
+        assert loss.isfinite()
+        found = gradients(model, loss)
+        assert all(value.isfinite().all() for value in found.values())
+        assert found["_modalities.vector.encoder.head.weight"].any()
+    completed = complete(model, batch)
+    assert completed.present["label"].all()
+    found = propagated(model.float().eval(), model.checked(batch), "label", 3, 1.0)
+    assert ((found >= 0) == (batch.present["vector"] & ~batch.present["label"])).all()
+
+
+def test_cells_of_a_table_are_filled_and_rows_scored(tmp_path):
+    numbers = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    table = pd.DataFrame(numbers.double().numpy(), columns=list("abcd"))
+    table.loc[::4, "a"] = None
+    table.loc[::3, "c"] = None
+    run = tmp_path / "run"
+    mvae.fit(table, method="mmvae", epochs=2, out=run, progress=False)
+    filled = mvae.impute(run, table).frame
+    assert not filled.isna().any(axis=None)
+    assert mvae.score(run, table)["nats"].notna().all()
+    assert mvae.embed(run, table).notna().all(axis=None)

@@ -9,11 +9,11 @@ import torch
 from torch._dynamo.utils import counters
 
 import mvae
-from linear_gaussian import exact_log_likelihood, linear_gaussian, rows
 from mvae.adam import Adam
 from mvae.batch import Batch
 from mvae.data.dataset import Dataset
 from mvae.evaluation.classification import classify
+from mvae.linear_gaussian import draws, exact_log_likelihood, linear_gaussian
 from mvae.models import MVAE, Objective
 from mvae.training import terms
 from mvae.training.checkpoints import LAST, Checkpoints
@@ -45,7 +45,7 @@ CONFIG = {
 
 def linear_gaussian_rows(count: int = 4000) -> tuple[Dataset, dict[str, torch.Tensor]]:
     _, parameters = linear_gaussian()
-    everything = rows(parameters, count + 1000)
+    everything = draws(parameters, count + 1000)
     parts = everything[: count - 500], everything[count - 500 : count], everything[count:]
     return Dataset("linear-gaussian", *parts), parameters
 

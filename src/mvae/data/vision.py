@@ -35,31 +35,22 @@ __all__ = [
     "CERTAIN",
     "TRANSFORMATIONS",
     "Transformation",
-    "cascade_mask",
-    "edge",
-    "gray",
-    "image",
-    "landmark_mask",
     "load_vision",
     "mask_from_points",
     "masks_by",
-    "obscured",
     "transformed",
-    "watermark",
     "with_finder",
-    "with_left_half",
-    "with_luma",
     "with_own",
 ]
 
 SIZE = 178, 218
 """Width and height at which transformations see a picture."""
 SIGMA = 2.0
-"""Of the Gaussian before Canny's edges, in pixels."""
+"""Standard deviation of the Gaussian before Canny's edges, in pixels."""
 LANDMARKS = "shape_predictor_68_face_landmarks.dat"
 WITH_DLIB, WITH_CASCADES = "dlib's 68 landmarks", "OpenCV's cascade classifiers"
 VERSION = 1
-"""Of what is done to pictures around the transformations."""
+"""Another version of what is done to pictures around the transformations makes all rows anew."""
 
 Picture = Image.Image
 
@@ -120,12 +111,7 @@ def cascade_mask(picture: Picture) -> Picture | None:
 
 
 def landmark_mask(picture: Picture, predictor: str | Path) -> Picture | None:
-    """`mask_from_points` of the first face that dlib finds, None where it finds none.
-
-    Args:
-        picture: in colours.
-        predictor: the file of dlib's 68-point predictor.
-    """
+    """`mask_from_points` of the first face that dlib finds with a file of its 68-point predictor; None without one."""
     detect, predict = _dlib(str(predictor))
     pixels = np.asarray(picture)
     faces = detect(pixels, 1)
@@ -138,6 +124,7 @@ def landmark_mask(picture: Picture, predictor: str | Path) -> Picture | None:
 POLYGONS = ((48, 68), (17, 22), (22, 27), (36, 42), (42, 48), (27, 35))
 """Mouth, right and left brow, right and left eye, nose: from which to before which of the 68 points."""
 JAW = 17
+"""Points of the jaw, which come first."""
 
 
 def mask_from_points(points: Sequence[tuple[float, float]], size: tuple[int, int]) -> Picture:
@@ -145,10 +132,7 @@ def mask_from_points(points: Sequence[tuple[float, float]], size: tuple[int, int
 
     Args:
         points: x and y of the 68 points, in pixels.
-        size: width and height of the mask.
-
-    Returns:
-        White on black.
+        size: width and height of the mask, which is white on black.
     """
     from scipy.spatial import ConvexHull
 
@@ -164,15 +148,15 @@ def mask_from_points(points: Sequence[tuple[float, float]], size: tuple[int, int
 
 @dataclass(frozen=True)
 class Transformation:
-    """What makes a modality of a picture."""
+    """A function that makes a modality of a picture."""
 
     make: Callable[[Picture], Picture | None]
-    """From a picture in colours, of 178x218 pixels, to another of that size, or None where there is nothing to see."""
+    """From a picture in colours, of 178x218 pixels, to another of that size, or None where it finds nothing."""
     channels: int
-    """Of what it makes: 1 or 3."""
+    """Channels of what it makes: 1 or 3."""
     version: int = 1
-    """What was made before is used again as long as this, the function's own code and what that closes over are the
-    same; another version makes it anew where something else that it calls has changed."""
+    """Rows are made anew if this, the function's own code or what that closes over changes; raise it where something
+    else that the function calls has changed."""
 
 
 TRANSFORMATIONS = {
@@ -189,15 +173,15 @@ TRANSFORMATIONS = {
 LUMA = (0.299, 0.587, 0.114)
 ROUNDS = 20
 SURE_COLUMNS = SIDE // 2 - 1
-"""Of 64: those that what is obscured leaves as they are, a column at its edge left out."""
+"""Columns, of 64, that `obscured` leaves as they are, but for one at its edge."""
 
 
 def with_luma(colours: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
     """Colours made lighter or darker, all three channels by as much, until their luma is the grey given.
 
     It is the mean of a normal distribution around `colours`, given its luma, whose errors are the same in all three
-    channels, as those of a blurred picture nearly are: hues stay. Where that leaves [0, 1] it is cut off, and what is
-    then lacking goes to the other channels, as far as they can take it.
+    channels, as those of a blurred picture nearly are: hues stay. Where that leaves [0, 1] it is cut off, and the rest
+    goes to the other channels, as far as they can take it.
 
     Args:
         colours: `[..., 3, H, W]` in [0, 1].
@@ -209,14 +193,14 @@ def with_luma(colours: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
     return colours
 
 
-def with_left_half(whole: torch.Tensor, obscured: torch.Tensor) -> torch.Tensor:
+def with_left_half(picture: torch.Tensor, obscured: torch.Tensor) -> torch.Tensor:
     """A picture `[..., 3, 64, 64]` with the left half of another."""
-    left, right = obscured[..., :SURE_COLUMNS], whole[..., SURE_COLUMNS:]
+    left, right = obscured[..., :SURE_COLUMNS], picture[..., SURE_COLUMNS:]
     return torch.cat([left.expand(*right.shape[:-1], -1), right], -1)
 
 
 CERTAIN = {("gray", "image"): with_luma, ("obscured", "image"): with_left_half}
-"""What one transformation says of another for certain: from a guess of the other and the one to a better guess."""
+"""Functions that correct a guess of the second transformation by what the first one shows of it for certain."""
 
 
 def load_vision(
@@ -224,17 +208,17 @@ def load_vision(
     names: Sequence[str] | None = None,
     skip_damaged: bool = False,
     landmarks: bool = False,
-) -> tuple[Batch, Batch, Batch]:
+) -> tuple[Batch, ...]:
     """Training, validation and test rows: for each transformation bytes `[1 or 3, 64, 64]` of CelebA's images.
 
-    They are made once into the user cache, one transformation after the other. A row lacks a modality where its
+    They are made once into the user cache, one transformation after the other. A modality is missing in rows where its
     transformation finds nothing.
 
     Args:
         data_dir: where to look first for the folder `celeba` and dlib's predictor.
-        names: of transformations; all where None.
+        names: transformations; all where None.
         skip_damaged: leave out images that cannot be decoded.
-        landmarks: masks are of dlib's landmarks, not by OpenCV's cascade classifiers.
+        landmarks: draw masks of dlib's landmarks, not by OpenCV's cascade classifiers.
 
     Raises:
         ValueError: on an unknown name, or naming the package or file that a transformation needs.
@@ -250,27 +234,23 @@ def load_vision(
     for part in faces.parts:
         values = {name: torch.from_numpy(pixels[part]) for name, (pixels, _) in made.items()}
         present = {name: torch.from_numpy(state[part] != NOTHING) for name, (_, state) in made.items()}
-        absent = {name: here for name, here in present.items() if not here.all()}
         state = next(iter(made.values()))[1][part]
-        batches.append(undamaged(Batch(values, absent or None), state))
-    return batches[0], batches[1], batches[2]
+        batches.append(undamaged(Batch(values, present), state))
+    return tuple(batches)
 
 
 def with_own(content: dict[str, Any]) -> dict[str, Any]:
-    """A recipe with a modality for each transformation that it does not name: as `image` or `gray` has it."""
+    """A recipe with a modality for each transformation, like its `image` or `gray` where it does not name it."""
     modalities = content["model"]["modalities"]
-    own = {name: known for name, known in TRANSFORMATIONS.items() if name not in modalities}
-    more = {name: modalities["image" if known.channels == 3 else "gray"] for name, known in own.items()}
+    like = {name: modalities["image" if known.channels == 3 else "gray"] for name, known in TRANSFORMATIONS.items()}
+    more = {name: part for name, part in like.items() if name not in modalities}
     return content | {"model": content["model"] | {"modalities": modalities | more}}
 
 
 def with_finder(content: dict[str, Any], data_dir: str | Path | None = None, **options: bool | int) -> dict[str, Any]:
-    """A spec, as plain data, that says whether masks are of dlib's landmarks: unless told, where they can be had here.
+    """A spec, as plain data, with its data set's options and whether masks are of dlib's landmarks.
 
-    Args:
-        content: the spec.
-        data_dir: where to look first for dlib's predictor.
-        options: what the spec has chosen of the data set.
+    By default they are if dlib is installed and its predictor is found (first in `data_dir`).
     """
     chosen = {"landmarks": _predictor(data_dir) is not None} | options
     return content | {"data": content["data"] | {"options": chosen}}
@@ -279,26 +259,23 @@ def with_finder(content: dict[str, Any], data_dir: str | Path | None = None, **o
 def transformed(
     picture: Picture, name: str, data_dir: str | Path | None = None, landmarks: bool = False
 ) -> torch.Tensor | None:
-    """One transformation of any picture, as a model sees it.
+    """One transformation of a picture of any size: float32 `[1 or 3, 64, 64]` in [0, 1], or None if it finds nothing.
 
     Args:
-        picture: of any size; it is resized to cover 178x218 pixels and cropped to the middle.
+        picture: is resized to cover 178x218 pixels and cropped to the middle.
         name: of the transformation.
         data_dir: where to look first for dlib's predictor.
-        landmarks: a mask is of dlib's landmarks.
-
-    Returns:
-        float32 `[1 or 3, 64, 64]` in [0, 1], or None where it finds nothing.
+        landmarks: as `load_vision`.
 
     Raises:
-        ValueError: on an unknown name, or naming what dlib's landmarks lack here.
+        ValueError: on an unknown name, or naming what is missing for dlib's landmarks.
     """
     seen = _seen(_known(name, data_dir, landmarks), picture.convert("RGB"))
     return None if seen is None else torch.tensor(seen) / 255
 
 
 def masks_by(data_dir: str | Path | None = None, landmarks: bool = False) -> str:
-    """What finds the parts of faces; where half of dlib's landmarks is there, also what is missing of them."""
+    """What finds the parts of faces; if only dlib or only its file is there, also which of the two is missing."""
     if landmarks:
         return WITH_DLIB
     has_dlib, has_file = _has_dlib(), _landmarks(data_dir) is not None
@@ -317,15 +294,13 @@ def _known(name: str, data_dir: str | Path | None, landmarks: bool) -> Transform
         return known
     predictor = _predictor(data_dir)
     if predictor is None:
-        raise ValueError(
-            f"landmarks: masks are of dlib's landmarks, which need dlib (pip install 'mvae[landmarks]') and its file"
-            f" {LANDMARKS} beside celeba/"
-        )
+        needed = f"dlib (pip install 'mvae[landmarks]') and its file {LANDMARKS} beside celeba/"
+        raise ValueError(f"landmarks: masks are of dlib's landmarks, which need {needed}")
     return replace(known, make=partial(landmark_mask, predictor=predictor))
 
 
 def _predictor(data_dir: str | Path | None) -> Path | None:
-    """dlib's 68-point predictor, where both it and the package are there."""
+    """The file of dlib's 68-point predictor, if dlib is installed too."""
     return _landmarks(data_dir) if _has_dlib() else None
 
 
@@ -339,7 +314,7 @@ def _landmarks(data_dir: str | Path | None) -> Path | None:
 
 
 def _identity(make: Any) -> str:
-    """What a function is made of: its code, and the values that it closes over or is given."""
+    """The code of a function, and the values that it closes over or is given."""
     if isinstance(make, partial):
         return f"{_identity(make.func)} {make.args} {sorted(make.keywords.items())}"
     closed = [cell.cell_contents for cell in getattr(make, "__closure__", None) or ()]
@@ -371,24 +346,21 @@ def _mark(size: tuple[int, int]) -> tuple[Picture, Picture]:
 
 
 def _box(x: float, y: float, wide: float, high: float) -> tuple[float, float, float, float]:
-    """Around a middle, so far to each side."""
+    """The box around a middle, so far to each side."""
     return x - wide, y - high, x + wide, y + high
 
 
 Found = list[tuple[tuple[int, int, int, int], float]]
-"""Left, top, width, height of what may be there, and how sure that is."""
+"""Left, top, width, height of what may be there, and a score of how sure that is."""
 
 
 def _detected(cascade: str, pixels: np.ndarray, smallest: tuple[int, int], twice: bool = False) -> Found:
-    """What a cascade finds in grey pixels; where `twice`, enlarged twofold first."""
+    """All that a cascade finds in grey pixels, enlarged twofold first if `twice`."""
     scale = 2 if twice else 1
     enlarged = np.asarray(Image.fromarray(pixels).resize((pixels.shape[1] * scale, pixels.shape[0] * scale)))
+    size = smallest[0] * scale, smallest[1] * scale
     boxes, _, sure = _cascade(cascade).detectMultiScale3(
-        enlarged,
-        scaleFactor=1.1,
-        minNeighbors=3,
-        minSize=(smallest[0] * scale, smallest[1] * scale),
-        outputRejectLevels=True,
+        enlarged, scaleFactor=1.1, minNeighbors=3, minSize=size, outputRejectLevels=True
     )
     return [
         ((int(x) // scale, int(y) // scale, int(wide) // scale, int(high) // scale), float(weight))

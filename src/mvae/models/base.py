@@ -41,7 +41,7 @@ class MultimodalVAE(Banked, ABC):
 
     takes_conditions = False
     """Whether some of what the model reads may be a `Condition`."""
-    needs_whole_rows = False
+    needs_complete_rows = False
     """Whether it learns only from rows that have everything."""
     num_stages = 1
     """Into how many parts, of equally many epochs, the method's training falls."""
@@ -69,6 +69,7 @@ class MultimodalVAE(Banked, ABC):
         self._modalities = nn.ModuleDict({module_name(name): modality for name, modality in modalities.items()})
         self._encoders = banks_of({name: modality.encoder for name, modality in self.modalities.items()})
         self._decoders = banks_of({name: modality.decoder for name, modality in self.modalities.items()})
+        self._shapes = {name: variable.shape for name, variable in modalities.items()}
         self._place = {name: number for number, name in enumerate(self.names)}
         self.register_buffer("_anchor", torch.empty(0), persistent=False)  # is where the parameters are
 
@@ -121,7 +122,7 @@ class MultimodalVAE(Banked, ABC):
     def usable(self, batch: Batch) -> Tensor:
         """Which rows `[B]` this method learns from: those that have everything, or anything where that is enough."""
         present = batch.presence(self.names)
-        return present.all(1) if self.needs_whole_rows else present.any(1)
+        return present.all(1) if self.needs_complete_rows else present.any(1)
 
     # Inference
 
@@ -135,6 +136,7 @@ class MultimodalVAE(Banked, ABC):
         Returns:
             Experts over all N modalities of the model, in its order.
         """
+        self._expect(batch)
         wanted = set(self.names if names is None else self._known(names))
         means, log_variances, order = [], [], []
         for bank in self._encoders:
@@ -267,6 +269,11 @@ class MultimodalVAE(Banked, ABC):
 
     # What losses and estimators are built from
 
+    def class_logits(self, name: str, z: Tensor) -> Tensor:
+        """log p(x_i = c | z) of each class c of a category, up to a constant: `[..., D]` to `[..., C]`."""
+        (bank,) = (bank for bank in self._decoders if name in bank.modules)
+        return bank.call(name, lambda decoder, z: decoder(z).logits, z)
+
     def log_likelihoods(
         self, batch: Batch, z: Tensor, reconstruct: Tensor, counts: Tensor | None = None
     ) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -298,12 +305,11 @@ class MultimodalVAE(Banked, ABC):
             names `[P]`, ascending, the term `[P]`, and the values `[P, B]`.
         """
         z = self._decoder_input(batch, z)
-        wanted, columns = reconstruct.any(0).tolist(), reconstruct.unbind(1)
+        wanted = reconstruct.any(0).tolist()
         for bank in self._decoders:
             some = tuple(name for name in bank.modules if wanted[self._place[name]] and name in batch.values)
             if some:
-                table = torch.stack([columns[self._place[name]] for name in some])
-                scored = bank.score(batch, some, z, table, counts)
+                scored = bank.score(batch, some, z, reconstruct, [self._place[name] for name in some], counts)
                 if scored is not None:
                     yield some, *scored
 
@@ -329,6 +335,7 @@ class MultimodalVAE(Banked, ABC):
             beta: weight of the KL terms.
             free_nats: up to where a KL term costs nothing; `kl` and `elbo` are without it.
         """
+        self._expect(batch)
         strata, share = posterior.strata()
         z = strata.mean + strata.stddev * batch.drawn(torch.randn_like, strata.mean, dim=1)
         kl, subsets = posterior.divergences(z), len(reconstruct)
@@ -345,8 +352,10 @@ class MultimodalVAE(Banked, ABC):
         for names, owner, rows, values in self._term_likelihoods(batch, z, reconstruct, counts):
             weights = values.new_tensor([modalities[name].weight for name in names])[owner].unsqueeze(1)
             terms = terms.index_add(0, rows, weights * values)
-            first = rows % subsets == 0
-            elbo = elbo + (values[first] if share is None else share[rows[first]] * values[first]).sum(0)
+            if share is None:
+                elbo = elbo + values[rows == 0].sum(0)
+            else:
+                elbo = elbo + (share[rows] * values)[rows % subsets == 0].sum(0)
             sizes = owner.bincount(minlength=len(names)).tolist()
             log_likelihood |= dict(zip(names, values.split(sizes), strict=True))
         terms = terms if share is None else share * terms
@@ -408,6 +417,7 @@ class MultimodalVAE(Banked, ABC):
 
     def _complete(self, batch: Batch) -> Batch:
         """The rows that have everything, which is all that some methods learn from."""
+        self._expect(batch)
         whole = self.usable(batch)
         if not whole.any():
             raise ValueError(f"{type(self).__name__} learns from rows with {', '.join(self.names)}; the batch has none")
@@ -443,8 +453,15 @@ class MultimodalVAE(Banked, ABC):
         """What products of experts take: means, log variances, subsets and presence, None where rows are whole."""
         used = [name for name, some in zip(self.names, subsets.any(0).tolist(), strict=True) if some]
         mean, log_variance, present = self.encode(batch, used)
-        whole = len(used) == len(self.names) and batch.whole(self.names)
+        whole = len(used) == len(self.names) and batch.has_all(self.names)
         return mean, log_variance, subsets, None if whole else present
+
+    def _expect(self, batch: Batch) -> None:
+        """Refuse names that the model does not have, and other shapes than theirs."""
+        for name, shape in batch.shapes.items():
+            if self._shapes.get(name) != shape:
+                self._known([name])
+                self.variables[name].check_shape(name, shape)
 
     def _rows_of(self, name: str, value: object) -> object:
         """One observation becomes a batch of one; a sequence of observations stays."""

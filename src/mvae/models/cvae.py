@@ -36,7 +36,7 @@ class CVAE(MultimodalVAE):
     """
 
     takes_conditions = True
-    needs_whole_rows = True
+    needs_complete_rows = True
     options = VAE.options
 
     @classmethod

@@ -32,7 +32,7 @@ class JointEncoderVAE(MultimodalVAE):
         ValueError: as `MultimodalVAE`, or if there are not two modalities.
     """
 
-    needs_whole_rows = True
+    needs_complete_rows = True
 
     @classmethod
     def build(cls, parts: Parts, **options: Any) -> Self:
@@ -55,7 +55,7 @@ class JointEncoderVAE(MultimodalVAE):
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
         """q(z | x_1, x_2) where both are given and present, else q(z | x_i) of the one, else the prior."""
-        if subsets.all() and batch.whole(self.names):
+        if subsets.all() and batch.has_all(self.names):
             mean, log_variance = self.encode_jointly(batch)
             return Gaussian(mean.expand(len(subsets), -1, -1), log_variance.expand(len(subsets), -1, -1))
         single = first_expert(*self._experts(batch, subsets))

@@ -32,7 +32,7 @@ class MMVAE(MultimodalVAE):
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
         everything = torch.ones(1, len(self.names), dtype=torch.bool)
-        counts = None if batch.whole(self.names) else self.usable(batch).unsqueeze(0)
+        counts = None if batch.has_all(self.names) else self.usable(batch).unsqueeze(0)
         return self.evidence(batch, self.posteriors(batch, everything), everything, counts, beta)
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> Mixture:

@@ -90,6 +90,6 @@ class MVAE(MultimodalVAE):
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
         given = draw_subsets(len(self.names), self.random_subsets)
-        complete = batch.whole(self.names)
+        complete = batch.has_all(self.names)
         counts = None if complete else distinct_terms(given, batch.presence(self.names))
         return self.evidence(batch, self.posteriors(batch, given), given | self._always, counts, beta, self.free_nats)

@@ -322,7 +322,7 @@ def check_training(model: MultimodalVAE, method: str, training: TrainingSpec, da
             "training.patience: there are no validation rows to get better on; hold some out: validation_rows"
         )
     if training.propagation and (
-        model.needs_whole_rows or not any(modality.num_classes for modality in model.modalities.values())
+        model.needs_complete_rows or not any(modality.num_classes for modality in model.modalities.values())
     ):
         raise SpecError(f"training.propagation: '{method}' learns from no row that lacks a category")
     if not isinstance(dataset.train, Batch):
@@ -371,7 +371,7 @@ def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> 
         rows.read_as(model.variables) if len(rows) else rows for rows in (train, dataset.validation, dataset.test)
     )
     lacking = [name for name in model.names if train.nulls(name)]
-    if model.needs_whole_rows and lacking:
+    if model.needs_complete_rows and lacking:
         raise SpecError(
             f"model.method: '{method}' learns from rows with all of {names}, and column '{lacking[0]}' has"
             f" {train.nulls(lacking[0]):,} nulls; leave such rows out of the files"
