@@ -602,7 +602,7 @@ def test_a_file_that_the_list_of_a_saved_set_names_must_be_there(tmp_path):
 
 
 def test_options_that_need_rows_in_memory_are_refused(folder):
-    refused(folder, "shares: rows that are not in memory are read as they lie", SpecError, paired_share=0.5)
+    refused(folder, "shares: rows that are not in memory are read in their order", SpecError, paired_share=0.5)
     refused(folder, "paired_fraction: rows on disk are used as they are", SpecError, paired_fraction=0.5)
     model = {name: part for name, part in CONFIG["model"].items() if name != "reconstruct"}
     words = r"'jmvae' learns from rows with all of point, class, and column 'class' has \d+ nulls"

@@ -6,7 +6,7 @@ import torch
 from mvae.batch import Batch
 from mvae.data.loading import ShuffledBatches
 from mvae.training import batches
-from mvae.training.batches import _Ordered, validation_batches
+from mvae.training.batches import Batches, validation_batches
 
 
 def numbers(count=20):
@@ -16,7 +16,7 @@ def numbers(count=20):
 def test_training_batches_hold_the_rows_of_the_order():
     rows = Batch({"n": torch.arange(20)}, {"n": torch.arange(20) % 3 > 0})
     order = ShuffledBatches(numbers(), 6, seed=1)
-    found = list(_Ordered(rows, order).epoch(4))
+    found = list(Batches(rows, order).epoch(4))
     expected = [part.rows for part in ShuffledBatches(numbers(), 6, seed=1, epoch=4)]
     assert [batch.values["n"].tolist() for batch in found] == [part.tolist() for part in expected]
     assert all(torch.equal(batch.present["n"], batch.values["n"] % 3 > 0) for batch in found)
@@ -25,7 +25,7 @@ def test_training_batches_hold_the_rows_of_the_order():
 def test_a_part_knows_its_place_wherever_it_goes():
     rows = Batch({"n": torch.arange(20), "m": torch.arange(20)})
     for data in (rows, rows.blocked()):
-        found = _Ordered(data, ShuffledBatches(numbers(), 7, seed=1, rank=1, world=2)).epoch(0)
+        found = Batches(data, ShuffledBatches(numbers(), 7, seed=1, rank=1, world=2)).epoch(0)
         for batch, part in zip(found, ShuffledBatches(numbers(), 7, seed=1, rank=1, world=2), strict=True):
             assert torch.equal(batch.values["n"], part.rows)
             assert (batch.to("cpu").part.start, batch.to("cpu").part.total) == (part.start, part.total)

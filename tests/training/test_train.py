@@ -248,7 +248,7 @@ def test_values_that_do_not_fit_name_the_modality(kind):
         ({"epochs": 0}, "epochs: input should be greater than 0, got 0"),
         ({"patience": 3}, "patience: there are no validation rows to get better on"),
         ({"best_by": "counts"}, "best_by: expected a category or string that 'MVAE' models .has none."),
-        ({"shares": {"complete": 0.5}, "data": "rows"}, "shares: rows that are not in memory are read as they lie"),
+        ({"shares": {"complete": 0.5}, "data": "rows"}, "shares: rows that are not in memory are read in their order"),
         ({"validation_rows": 5, "data": "rows"}, "validation_rows: only rows of a Batch can be held out"),
         ({"data": "mapping"}, "data: expected a Batch, .*got dict"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,41 +25,21 @@ LONG = 16
 VALIDATION_BATCH = 1000
 
 
-class Batches(Protocol):
-    """The batches of a training."""
+class Batches:
+    """The batches of an epoch, in an order that seed and epoch alone decide: rows by their order, or loaded ones."""
 
-    def __len__(self) -> int:
-        """How many there are in an epoch."""
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Those of an epoch, counted from 0, or the part of each that one of several processes takes."""
-
-
-class _Ordered:
-    """Batches of rows that can be indexed, in an order that seed and epoch alone decide."""
-
-    def __init__(self, rows: Any, order: ShuffledBatches | ShardedBatches) -> None:
-        self.rows, self.order = rows, order
+    def __init__(self, rows: Any, order: ShuffledBatches | ShardedBatches | LoadedBatches, seed: int = 0) -> None:
+        self.rows, self.order, self.seed = rows, order, seed
 
     def __len__(self) -> int:
         return len(self.order)
 
     def epoch(self, number: int) -> Iterator[Batch]:
+        """Those of an epoch, counted from 0, or the part of each that one of several processes takes."""
+        if isinstance(self.order, LoadedBatches):
+            return self.order.epoch(seed_of(self.seed, number))
         self.order.set_epoch(number)
         return (self.rows[part] for part in self.order)
-
-
-class _Loaded:
-    """Batches that a `DataLoader` gives."""
-
-    def __init__(self, loaded: LoadedBatches, seed: int) -> None:
-        self.loaded, self.seed = loaded, seed
-
-    def __len__(self) -> int:
-        return len(self.loaded)
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        return self.loaded.epoch(seed_of(self.seed, number))
 
 
 def training_batches(
@@ -68,14 +48,14 @@ def training_batches(
     """Those of a data set's training rows."""
     rows = dataset.train
     if isinstance(rows, LoadedBatches):
-        return _Loaded(rows, spec.seed)
+        return Batches(None, rows, spec.seed)
     if isinstance(rows, Shards):
-        return _Ordered(rows, ShardedBatches(len(rows), spec.batch_size, spec.seed, rank=rank, world=world))
+        return Batches(rows, ShardedBatches(len(rows), spec.batch_size, spec.seed, rank=rank, world=world))
     in_memory = isinstance(rows, Batch)
     groups = grouped(rows, model.names, spec.shares) if in_memory else [(torch.arange(len(rows)), 1.0)]
     lengths = _lengths(model, rows) if in_memory else None
     place: dict[str, Any] = {"rank": rank, "world": world, "passes": spec.passes, "lengths": lengths}
-    return _Ordered(rows, ShuffledBatches(groups, spec.batch_size, spec.seed, **place))
+    return Batches(rows, ShuffledBatches(groups, spec.batch_size, spec.seed, **place))
 
 
 def validation_batches(rows: Any, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Batch]]:
@@ -88,7 +68,7 @@ def validation_batches(rows: Any, rank: int = 0, world: int = 1) -> Iterator[tup
 
 
 def _lengths(model: MultimodalVAE, rows: Batch) -> Tensor | None:
-    """Of each row the longest of its long strings, so that those of a batch may be about as long; None without such."""
+    """The longest of the long strings of each row, so that those of a batch may be about as long; None without such."""
     found = None
     for name, variable in model.variables.items():
         if variable.is_string and variable.shape[0] >= LONG and name in rows.values:

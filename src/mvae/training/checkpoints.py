@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,17 +25,13 @@ class Checkpoint(NamedTuple):
     weights: dict[str, Tensor]
     """The model's `state_dict`."""
     adam: dict[str, Tensor]
-    """Of the optimiser; empty in a checkpoint of the best epoch, which is never continued."""
+    """The optimiser's; empty in a checkpoint of the best epoch, which is never continued."""
     history: list[dict[str, float]]
     """One record for each epoch that is done."""
 
 
 class Checkpoints:
-    """The last and the best state of a run: in its folder, or in memory where it has none.
-
-    Args:
-        run: the run's folder; None keeps weights in memory.
-    """
+    """The last and the best state of a run: in its folder, or in memory where it has none."""
 
     def __init__(self, run: Path | None) -> None:
         self.folder = None if run is None else run / FOLDER
@@ -65,18 +60,7 @@ class Checkpoints:
         """
         if self.folder is None:
             return self.kept.get(name)
-        path = self.folder / name
-        if not path.exists():
-            return None
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        history = _history(path)
-        try:
-            tensors = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise RunError(f"{path}: damaged ({error})") from error
-        return Checkpoint(_those(tensors, MODEL), _those(tensors, ADAM), history)
+        return _read(self.folder / name) if (self.folder / name).exists() else None
 
 
 def finished_epochs(run: Path) -> int:
@@ -87,7 +71,7 @@ def finished_epochs(run: Path) -> int:
     """
     path = run / FOLDER / LAST
     if path.exists():
-        return len(_history(path))
+        return len(_read(path, tensors=False).history)
     if (run / FOLDER / EARLIER).exists():
         raise RunError(
             f"{run / FOLDER / EARLIER}: written by an earlier version of mvae, whose trainings cannot be continued;"
@@ -96,19 +80,19 @@ def finished_epochs(run: Path) -> int:
     return 0
 
 
-def _history(path: Path) -> list[dict[str, float]]:
+def _read(path: Path, tensors: bool = True) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
+    parts: dict[str, dict[str, Tensor]] = {MODEL: {}, ADAM: {}}
     try:
         with safe_open(path, "pt") as file:
             content: Any = json.loads((file.metadata() or {})[HEADER])
+            for key in file.keys() if tensors else ():  # the file is no mapping
+                part = MODEL if key.startswith(MODEL) else ADAM
+                parts[part][key.removeprefix(part)] = file.get_tensor(key)
         history = content["history"]
         if not all(isinstance(record["epoch"], int) for record in history):
             raise TypeError("an epoch's number is not an integer")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path}: not a checkpoint of mvae, or damaged ({str(error)[:200]})") from error
-    return history
-
-
-def _those(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return Checkpoint(parts[MODEL], parts[ADAM], history)

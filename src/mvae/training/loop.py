@@ -44,18 +44,18 @@ class Loop:
     seed, the epoch and the step, so that a run that was killed and resumed repeats what it would have done. Validation
     draws the same numbers at every epoch.
 
-    Of several processes each takes its part of every batch, with the numbers that its rows would have in one process
-    (`Batch.drawn`). What is recorded, and what decides about an epoch, is of all parts together.
+    Each of several processes has a loop of its own and takes its part of every batch, with the numbers that its rows
+    would have in one process (`Batch.drawn`). The first one writes and shows; what is recorded, and what decides about
+    an epoch, comes from all parts together; all end with the same model.
 
     Args:
-        model: what is trained.
+        model: trained in place.
         spec: how.
         dataset: its rows, as the model can read them.
-        folder: of the run, which gets `checkpoints/` and `logs/`; nothing is written where None.
+        folder: the run's, which gets `checkpoints/` and `logs/`; nothing is written where None.
         progress: show a bar, or call this with the steps done and to do.
-        processes: those that train it together, each with a loop of its own. The first one writes and shows, and all
-            end with the same model.
-        advice: what a `LostProcessError` says after which process was lost.
+        processes: those that train it together.
+        advice: how a `LostProcessError` ends, after which process was lost.
     """
 
     def __init__(
@@ -78,16 +78,10 @@ class Loop:
         """Optimiser steps that are done."""
 
     def run(self, resume: bool = False) -> bool:
-        """Train to the end. The model gets the weights that `spec.keep` names, on the CPU, in evaluation mode.
+        """Train to the end, or on from the last checkpoint where `resume`; whether Ctrl-C or a signal cut it short.
 
-        Kept is the epoch with the best validation (of equally good ones the last), or the last whole epoch; the last
-        also where there are no validation rows.
-
-        Args:
-            resume: continue from the last checkpoint in the folder, if there is one.
-
-        Returns:
-            Whether Ctrl-C, or a signal to end, cut it short.
+        The model gets the weights that `spec.keep` names, on the CPU, in evaluation mode: of the epoch with the best
+        validation (of equally good ones the last), or of the last finished epoch, also where no rows are held out.
 
         Raises:
             NonFiniteLossError: in all processes; checkpoints stay, and the model gets the best weights so far.
@@ -193,7 +187,7 @@ class Loop:
         return dict(zip(("train/loss", "train/elbo", "train/kl"), means.tolist(), strict=True))
 
     def step(self, batch: Batch, index: int, group: Group) -> tuple[Tensor, Objective]:
-        """What a batch, or this process's part of it, is to minimise, and the method's own share of that."""
+        """The loss of a batch, or of this process's part of it, and the method's own share of that."""
         epoch, model = len(self.history), self.model
         self._seed(epoch, index)
         with lower_precision(self.spec, group.device):
@@ -207,12 +201,12 @@ class Loop:
             if terms and group.world > 1:  # from here on no two processes draw alike
                 self._seed(epoch, index, group.rank)
             for term in terms:
-                extra = term(model, batch)
+                extra = term.of(model, batch)
                 loss = loss if extra is None else loss + term.weight * extra
         return loss, objective
 
     def _validate(self, group: Group) -> dict[str, float]:
-        """What the validation rows say of the model; nothing where there are none."""
+        """The scores on validation rows; nothing where there are none."""
         share_statistics(self.model, group)
         rows, sums = self.dataset.validation, ValidationSums(self.model, self.spec.best_by)
         self.model.eval()
@@ -227,7 +221,7 @@ class Loop:
         return record
 
     def _fail(self, group: Group, wrong: Objective | None) -> None:
-        """End the training in all processes, with what the first that has something wrong says."""
+        """End the training in all processes, with the fault of the first that has one."""
         value, culprits = group.first_of(None if wrong is None else _what_is_wrong(wrong, self.terms))
         raise NonFiniteLossError(f"the loss is {value} at {self._place}: {culprits} went out of bounds. {REMEDIES}")
 
@@ -236,7 +230,7 @@ class Loop:
         return f"step {self.steps} (epoch {len(self.history) + 1})"
 
     def _seed(self, *place: int) -> None:
-        """What `torch.manual_seed` does, which notes the whole call stack for each kind of device that is not there."""
+        """As `torch.manual_seed`, which notes the whole call stack for each kind of device that does not exist."""
         seed = seed_of(self.spec.seed, *place)
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():
@@ -248,7 +242,7 @@ class Loop:
 
 
 def _what_is_wrong(objective: Objective, terms: list[Any]) -> tuple[float, str]:
-    """The loss, and what of it is not finite."""
+    """The loss, and its parts that are not finite."""
     culprits = [f"log p({name} | z)" for name, part in objective.log_likelihood.items() if not part.isfinite().all()]
     culprits += [] if objective.kl.isfinite().all() else ["the KL divergence"]
     return objective.loss.item(), " and ".join(culprits or [term.name for term in terms])

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -44,6 +43,7 @@ __all__ = [
 LOOK = 100
 """Rows of a folder that are read and checked before training."""
 STEPS = OPTIONS["steps"].place
+Config: TypeAlias = str | Path | Mapping[str, Any] | None
 MOST_NUMBERS = 2**28
 """How many numbers of rows on disk are read into memory at once; 1 GiB."""
 
@@ -54,19 +54,19 @@ def prepare(
     options: Mapping[tuple[str, ...], Any],
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
-    config: str | Path | Mapping[str, Any] | None = None,
+    config: Config = None,
     resume: bool = False,
     processes: Processes = ALONE,
 ) -> Run:
-    """Read data, settle every option and build the model, without training it.
+    """Read data, settle every option and build the model, without training it. Arguments are those of `fit`.
 
     Args:
-        source: as for `fit`.
+        source: a source's name, a table, a folder of shards or a `Dataset`.
         options: place in the `RunSpec` to value; None leaves the recipe's.
-        out: as for `fit`.
-        data_dir: as for `fit`.
-        config: as for `fit`.
-        resume: as for `fit`.
+        out: the run's folder.
+        data_dir: where to look first for data files.
+        config: any part of a `RunSpec`.
+        resume: continue the run in `out`.
         processes: those that train it together; each of them prepares the run.
 
     Raises:
@@ -76,46 +76,61 @@ def prepare(
     table = takes_table(source)
     shards = None if table else folder_of_shards(source)
     name = str(shards or source) if shards or isinstance(source, str | Path) else None
-    if STEPS in options and (resume or not table):
-        raise SpecError("training.steps: expected of a new run on a table; give epochs")
-    dataset: Dataset[Any] | None = None
+    _refuse(
+        STEPS in options and (resume or not table), "training.steps", "expected of a new run on a table; give epochs"
+    )
+    dataset: Any = source if isinstance(source, Dataset) else None
     if table:
         spec, dataset = _of_table(source, name, folder if resume else None, config, options)
     elif resume:
         spec = learned(resumed(name, folder, config, options), data_dir)
     elif shards:
-        if config is None:
-            raise SpecError(f"{source}: a config must say what each column is; give one (--config FILE.yaml)")
+        _refuse(config is None, name, "a config must say what each column is; give one (--config FILE.yaml)")
         spec = resolve(None, config, {**options, ("data", "source"): name})
     else:
         spec = learned(resolve(name, config, options), data_dir)
     if not resume and processes.first:
         refuse_used(folder)
-    dataset = _read(source, spec, data_dir) if dataset is None else dataset
+    if dataset is None and shards:
+        dataset = open_shards(source)
+    elif dataset is None:
+        dataset = load_dataset(**spec.data.named | {"source": source}, data_dir=data_dir, seed=spec.training.seed)
     torch.manual_seed(spec.training.seed)
     model = build_model(spec.model)
     processes.check(spec.training.batch_size)
     check_training(model, spec.model.method, spec.training, dataset)
-    if isinstance(dataset.train, Shards):
-        dataset = _streamed(model, spec, dataset)
-    else:
-        unused = spec.model.modalities.keys() - set(model.names)
-        train, validation, test = (_without(dataset.split(part), unused) for part in SPLITS)
-        dataset = replace(dataset, train=train, validation=validation, test=test)
-        dataset = usable_rows(model, spec.model.method, dataset)
-        dataset = replace(
-            dataset,
-            train=_checked_training_rows(model, dataset).blocked(),
-            validation=compact(model, dataset.validation),
-            test=compact(model, dataset.test),
-        )
-        # Refuses impossible shares before anything is written.
-        grouped(dataset.train, model.names, spec.training.shares)
+    dataset = (_streamed if isinstance(dataset.train, Shards) else _in_memory)(model, spec, dataset)
     return Run(spec, dataset, model, folder, resume, processes)
 
 
+def _refuse(wrong: object, place: str | None, fault: str) -> None:
+    if wrong:
+        raise SpecError(f"{place}: {fault}")
+
+
+def _in_memory(model: MultimodalVAE, spec: RunSpec, dataset: Dataset) -> Dataset:
+    """Rows in memory that the model can read and learn from, without the modalities that its method leaves out."""
+    left_out = spec.model.modalities.keys() - set(model.names)
+    for part in SPLITS:
+        rows: Batch = dataset.split(part)
+        kept = [name for name in rows.values if name not in left_out]
+        _refuse(not kept and part == "train", "model.method", _no_row(model, spec.model.method))
+        changes: dict[str, Any] = {part: rows.only(kept) if kept else dataset.train[:0]}
+        dataset = replace(dataset, **changes)
+    dataset = usable_rows(model, spec.model.method, dataset)
+    if dataset.transform is None:
+        train = compact(model, dataset.train)
+    else:  # the model reads rows made anew at each use, e.g. binarised
+        train = dataset.train
+        with torch.random.fork_rng(devices=[]):
+            model.check(dataset.transform(model.read(train)))
+    grouped(train, model.names, spec.training.shares)  # refuses impossible shares before anything is written
+    validation, test = compact(model, dataset.validation), compact(model, dataset.test)
+    return replace(dataset, train=train.blocked(), validation=validation, test=test)
+
+
 def learned(spec: RunSpec, data_dir: str | Path | None = None) -> RunSpec:
-    """The spec with what is learned of its data set, such as the words of a language.
+    """The spec with all that its data set teaches, such as the words of a language.
 
     Raises:
         DataError: as reading the data set does.
@@ -128,39 +143,36 @@ def learned(spec: RunSpec, data_dir: str | Path | None = None) -> RunSpec:
 
 
 def with_table(
-    config: str | Path | Mapping[str, Any] | None,
+    config: Config,
     columns: Mapping[str, Any] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
     join: Sequence[str | Path] = (),
     on: str | None = None,
-) -> str | Path | Mapping[str, Any] | None:
-    """A config with what is said of a table's columns beside it, which wins."""
-    said: dict[str, Any] = {}
-    if columns is not None:
-        said["columns"] = {n: {"kind": kind} if isinstance(kind, str) else kind for n, kind in columns.items()}
-    if groups is not None:
-        said["groups"] = {name: list(members) for name, members in groups.items()}
-    if join:
-        said["join"] = [str(path) for path in join]
-    if on is not None:
-        said["on"] = on
-    if not said:
+) -> Config:
+    """A config with these arguments of `fit` about a table, which win over its own."""
+    kinds = {name: {"kind": kind} if isinstance(kind, str) else kind for name, kind in (columns or {}).items()}
+    members = {name: list(columns) for name, columns in (groups or {}).items()}
+    given = {
+        "columns": None if columns is None else kinds,
+        "groups": None if groups is None else members,
+        "join": [str(path) for path in join] or None,
+        "on": on,
+    }
+    table = {key: value for key, value in given.items() if value is not None}
+    if not table:
         return config
-    merged = merge(read_config(config), {"data": {"table": said}})
-    if groups is not None:
-        merged["data"]["table"]["groups"] = said["groups"]
+    merged = merge(read_config(config), {"data": {"table": table}})
+    merged["data"]["table"] |= {"groups": members} if groups is not None else {}
     return merged
 
 
 def takes_table(source: Any) -> bool:
-    """Whether a source is a table. A known source's name is that source, whatever lies here under that name."""
+    """Whether a source is a table. A known source's name means that source, whatever file here has that name."""
     return not (isinstance(source, str) and source in SOURCES) and is_table(source)
 
 
 def folder_of_shards(source: str | Path | Dataset[Any]) -> Path | None:
-    """The folder of files that a source is; None where it is something else.
-
-    A known source's name is that source, whatever lies here under that name.
+    """The folder of files that a source is; None where it is something else, such as the name of a known source.
 
     Raises:
         DataError: if it is a path to nothing.
@@ -184,7 +196,7 @@ def held_rows(
 
     Args:
         model: what will read them.
-        spec: of the run.
+        spec: the run's.
         split: `"train"`, `"validation"` or `"test"`.
         limit: how many; all where None.
         data_dir: where to look first for data files; for a run on a folder of shards, where that folder is now.
@@ -213,11 +225,7 @@ def held_rows(
 
 
 def _of_table(
-    source: Any,
-    name: str | None,
-    folder: Path | None,
-    config: str | Path | Mapping[str, Any] | None,
-    options: Mapping[tuple[str, ...], Any],
+    source: Any, name: str | None, folder: Path | None, config: Config, options: Mapping[tuple[str, ...], Any]
 ) -> tuple[RunSpec, Dataset]:
     """A table as it is described, or as the run that is resumed learned it, and its rows."""
     from mvae.tables import learn
@@ -230,18 +238,18 @@ def _of_table(
             raise RunError(f"{folder} was not trained on a table")
         return spec, _table_rows(source, spec.data.table, spec.data.validation_rows)
     changes = read_config(config)
-    if not isinstance(changes.get("data") or {}, Mapping):
-        raise SpecError(f"config: data: expected a mapping, got {changes['data']!r}")
-    data = dict(changes.get("data") or {})
+    data = changes.pop("data", None) or {}
+    _refuse(not isinstance(data, Mapping), "config: data", f"expected a mapping, got {data!r}")
+    data = dict(data)
     known = data.pop("table", None) or {}
     table = read_table(source, known.get("join", ()), known.get("on"))
     held = options.get(("data", "validation_rows"))
-    held = data.get("validation_rows", learn.default_validation_rows(len(table))) if held is None else held
+    held = data.get("validation_rows") if held is None else held
+    held = learn.default_validation_rows(len(table)) if held is None else held
     train, _ = learn.split(table, held)
     if STEPS in options:
         options = _in_steps(options, len(train))
     columns = learn.learn(learn.described(table, known), table, train)
-    changes = {key: value for key, value in changes.items() if key != "data"}
     method = options.get(("model", "method")) or dict(changes.get("model") or {}).get("method") or "mvae"
     content = merge(for_method(table_recipe(columns, len(train)), method), changes)
     content["data"] = {**data, "source": name, "validation_rows": held, "table": columns.model_dump(mode="json")}
@@ -252,11 +260,11 @@ def _in_steps(options: Mapping[tuple[str, ...], Any], count: int) -> dict[tuple[
     """The options with what `steps` of a table of so many training rows means."""
     from mvae.tables.recipe import plan
 
-    steps, epochs, passes = (options.get(("training", name)) for name in ("steps", "epochs", "passes"))
-    if epochs is not None or passes is not None:
-        raise SpecError("training.steps: expected steps, or epochs and passes, not both")
-    if not isinstance(steps, int) or steps < 1:
-        raise SpecError(f"training.steps: expected a whole number of at least 1, got {steps!r}")
+    given: Any = [options.get(("training", name)) for name in ("steps", "epochs", "passes")]
+    steps, epochs, passes = given
+    both, place = (epochs, passes) != (None, None), "training.steps"
+    _refuse(both, place, "expected steps, or epochs and passes, not both")
+    _refuse(not isinstance(steps, int) or steps < 1, place, f"expected a whole number of at least 1, got {steps!r}")
     planned = plan(count, steps, options.get(("training", "batch_size")))
     others = {place: value for place, value in options.items() if place != STEPS and value is not None}
     return {("training", name): value for name, value in planned.items()} | others
@@ -268,14 +276,6 @@ def _table_rows(source: Any, table: TableSpec, validation_rows: int) -> Dataset:
     from mvae.tables.read import read_table
 
     return learn.dataset(table, read_table(source, table.join, table.on), validation_rows)
-
-
-def _read(source: str | Path | Dataset[Any], spec: RunSpec, data_dir: str | Path | None) -> Dataset[Any]:
-    if isinstance(source, Dataset):
-        return source
-    if folder_of_shards(source):
-        return open_shards(source)
-    return load_dataset(**spec.data.named | {"source": source}, data_dir=data_dir, seed=spec.training.seed)
 
 
 def usable_rows(model: MultimodalVAE, method: str, dataset: Dataset) -> Dataset:
@@ -290,102 +290,80 @@ def usable_rows(model: MultimodalVAE, method: str, dataset: Dataset) -> Dataset:
         SpecError: if no training row is left.
     """
     usable = model.usable(dataset.train)
-    if not usable.any():
-        raise SpecError(
-            f"model.method: no training row has what '{method}' learns from, all of {', '.join(model.names)}"
-        )
-    train, validation, description = dataset.train, dataset.validation, dataset.description
+    _refuse(not usable.any(), "model.method", _no_row(model, method))
     if not usable.all():
-        train = train[usable]
-        description += f"; {len(train):,} of {len(usable):,} training rows have what '{method}' learns from"
-    if isinstance(validation, Batch):
-        fit = model.usable(validation)
-        validation = validation if fit.all() else validation[fit]
-    return replace(dataset, train=train, validation=validation, description=description)
+        said = f"{int(usable.sum()):,} of {len(usable):,} training rows have what '{method}' learns from"
+        description = f"{dataset.description}; {said}"
+        dataset = replace(dataset, train=dataset.train[usable], description=description)
+    if isinstance(dataset.validation, Batch) and not (fit := model.usable(dataset.validation)).all():
+        dataset = replace(dataset, validation=dataset.validation[fit])
+    return dataset
+
+
+def _no_row(model: MultimodalVAE, method: str) -> str:
+    return f"no training row has what '{method}' learns from, all of {', '.join(model.names)}"
 
 
 def check_training(model: MultimodalVAE, method: str, training: TrainingSpec, dataset: Dataset[Any]) -> None:
     """Refuse options of a training that cannot do what they say.
 
     Args:
-        model: what is to be trained.
-        method: what messages call it.
+        model: the model to train.
+        method: its name in messages.
         training: how.
         dataset: its rows.
 
     Raises:
         SpecError: naming the option and what was expected.
     """
-    _check_best_by(model, method, training, dataset.validation)
-    if training.patience is not None and not len(dataset.validation):
-        raise SpecError(
-            "training.patience: there are no validation rows to get better on; hold some out: validation_rows"
-        )
-    if training.propagation and (
-        model.needs_complete_rows or not any(modality.num_classes for modality in model.modalities.values())
-    ):
-        raise SpecError(f"training.propagation: '{method}' learns from no row that lacks a category")
-    if not isinstance(dataset.train, Batch):
-        if training.shares:
-            raise SpecError("training.shares: rows that are not in memory are read as they lie; leave it out")
-        if training.propagation:
-            raise SpecError(
-                "training.propagation: rows that are not in memory are too many to be each other's neighbours; leave it"
-                " out"
-            )
-    if training.epochs < model.num_stages:
-        raise SpecError(f"training.epochs: '{method}' trains in {model.num_stages} stages of an epoch or more")
-
-
-def _check_best_by(model: MultimodalVAE, method: str, training: TrainingSpec, rows: Any) -> None:
-    target = training.best_by
-    if target is None:
-        return
-    fit = [name for name, modality in model.modalities.items() if modality.num_classes or modality.is_string]
-    if target not in fit:
-        has = ", ".join(fit) or "has none"
-        raise SpecError(f"training.best_by: expected a category or string that '{method}' models ({has}): '{target}'")
-    if training.keep != "best":
-        raise SpecError("training.best_by: the last epoch is kept (training.keep: last), whichever predicts best")
-    rest = [name for name in model.names if name != target]
-    if not rest:
-        raise SpecError(f"training.best_by: '{method}' has nothing but '{target}' to predict it from")
-    if isinstance(rows, Batch) and not (rows.presence([target]).all(1) & rows.presence(rest).any(1)).any():
-        more = "" if len(rows) else "; hold some out: validation_rows"
-        raise SpecError(f"training.best_by: no validation row has '{target}' and something to predict it from{more}")
+    held, modalities = dataset.validation, model.modalities
+    categories = [name for name, modality in modalities.items() if modality.num_classes]
+    if (target := training.best_by) is not None:
+        place, rest = "training.best_by", [name for name in model.names if name != target]
+        fit = [name for name, modality in modalities.items() if name in categories or modality.is_string]
+        known = f"expected a category or string that '{method}' models ({', '.join(fit) or 'has none'})"
+        _refuse(target not in fit, place, f"{known}: '{target}'")
+        _refuse(training.keep != "best", place, "the last epoch is kept (training.keep: last), whichever predicts best")
+        _refuse(not rest, place, f"'{method}' has nothing but '{target}' to predict it from")
+        more = "" if len(held) else "; hold some out: validation_rows"
+        none = isinstance(held, Batch) and not (held.presence([target]).all(1) & held.presence(rest).any(1)).any()
+        _refuse(none, place, f"no validation row has '{target}' and something to predict it from{more}")
+    waits = training.patience is not None and not len(held)
+    _refuse(waits, "training.patience", "there are no validation rows to get better on; hold some out: validation_rows")
+    place, on_disk = "training.propagation", not isinstance(dataset.train, Batch)
+    unlearned = training.propagation and (model.needs_complete_rows or not categories)
+    _refuse(unlearned, place, f"'{method}' learns from no row with a missing category")
+    neighbours = "rows that are not in memory are too many to be each other's neighbours; leave it out"
+    _refuse(training.propagation and on_disk, place, neighbours)
+    in_order = "rows that are not in memory are read in their order; leave it out"
+    _refuse(training.shares and on_disk, "training.shares", in_order)
+    stages = f"'{method}' trains in {model.num_stages} stages of an epoch or more"
+    _refuse(training.epochs < model.num_stages, "training.epochs", stages)
 
 
 def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> Dataset[Shards]:
     """Rows that stay on disk, as the model reads them. Columns are checked now, values as they are read."""
-    method, names, train = spec.model.method, ", ".join(model.names), dataset.train
-    if spec.data.balance is not None:
-        raise SpecError("data.balance: rows on disk are used as they are; leave it out")
-    if spec.data.paired_fraction != 1:
-        raise SpecError("data.paired_fraction: rows on disk are used as they are; leave it out")
-    if spec.data.validation_rows:
-        if len(dataset.validation):
-            raise SpecError("data.validation_rows: expected 0, for the folder has rows in validation/")
-        train, held = train.hold_out(spec.data.validation_rows)
+    data, method, place = spec.data, spec.model.method, "model.method"
+    _refuse(data.balance is not None, "data.balance", "rows on disk are used as they are; leave it out")
+    _refuse(data.paired_fraction != 1, "data.paired_fraction", "rows on disk are used as they are; leave it out")
+    if data.validation_rows:
+        already = "expected 0, for the folder has rows in validation/"
+        _refuse(len(dataset.validation), "data.validation_rows", already)
+        train, held = dataset.train.hold_out(data.validation_rows)
         dataset = replace(dataset, train=train, validation=held)
-    train, validation, test = (
-        rows.read_as(model.variables) if len(rows) else rows for rows in (train, dataset.validation, dataset.test)
-    )
-    lacking = [name for name in model.names if train.nulls(name)]
-    if model.needs_complete_rows and lacking:
-        raise SpecError(
-            f"model.method: '{method}' learns from rows with all of {names}, and column '{lacking[0]}' has"
-            f" {train.nulls(lacking[0]):,} nulls; leave such rows out of the files"
-        )
-    if all(train.nulls(name) == sum(map(len, train.files)) for name in model.names):
-        raise SpecError(f"model.method: no training row has what '{method}' learns from, all of {names}")
+    parts = (rows.read_as(model.variables) if len(rows) else rows for rows in map(dataset.split, SPLITS))
+    train, validation, test = parts
+    nulls = {name: count for name in model.names if (count := train.nulls(name))}
+    if model.needs_complete_rows and nulls:
+        learns, name = f"'{method}' learns from rows with all of {', '.join(model.names)}", next(iter(nulls))
+        more = f"column '{name}' has {nulls[name]:,} nulls; leave such rows out of the files"
+        raise SpecError(f"{place}: {learns}, and {more}")
+    nothing = all(nulls.get(name) == sum(map(len, train.files)) for name in model.names)
+    _refuse(nothing, place, _no_row(model, method))
     for rows in (train, validation, test):
         if len(rows):
             rows[:LOOK]  # most faults show in the first rows, before anything is written
     return replace(dataset, train=train, validation=validation, test=test)
-
-
-def _without(rows: Batch, names: AbstractSet[str]) -> Batch:
-    return rows.only([name for name in rows.values if name not in names])
 
 
 def compact(model: MultimodalVAE, rows: Batch) -> Batch:
@@ -395,11 +373,3 @@ def compact(model: MultimodalVAE, rows: Batch) -> Batch:
     stays = {name: variables[name].num_symbols is None and v.dtype == torch.uint8 for name, v in rows.values.items()}
     values = {name: v if stays[name] else variables[name].as_read(v) for name, v in rows.values.items()}
     return rows.holding(values)
-
-
-def _checked_training_rows(model: MultimodalVAE, dataset: Dataset) -> Batch:
-    if dataset.transform is None:
-        return compact(model, dataset.train)
-    with torch.random.fork_rng(devices=[]):  # the model reads rows made anew at each use, e.g. binarised
-        model.check(dataset.transform(model.read(dataset.train)))
-    return dataset.train

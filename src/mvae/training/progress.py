@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from tqdm import tqdm
-
 from mvae.models import Objective
 from mvae.training.epochs import held
 
-__all__ = ["Progress", "Reporter", "Silence", "shown_by"]
+__all__ = ["Silence", "shown_by"]
 
 
 class Silence:
@@ -26,16 +24,12 @@ class Silence:
         """After the last epoch, and when an error ends the training."""
 
 
-class Progress(Silence):
-    """One bar over the whole run: epoch, loss, joint ELBO, what z holds of strings after the last epoch, time left.
-
-    Args:
-        total: steps of the whole run.
-        done: steps done before.
-        epochs: of the whole run.
-    """
+class Bar(Silence):
+    """One bar over the whole run: epoch, loss, joint ELBO, what z holds of strings after the last epoch, time left."""
 
     def __init__(self, total: int, done: int, epochs: int) -> None:
+        from tqdm import tqdm
+
         interval = 0.1 if sys.stderr.isatty() else 10.0  # seconds; a log file wants few lines
         self.bar = tqdm(total=total, initial=done, unit="step", mininterval=interval, dynamic_ncols=True)
         self.epochs, self.held = epochs, ""
@@ -55,13 +49,7 @@ class Progress(Silence):
 
 
 class Reporter(Silence):
-    """Tells a function how many steps of how many are done, some ten times an epoch.
-
-    Args:
-        report: called with both numbers.
-        total: steps of the whole run.
-        an_epoch: steps of an epoch.
-    """
+    """Calls a function with how many steps of how many are done, some ten times an epoch."""
 
     def __init__(self, report: Callable[[int, int], None], total: int, an_epoch: int) -> None:
         self.report, self.total, self.every = report, total, max(1, an_epoch // 10)
@@ -82,4 +70,4 @@ def shown_by(progress: bool | Callable[[int, int], None], done: int, an_epoch: i
     """
     if callable(progress):
         return Reporter(progress, epochs * an_epoch, an_epoch)
-    return Progress(epochs * an_epoch, done, epochs) if progress else Silence()
+    return Bar(epochs * an_epoch, done, epochs) if progress else Silence()

@@ -15,6 +15,7 @@ from mvae.data.dataset import Dataset
 from mvae.files import write_json
 from mvae.models import MultimodalVAE
 from mvae.training.epochs import ELBO, rank
+from mvae.training.loop import Loop, NonFiniteLossError
 from mvae.training.spread import ALONE, Processes
 
 __all__ = ["Outcome", "Run"]
@@ -55,8 +56,6 @@ class Run(Generic[Spec]):
             NonFiniteLossError: if training diverges; the best weights so far are saved.
             LostProcessError: if one of several processes dies; the checkpoints of whole epochs stay.
         """
-        from mvae.training.loop import Loop, NonFiniteLossError
-
         if self.folder is not None and self.processes.first:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / CONFIG, self.spec.model_dump(mode="json"))
@@ -64,11 +63,9 @@ class Run(Generic[Spec]):
         try:
             interrupted = loop.run(self.resume)
         except NonFiniteLossError:
-            self._keep(self._outcome(loop.history))
+            self._kept(loop.history)
             raise
-        outcome = self._outcome(loop.history, interrupted)
-        self._keep(outcome)
-        return outcome
+        return self._kept(loop.history, interrupted)
 
     def train_to_the_end(self, progress: bool | Callable[[int, int], None] = True) -> Outcome:
         """As `train`, for callers that need a whole training.
@@ -82,12 +79,6 @@ class Run(Generic[Spec]):
             raise KeyboardInterrupt(f"stopped after epoch {len(outcome.history)}; a run in a folder can be resumed")
         return outcome
 
-    def _outcome(self, history: list[dict[str, float]], interrupted: bool = False) -> Outcome:
-        validated = [record for record in history if ELBO in record]
-        if self.spec.training.keep == "best" and validated:
-            return Outcome(history, max(reversed(validated), key=rank), interrupted)
-        return Outcome(history, history[-1] if history else {}, interrupted)
-
     @property
     def _advice(self) -> str:
         """What to do when a process is lost."""
@@ -97,7 +88,12 @@ class Run(Generic[Spec]):
         go_on = "the same call with resume=True" if self.spec.data.source is None else go_on
         return f"; whole epochs are kept in {self.folder}/checkpoints; continue on any number of processes: {go_on}"
 
-    def _keep(self, outcome: Outcome) -> None:
-        if self.folder is not None and outcome.history and self.processes.first:
+    def _kept(self, history: list[dict[str, float]], interrupted: bool = False) -> Outcome:
+        """The outcome of these epochs, written to the folder."""
+        validated = [record for record in history if ELBO in record]
+        best = self.spec.training.keep == "best" and validated
+        kept = max(reversed(validated), key=rank) if best else history[-1] if history else {}
+        if self.folder is not None and history and self.processes.first:
             save_weights(self.model, self.folder)
-            write_json(self.folder / METRICS, {"kept": outcome.kept, "history": outcome.history})
+            write_json(self.folder / METRICS, {"kept": kept, "history": history})
+        return Outcome(history, kept, interrupted)

@@ -22,7 +22,7 @@ from torch import Tensor
 __all__ = ["ALONE", "Group", "LostProcessError", "Processes"]
 
 STARTED_BY = "MVAE_STARTED_BY"
-"""Holds, in a process that another one has started, that one's process id."""
+"""Environment variable of a process that another one has started: that one's process id."""
 LOOK = 0.2  # seconds from one look at the others to the next
 GRACE = 5.0  # seconds for what a death sets off elsewhere, such as an error in an exchange that waits for the dead
 LEAVE = 60.0  # seconds for the others to end once this process has
@@ -34,13 +34,9 @@ class LostProcessError(RuntimeError):
 
 @dataclass(frozen=True)
 class Processes:
-    """How a training is spread: a process a device, on each of some machines.
+    """How many processes train a model: one a device (a GPU where there are any, else the CPU), on each of some nodes.
 
     They change neither the batches nor the draws of a run, so they are no part of its config.
-
-    Args:
-        devices: processes on each machine: GPUs where it has any, else processes on its CPU.
-        nodes: machines. Their processes are started from outside, by torchrun.
     """
 
     devices: int = 1
@@ -67,36 +63,33 @@ class Processes:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if _gpus() else torch.device("cpu")
 
     def check(self, batch_size: int) -> None:
-        """Refuse what cannot be trained so.
+        """Refuse processes that cannot train together.
 
         Raises:
             ValueError: naming the option and what was expected.
         """
         import __main__
 
-        if self.devices < 1 or self.nodes < 1:
-            raise ValueError(f"expected at least one device and one node, got {self.devices} and {self.nodes}")
-        if batch_size < self.world:
-            raise ValueError(
-                f"training.batch_size: expected at least a row for each of {self.world} processes, got {batch_size}"
-            )
-        if 0 < _gpus() < self.devices:
-            raise ValueError(f"devices: expected at most the {_gpus()} GPUs of this machine, got {self.devices}")
-        if dist.is_available() and dist.is_torchelastic_launched():
-            count = int(os.environ["WORLD_SIZE"])
-            if count != self.world:
-                raise ValueError(
-                    f"devices, nodes: torchrun started {count} processes; {self.devices} devices on {self.nodes} nodes"
-                    f" are {self.world}"
-                )
-        elif self.nodes > 1:
-            raise ValueError(
-                f"nodes: {self.nodes} machines need their processes started by torchrun; this one was started without"
-            )
-        elif self.world > 1 and not (STARTED_BY in os.environ or hasattr(__main__, "__file__")):
-            raise ValueError(
-                f"devices: {self.devices} processes run one script or command; this one was started from neither"
-            )
+        devices, nodes, world = self.devices, self.nodes, self.world
+        torchrun = dist.is_available() and dist.is_torchelastic_launched()
+        count = int(os.environ["WORLD_SIZE"]) if torchrun else world
+        started = torchrun or STARTED_BY in os.environ or hasattr(__main__, "__file__")
+        for wrong, fault in (
+            (devices < 1 or nodes < 1, f"expected at least one device and one node, got {devices} and {nodes}"),
+            (
+                batch_size < world,
+                f"training.batch_size: expected at least a row for each of {world} processes, got {batch_size}",
+            ),
+            (0 < _gpus() < devices, f"devices: expected at most the {_gpus()} GPUs of this machine, got {devices}"),
+            (
+                count != world,
+                f"devices, nodes: torchrun started {count} processes; {devices} devices on {nodes} nodes are {world}",
+            ),
+            (nodes > 1 and not torchrun, f"nodes: {nodes} machines need their processes started by torchrun"),
+            (world > 1 and not started, f"devices: {devices} processes run one script or command; this is neither"),
+        ):
+            if wrong:
+                raise ValueError(fault)
 
 
 ALONE = Processes()
@@ -110,11 +103,11 @@ def _gpus() -> int:
 class Group:
     """The processes of a training, this one among them: they are started where nobody else has, joined and watched.
 
-    Of one process every exchange gives back what it is given.
+    With one process every exchange returns its argument.
 
     Args:
         processes: how many there are.
-        advice: what a `LostProcessError` says after which process was lost.
+        advice: how a `LostProcessError` ends, after which process was lost.
     """
 
     _children: Sequence[subprocess.Popen[bytes]] = ()  # once started, they take part in all that follows
@@ -150,19 +143,17 @@ class Group:
         return value
 
     def told(self, value: Any) -> Any:
-        """What the first process has, in all."""
-        if self.world == 1:
-            return value
+        """The first process's value, in all."""
         box = [value]
-        dist.broadcast_object_list(box, 0, device=self.device)
+        if self.world > 1:
+            dist.broadcast_object_list(box, 0, device=self.device)
         return box[0]
 
     def first_of(self, mine: Any) -> Any:
-        """What this process has to tell or, where it has None, the first that has something."""
-        if self.world == 1:
-            return mine
-        told: list[Any] = [None] * self.world
-        dist.all_gather_object(told, mine)
+        """The value of the first process whose value is not None."""
+        told = [mine] * self.world
+        if self.world > 1:
+            dist.all_gather_object(told, mine)
         return next((one for one in told if one is not None), None)
 
     def sum_gradients(self, parameters: Sequence[Tensor], wrong: bool) -> bool:
@@ -191,7 +182,7 @@ def _started(devices: int) -> list[subprocess.Popen[bytes]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    module = getattr(__main__.__spec__, "name", None) if getattr(__main__, "__spec__", None) else None
+    module = getattr(getattr(__main__, "__spec__", None), "name", None)
     command = [sys.executable, *(("-m", module) if module else (os.path.abspath(sys.argv[0]),)), *sys.argv[1:]]  # noqa: PTH100
     own = os.environ | {STARTED_BY: str(os.getpid())}
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is this process's business
@@ -214,10 +205,6 @@ class Watch:
 
     An exchange with a dead process fails with gloo and may wait for ever with NCCL. So a thread looks too: it ends the
     other processes and, when the main thread does not come out of its exchange, this one.
-
-    Args:
-        processes: those of the training.
-        advice: what to say after which process was lost.
     """
 
     def __init__(self, processes: Processes, advice: str) -> None:
@@ -236,7 +223,7 @@ class Watch:
         atexit.register(self._leave)
 
     def stop(self) -> None:
-        """What ends from now on may end."""
+        """Watch no longer: from now on processes may end."""
         self._over.set()
 
     def kill(self) -> None:
@@ -247,16 +234,15 @@ class Watch:
 
     def explained(self, error: Exception) -> BaseException:
         """What this process should end with after an error in training: the reason, told by one process only."""
-        severed = _is_of_an_exchange(error)
+        severed = isinstance(error, dist.DistError) or (  # of an exchange with another process, which has gone
+            isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "NCCL", "ProcessGroup"))
+        )
         if severed and (self.children or self.parent is not None):  # another process died; the thread learns which
             self._seen.wait(GRACE)
         self.kill()
-        rank = self.processes.rank
-        if rank == 0:
-            cause = self.lost or (
-                "the connection to another process was lost" if severed else f"{self._named(0)} failed: {error}"
-            )
-            return LostProcessError(f"{cause}{self.advice}")
+        if self.processes.first:
+            own = "the connection to another process was lost" if severed else f"{self._named(0)} failed: {error}"
+            return LostProcessError(f"{self.lost or own}{self.advice}")
         if self.lost is not None:
             self._tell()
         return SystemExit(1) if severed else error
@@ -267,28 +253,29 @@ class Watch:
     def _run(self) -> None:
         while not self._over.wait(LOOK):
             self.lost = self._look()
-            if self.lost is not None:
-                self._end()
+            if self.lost is None:
+                continue
+            for child in self.children:
+                child.kill()
+            self._seen.set()
+            if self._over.wait(2 * GRACE):  # the main thread has come out of its exchange, and tells
                 return
+            self._tell()
+            os._exit(1)
 
     def _look(self) -> str | None:
+        """How a process was lost; None while all are there."""
         if self.parent is not None:
             return f"{self._named(0)} was killed" if os.getppid() != self.parent else None
-        ends = [(rank, child.poll()) for rank, child in enumerate(self.children, 1)]
-        failed = [(rank, code) for rank, code in ends if code]
+        failed = [(child.returncode, rank) for rank, child in enumerate(self.children, 1) if child.poll()]
         if not failed:
             return None
-        rank, code = min(failed, key=lambda end: end[1])  # a signal, below 0, is never a consequence
-        return f"{self._named(rank)} {_in_words(code)}"
-
-    def _end(self) -> None:
-        for child in self.children:
-            child.kill()
-        self._seen.set()
-        if self._over.wait(2 * GRACE):  # the main thread has come out of its exchange, and tells
-            return
-        self._tell()
-        os._exit(1)
+        code, rank = min(failed)  # a signal, below 0, is never a consequence
+        if code > 0:
+            return f"{self._named(rank)} ended with exit status {code}"
+        name = signal.Signals(-code).name
+        memory = ", as happens when memory runs out" if name == "SIGKILL" else ""
+        return f"{self._named(rank)} was killed by {name}{memory}"
 
     def _tell(self) -> None:
         """Say what happened, in the first process that is left; a line may have been begun by one that is not."""
@@ -305,17 +292,3 @@ class Watch:
             with suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, end - time.monotonic()))
             child.kill()
-
-
-def _in_words(code: int) -> str:
-    if code > 0:
-        return f"ended with exit status {code}"
-    name = signal.Signals(-code).name
-    return f"was killed by {name}" + (", as happens when memory runs out" if name == "SIGKILL" else "")
-
-
-def _is_of_an_exchange(error: BaseException) -> bool:
-    """Whether an error comes from an exchange between processes, in which another one has gone."""
-    if isinstance(error, dist.DistError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "NCCL", "ProcessGroup"))
