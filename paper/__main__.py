@@ -81,9 +81,7 @@ def _add_arguments(add: Callable[..., Any], entry: dict[str, Any]) -> None:
         add("--jobs", metavar="N", type=PositiveInt, help="cells at a time (default: one a core, up to 6 on a GPU)")
         add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
     if entry.get("keeps"):
-        add(
-            "--runs", metavar="DIR", type=str, default="runs/reproduce", help="folder of trained models, which are kept"
-        )
+        add("--runs", metavar="DIR", type=str, default="runs/reproduce", help="folder of trained models")
     add("--out", metavar="DIR", type=str, default="paper/results", help="of the results (default: paper/results)")
     add("--docs", metavar="DIR", type=str, default=None, help="folder to write the page for the docs into")
     add("--resume", action="store_true", help="keep what is finished")

@@ -73,10 +73,7 @@ def _numbers(rows: Batch) -> np.ndarray:
 def attribute_probabilities(model: MultimodalVAE, images: Batch, samples: int) -> dict[str, np.ndarray]:
     """p(attribute | image) by the decoder, averaged over draws from q(z | image): `[B]` for each of `ATTRIBUTES`.
 
-    Args:
-        model: of `celeba`, all attributes in one modality, or of `celeba19`.
-        images: B rows with `image` alone.
-        samples: draws a row; they come from torch's generator seeded with 0.
+    The model is of `celeba`, all attributes in one modality, or of `celeba19`; draws are seeded with 0.
     """
     torch.manual_seed(0)
     names = [name for name in model.modalities if name != "image"]

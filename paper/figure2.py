@@ -137,9 +137,7 @@ def _write_sheet(
 ) -> dict[str, float]:
     """Images and texts side by side: both drawn from the prior; a text drawn for a real image.
 
-    Returns:
-        Of 1,000 each the share in which the text is what the image shows: of the prior's as `read` reads it, of the
-        real ones in truth.
+    Returns the share in which the text is what the image shows: as `read` reads the prior's, in truth of real ones.
     """
     from matplotlib.figure import Figure
 

@@ -15,9 +15,7 @@ class Reader:
     """A support vector machine that reads each of the four places: a digit, or nothing.
 
     It works on canvases with fixed places only. Trained on `places` places of real canvases, seen in [0, 1].
-
-    Args:
-        places: how many places to learn from; reading takes the longer the more there are.
+    Reading takes the longer the more places it has learned from.
     """
 
     def __init__(self, places: int = 40_000) -> None:

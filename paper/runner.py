@@ -74,7 +74,7 @@ class Setup:
     @property
     def module(self) -> ModuleType:
         """The experiment's file. `measure(cell, setup, report)` gives the record of a cell; `cells(setup)` gives them
-        all, some in a list where they are measured together. It may have `settings`, `check`, `name`, `said`,
+        all, some in a list where they are measured together. It may have `settings`, `check`, `name`,
         `later` and `finish` too.
         """
         return import_module(f"paper.{self.entry.get('module', self.experiment)}")

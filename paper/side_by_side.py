@@ -17,6 +17,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from threadpoolctl import threadpool_limits
 
+PRELOAD = ["mvae.training.loop"]
 Report = Callable[[str, int, int], None]
 """What a task calls now and then: the phase it is in, how much of it is done, of how much."""
 
@@ -96,7 +97,7 @@ def _context() -> ForkServerContext | SpawnContext:
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["mvae.training.loop"])
+    context.set_forkserver_preload(PRELOAD)
     return context
 
 

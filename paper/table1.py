@@ -60,13 +60,8 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
 def count_subset_networks(image: int, flat: int, attribute: int, width: int, hidden: int, latent_dim: int) -> int:
     """Parameters of one network for each subset of an image and 18 attributes that has two or more of them.
 
-    Args:
-        image: parameters of the image's features.
-        flat: how many these are.
-        attribute: parameters of one attribute's features.
-        width: how many these are.
-        hidden: width of the layer on all features.
-        latent_dim: D.
+    `image` and `attribute` are the parameters of their features, of which there are `flat` and `width`; all features
+    enter a layer of `hidden` units.
     """
     total = 0
     for with_image in (0, 1):
@@ -94,18 +89,11 @@ def _modalities(dataset: str) -> dict[str, Any]:
 
 
 def _jmvae19() -> int:
-    image: Any
-    attributes: Any
-    image, attributes = (modality.encoder for modality in _model("celeba", "mvae").modalities.values())
-    hidden = image.head.in_features
-    return count_subset_networks(
-        image=_parameters(image.features),
-        flat=image.layers[0].in_features,
-        attribute=_parameters(attributes.layers),
-        width=attributes.head.in_features,
-        hidden=hidden,
-        latent_dim=CATALOG["table1"]["settings"]["latent_dim"],
-    )
+    parts: Any = _model("celeba", "mvae").modalities
+    image, attributes = parts["image"].encoder, parts["attributes"].encoder
+    features = _parameters(image.features), image.layers[0].in_features
+    each = _parameters(attributes.layers), attributes.head.in_features
+    return count_subset_networks(*features, *each, image.head.in_features, **CATALOG["table1"]["settings"])
 
 
 def _count(model: MultimodalVAE) -> int:

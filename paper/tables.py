@@ -46,11 +46,7 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
 
 
 def train_and_score(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
-    """Train the model of a cell or take the one that is there, score it or take the scores that are there.
-
-    Returns:
-        The record that its `scores.json` holds.
-    """
+    """Train the model of a cell or take the one that is there, score it or take the scores that are there."""
     trained = train_model(cell, setup, report)
     path, spent, dataset = folder_of(cell, setup) / SCORES, setup.spent, cell["dataset"]
     if path.exists():

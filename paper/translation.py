@@ -60,11 +60,7 @@ def cells(setup: Setup) -> list[Cell]:
 
 
 def check(setup: Setup, _: Sequence[Any]) -> None:
-    """Say what is missing before anything is trained; a part of the data is not the paper's.
-
-    Raises:
-        DataError: as reading it does; if the preset is `paper` and the training files lack lines.
-    """
+    """Say what is missing before anything is trained; a part of the data is not the paper's."""
     imported("sacrebleu", "BLEU and chrF", "translation")
     if setup.preset == "paper" and (count := count_pairs(setup.data_dir)) < ALL_PAIRS:
         raise DataError(f"preset paper: expected all {ALL_PAIRS:,} training pairs, found {count:,}; --preset cpu")

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from paper import side_by_side
 from paper.side_by_side import run_side_by_side
 
 LARGE = bytes(range(256)) * 40_000  # far more than a pipe holds
@@ -95,6 +96,7 @@ def perform(task, folder, report):
 
 
 if __name__ == "__main__":
+    side_by_side.PRELOAD = ["paper.side_by_side"]  # these tasks need no more
     try:
         for _ in run_side_by_side(sleep, range(int(sys.argv[2])), 2, [Path(sys.argv[1])]):
             pass

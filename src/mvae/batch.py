@@ -160,7 +160,9 @@ class Batch:
             values: as in the constructor.
             present: likewise; as it is here where None.
         """
-        return Batch(values, self.present if present is None else present, self.part)
+        if present is None:
+            present = {name: self.present[name] for name in values if name in self.present}
+        return Batch(values, present, self.part)
 
     def _mapped(self, change: Callable[[Tensor], Tensor], part: Part | None) -> Batch:
         if self._blocks is not None:
@@ -179,11 +181,10 @@ class Batch:
             like: a tensor of the shape that is wanted.
             dim: the dimension of `like` that runs over this batch's rows.
         """
-        if self.part is None or self.part.total == len(self):
-            return draw(like)
         shape = list(like.shape)
-        shape[dim] = self.part.total
-        return draw(like.new_empty(shape)).narrow(dim, self.part.start, len(self))
+        start, shape[dim] = (0, len(self)) if self.part is None else (self.part.start, self.part.total)
+        # Numbers are drawn in the order of memory: of a new tensor, whose order is that of its dimensions.
+        return draw(like.new_empty(shape)).narrow(dim, start, len(self))
 
     def only(self, names: Iterable[str]) -> Batch:
         """The same rows with only these modalities; others count as absent.
@@ -195,7 +196,7 @@ class Batch:
         for name in names:
             if name not in self.values:
                 raise ValueError(f"unknown modality '{name}'; this batch has {', '.join(self.values)}")
-        return self.holding({n: self.values[n] for n in names}, {n: self.present[n] for n in names})
+        return self.holding({name: self.values[name] for name in names})
 
     def rows(self, name: str) -> Tensor | None:
         """The row numbers `[R]` in which a modality is present; None where that is all of them.

@@ -106,7 +106,7 @@ def check_method(build: Callable[[], MultimodalVAE], rows: Batch) -> None:
     _expect("rows: modalities", sorted(rows.values), sorted(model.names))
     rows, count = model.checked(rows), len(model.names)
     patterns = torch.tensor(list(product((False, True), repeat=min(count, 6)))).repeat(1, count)[:, :count]
-    turns = torch.arange(max(len(rows), len(patterns)))
+    turns = torch.arange(max(len(rows), 2 * len(patterns)))
     mixed = rows[turns % len(rows)], patterns[turns % len(patterns)]
     for stage in range(model.num_stages):
         model.enter_stage(stage)

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import mvae
+from mvae.adam import Adam
 from mvae.config.folder import METRICS
 from mvae.files import read_json
 from mvae.models import TELBO
-from mvae.training.loop import Training
+from mvae.training.loop import Loop
 from mvae.training.prepare import prepare
 from small_models import assert_same_objective, bound, build, complete_rows, gaussian, rows_with_holes
 
@@ -95,7 +96,7 @@ def test_in_the_second_stage_what_is_frozen_gathers_no_statistics():
     assert all(name.startswith("joint_encoder") for name in joint)
     before = copy.deepcopy(dict(model.named_buffers()))
     model.enter_stage(1)
-    model.train()  # as the Trainer calls it
+    model.train()  # as the training loop calls it
     model.loss(batch)
     model.posterior(batch)
     changed = {name for name, value in model.named_buffers() if not torch.equal(value, before[name])}
@@ -129,19 +130,21 @@ def states(tmp_path_factory):
     folder = tmp_path_factory.mktemp("telbo") / "run"
     options = {("model", "method"): "telbo", ("training", "epochs"): EPOCHS, ("training", "learning_rate"): 0.01}
     run = prepare("digits", options=options, config=CONFIG, out=folder)
-    seen, gradients, end = [], set(), Training.on_train_epoch_end
+    seen, gradients, epoch, step = [], set(), Loop._epoch, Adam.step
 
-    def stepped(module, optimiser):
-        gradients.update(name for name, part in module.model.named_parameters() if part.grad is not None)
+    def stepped(adam, learning_rate):
+        gradients.update(name for name, part in run.model.named_parameters() if part.grad is not None)
+        step(adam, learning_rate)
 
-    def ended(module):
-        end(module)
-        seen.append((copy.deepcopy(module.model.state_dict()), frozenset(gradients)))
+    def ended(loop, *arguments):
+        record = epoch(loop, *arguments)
+        seen.append((copy.deepcopy(loop.model.state_dict()), frozenset(gradients)))
         gradients.clear()
+        return record
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "on_before_optimizer_step", stepped)
-        patch.setattr(Training, "on_train_epoch_end", ended)
+        patch.setattr(Adam, "step", stepped)
+        patch.setattr(Loop, "_epoch", ended)
         run.train(progress=False)
     return seen, run.model, folder
 
@@ -186,15 +189,15 @@ def test_after_training_everything_learns_again(states):
 
 def test_a_resumed_training_goes_on_in_its_stage(states, tmp_path, monkeypatch):
     options = {("model", "method"): "telbo", ("training", "epochs"): EPOCHS, ("training", "learning_rate"): 0.01}
-    stop = Training.on_train_epoch_start
+    epoch = Loop._epoch
 
-    def stopped(module):
-        if module.current_epoch == 4:
+    def stopped(loop, *arguments):
+        if len(loop.history) == 4:
             raise RuntimeError("killed")
-        stop(module)
+        return epoch(loop, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "on_train_epoch_start", stopped)
+        patch.setattr(Loop, "_epoch", stopped)
         with pytest.raises(RuntimeError, match="killed"):
             prepare("digits", options=options, config=CONFIG, out=tmp_path / "run").train(progress=False)
     model = mvae.fit("digits", out=tmp_path / "run", resume=True, progress=False)

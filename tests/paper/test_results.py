@@ -104,8 +104,9 @@ def test_a_results_file_that_is_damaged_is_named_and_left(tmp_path):
 
 def test_digits_cell_by_cell(tmp_path, monkeypatch):
     monkeypatch.setitem(CATALOG["digits"]["settings"], "fractions", [0.05, 1.0])
-    third = {("training", "epochs"): 40}
-    monkeypatch.setattr(digits, "prepare", lambda source, options: prepare(source, options=options | third))
+    monkeypatch.setitem(CATALOG["digits"]["settings"], "samples", 100)
+    some = {("training", "epochs"): 25}
+    monkeypatch.setattr(digits, "prepare", lambda source, options: prepare(source, options=options | some))
     setup = Setup("digits", folder=tmp_path, options={"seeds": 1, "validation_rows": 0})
     lines = run(setup)
     assert next(lines).startswith("5 % paired, seed 0: ")
@@ -140,3 +141,17 @@ def test_a_training_cut_short_is_no_cell(tmp_path, ending):
     assert process.returncode not in (0, None)
     assert "Traceback" not in said
     assert not (tmp_path / "reconstruct-digits.json").exists()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "paper" / "results").glob("*/cpu.json")), ids=lambda path: path.parent.name
+)
+def test_what_was_measured_can_be_added_to(path):
+    """The presets of the catalog are those that the committed cells were made with."""
+    setup = Setup(path.parent.name, "cpu")
+    settings = json.loads(json.dumps({"preset": "cpu", **setup.spent}))
+    results = Results(path, settings, resume=True)
+    names = set(setup.module.cells(setup)[-1])
+    done = [{name: cell[name] for name in names} for cell in results.cells]
+    planned = [one for some in setup.module.cells(setup) for one in (some if isinstance(some, list) else [some])]
+    assert all(cell in planned for cell in done if cell.get("seed", 0) == 0)

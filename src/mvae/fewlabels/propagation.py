@@ -141,6 +141,5 @@ def guess_loss(model: MultimodalVAE, batch: Batch, target: str, guesses: Tensor)
     rows = batch.only(names)[guessed]
     noise = torch.randn(1, len(rows), model.latent_dim, device=model.device, dtype=model.dtype)
     (z,) = model.q(rows, names).placed(noise)
-    modality = model.modalities[target]
-    losses = cross_entropy(modality.decoder(z).logits, guesses.to(model.device)[guessed], reduction="sum")
-    return modality.weight * losses / len(batch)
+    losses = cross_entropy(model.class_logits(target, z), guesses.to(model.device)[guessed], reduction="sum")
+    return model.modalities[target].weight * losses / len(batch)

@@ -45,7 +45,7 @@ def roughness(model: MultimodalVAE, batch: Batch, radius: float) -> Tensor | Non
     def guesses(shift: dict[str, Tensor] | None = None) -> list[Tensor]:
         values = x if shift is None else {name: x[name] + shift[name] for name in sources}
         (z,) = model.q(Batch(values, present)).placed(noise, offset)
-        return [modalities[name].decoder(z).logits.log_softmax(-1) for name in targets]
+        return [model.class_logits(name, z).log_softmax(-1) for name in targets]
 
     noise = torch.randn(1, len(rows), model.latent_dim, device=model.device, dtype=model.dtype)
     with evaluating(model):  # no dropout, which would change the guess too, and nothing for batch normalisation to keep
@@ -68,7 +68,7 @@ def _divergence(fixed: list[Tensor], changed: list[Tensor]) -> Tensor:
 
 def _scaled(change: Tensor, length: float) -> Tensor:
     """Each row of a change, made that long."""
-    norm = change.flatten(1).norm(dim=1).clamp_min(1e-20)
+    norm = change.reshape(len(change), -1).norm(dim=1).clamp_min(1e-20)
     return change * _like(length / norm, change)
 
 
