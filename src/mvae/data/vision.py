@@ -275,7 +275,7 @@ def transformed(
 
 
 def masks_by(data_dir: str | Path | None = None, landmarks: bool = False) -> str:
-    """What finds the parts of faces; if only dlib or only its file is there, also which of the two is missing."""
+    """The name of what finds the parts of faces; if only dlib or only its file is there, also which of the two is missing."""
     if landmarks:
         return WITH_DLIB
     has_dlib, has_file = _has_dlib(), _landmarks(data_dir) is not None
