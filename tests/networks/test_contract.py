@@ -7,10 +7,10 @@ from torch import nn
 from mvae.likelihoods import Bernoulli, Categorical, Normal
 from mvae.modality import Decoder
 from mvae.networks.conv import ConvDecoder, ConvEncoder
-from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
+from mvae.networks.mlp import EmbeddingEncoder, FeaturesEncoder, MLPDecoder, MLPEncoder
 from mvae.networks.record import RecordEncoder
-from mvae.networks.recurrent import RecurrentDecoder, RecurrentEncoder
-from mvae.networks.transformer import TransformerDecoder, TransformerEncoder
+from mvae.networks.recurrent import RecurrentDecoder, RecurrentFeatures
+from mvae.networks.transformer import TransformerDecoder, TransformerFeatures
 from mvae.records import Element, Records
 from mvae.strings import SequenceDecoder
 from mvae.testing import check_decoder, check_encoder
@@ -29,8 +29,9 @@ ENCODERS = [(MLPEncoder(shape, D, hidden), rows) for shape, rows in VALUES.items
 ENCODERS += [(MLPEncoder((3,), D, (5,), True, 0.5), VALUES[3,]), (RecordEncoder(ELEMENTS, D, (5,)), RECORDS)]
 ENCODERS += [(EmbeddingEncoder(3, D, hidden), LABELS) for hidden in [(5,), (5, 6, 7)]]
 ENCODERS += [(ConvEncoder((1, 9, 7), D, CONV, 5, batch_norm), IMAGES) for batch_norm in (False, True)]
-ENCODERS += [(RecurrentEncoder(5, D, 3, 6, end, cell), STRINGS) for end in (None, 4) for cell in ("gru", "lstm")]
-ENCODERS += [(TransformerEncoder(5, D, 4, 8, 2, end=end), STRINGS) for end in (None, 4)]
+FEATURES = [(RecurrentFeatures(5, 3, 6, end, cell), 6) for end in (None, 4) for cell in ("gru", "lstm")]
+FEATURES += [(TransformerFeatures(5, 4, 8, 2, end=end), 8) for end in (None, 4)]
+ENCODERS += [(FeaturesEncoder(features, width, D), STRINGS) for features, width in FEATURES]
 DECODERS = [(Decoder(MLPDecoder(D, 3, hidden), Normal((3,), None)), VALUES[3,]) for hidden in [(), (5, 5)]]
 DECODERS += [(Decoder(MLPDecoder(D, 3, (5,)), Categorical(3)), LABELS)]
 DECODERS += [(Decoder(MLPDecoder(D, 4, (5,)), Records(ELEMENTS)), RECORDS)]

@@ -32,10 +32,10 @@ from mvae.modality import Condition, Decoder, Modality
 from mvae.models import METHODS, MultimodalVAE
 from mvae.networks.conv import ConvDecoder, ConvEncoder, conv_features, feature_shapes
 from mvae.networks.joint import JointEncoder
-from mvae.networks.mlp import EmbeddingEncoder, Flat, MLPDecoder, MLPEncoder, dense_layers
+from mvae.networks.mlp import EmbeddingEncoder, FeaturesEncoder, Flat, MLPDecoder, MLPEncoder, dense_layers
 from mvae.networks.record import RecordEncoder
-from mvae.networks.recurrent import RecurrentDecoder, RecurrentEncoder, RecurrentFeatures
-from mvae.networks.transformer import TransformerDecoder, TransformerEncoder, TransformerFeatures
+from mvae.networks.recurrent import RecurrentDecoder, RecurrentFeatures
+from mvae.networks.transformer import TransformerDecoder, TransformerFeatures
 from mvae.records import Element, Records
 from mvae.strings import SequenceDecoder
 from mvae.vocabularies import Alphabet, Vocabulary
@@ -119,11 +119,8 @@ def _build_encoder(spec: ModalitySpec, latent_dim: int, condition_width: int) ->
         raise ValueError(f"an encoder of kind '{spec.encoder.kind}' takes no conditions; choose another target")
     if isinstance(spec.encoder, RecordEncoderSpec):
         return RecordEncoder(_elements(spec), latent_dim, **options)
-    if isinstance(spec.encoder, RecurrentEncoderSpec):
-        options["end"] = None if options.pop("padding") else _end(spec)
-        return RecurrentEncoder(_num_classes(spec), latent_dim, cell=spec.encoder.kind, **options)
-    if isinstance(spec.encoder, TransformerEncoderSpec):
-        return TransformerEncoder(_num_classes(spec), latent_dim, _length(spec), **options, end=_end(spec))
+    if isinstance(spec.encoder, RecurrentEncoderSpec | TransformerEncoderSpec):
+        return FeaturesEncoder(*_build_features(spec), latent_dim)
     num_classes = _num_classes(spec)
     if spec.shape:
         raise ValueError(f"an embedding encoder reads one category, shape (); a string, {tuple(spec.shape)}, takes gru")
