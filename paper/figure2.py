@@ -20,18 +20,12 @@ from paper.baselines.logistic import PairedLogisticRegression, pixels, thumbnail
 from paper.compared import DATASETS, MODELS, cells_of, check, train_model, trained_model
 from paper.pages import table
 from paper.reader import Reader
-from paper.runner import Cell, Report, Setup, titles
+from paper.runner import CATALOG, Cell, Report, Setup, titles
 
 __all__ = ["cells", "check", "measure", "view"]
 
 SIDE = 8
-LABELS: dict[str, tuple[Any, str]] = {
-    "binary-mnist": (5, "5"),
-    "mnist": (5, "5"),
-    "fashion-mnist": (9, "ankle boot"),
-    "multimnist": ("1773", "1773"),
-    "celeba": ("Male", "male"),
-}
+LABELS: dict[str, Any] = CATALOG["figure2"]["labels"]
 """What images are drawn for, as in the paper, and its name: a class, a text, an attribute."""
 JUDGE_ROWS = 10_000
 JUDGED = 1000

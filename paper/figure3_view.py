@@ -21,8 +21,7 @@ ALL = 0
 ENTRIES = CATALOG["figure3"]["choices"]["model"]
 CURVES = {name: MODELS[name] for name, entry in ENTRIES.items() if "aside" not in entry}
 OURS = [name for name in CURVES if ENTRIES[name]["kind"] == "joint"]
-COMPARED = ("mvae-label", "mvae-weight-1", "mvae")
-"""Those of ours that are said to win or lose."""
+COMPARED = CATALOG["figure3"]["compared"]
 OTHERS = {
     "what learns from the pairs alone": [
         name for name in CURVES if ENTRIES[name]["kind"] in ("pairs", "supervised", "logistic")
@@ -30,21 +29,7 @@ OTHERS = {
     "all that is no MVAE": [name for name in CURVES if name not in OURS],
 }
 """Beside whom."""
-READINGS = {
-    "decoder": "draws from q(z given image)",
-    "mean": "the mean of q(z given image)",
-    "label given too": "the mean of q(z given image, label), which has seen the answer",
-}
-CAUSES = (
-    ("mvae", "decoder", "as written"),
-    ("mvae", "mean", "at the mean of q(z given image)"),
-    ("mvae-longer", "decoder", "after five times the epochs"),
-    ("mvae-weight-10", "decoder", "with weight 10 of the label"),
-    ("mvae-weight-1", "decoder", "with weight 1 of it"),
-    ("mvae-label", "decoder", "with the label in every term"),
-    ("mvae", "label given too", "as written where the label is given too"),
-)
-"""What a curve as high as the paper's can come from: a model, how it is read, and in words."""
+READINGS, CAUSES = CATALOG["figure3"]["readings"], CATALOG["figure3"]["causes"]
 WINS, LOSES, NEITHER = "wins", "loses", "neither wins nor loses"
 
 

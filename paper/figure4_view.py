@@ -9,34 +9,13 @@ from paper.pages import pivot
 from paper.runner import CATALOG
 
 SOURCE, DRAWS = "vision", 3
-RECIPES = CATALOG["figure4"]["choices"]["recipe"]
+ENTRY = CATALOG["figure4"]
+RECIPES, BASELINES, MEASURES = ENTRY["choices"]["recipe"], ENTRY["baselines"], ENTRY["measures"]
 LIT = {"edge": 0.2, "mask": 0.5}
 """From which level on a pixel of the truth is: the edges, one pixel wide, have become grey in being made smaller."""
-DIRECTIONS = {
-    ("image", "image"): "image to image",
-    ("gray", "image"): "grey to colours",
-    ("obscured", "image"): "half to whole",
-    ("watermark", "image"): "watermarked to clean",
-    ("image", "edge"): "image to edges",
-    ("image", "mask"): "image to mask",
-}
+DIRECTIONS = {(given, wanted): title for given, wanted, title in ENTRY["directions"]}
 MADE = ("gray", "obscured", "watermark")
 """Images made of other modalities, by which recipes are compared."""
-BASELINES = {
-    "gray": "grey in all three channels",
-    "obscured": "its mirror image",
-    "watermark": "the watermarked image",
-    "edge": "the mean edges of training",
-    "mask": "the mean mask of training",
-}
-MEASURES = {
-    "psnr": ("PSNR, dB", 1.0, 2),
-    "ssim": ("SSIM", 1.0, 3),
-    "hidden_psnr": ("hidden half: PSNR, dB", 1.0, 2),
-    "hidden_ssim": ("hidden half: SSIM", 1.0, 3),
-    "f1": ("F1, %", 100.0, 1),
-    "iou": ("IoU, %", 100.0, 1),
-}
 WAYS = {"model": "the model alone", "with certain": "with what is sure put in"}
 
 

@@ -19,7 +19,7 @@ from paper.pages import table
 from paper.results import provenance
 from paper.runner import CATALOG, Cell, Report, Setup, titles
 
-PATTERNS = {"10 %": 0.1, "30 %": 0.3, "50 %": 0.5, "groups": 0.3}
+PATTERNS = CATALOG["imputation"]["patterns"]
 """Which cells are hidden: each with that probability, or each group of columns of a row."""
 TABLES, METHODS = titles("imputation", "table"), titles("imputation", "method")
 NEIGHBOURS = 5

@@ -12,25 +12,16 @@ from mvae.files import read_json, write_json
 from paper.compared import DATASETS, MODELS, cells_of, check, folder_of, spec_of, train_model, trained_model
 from paper.pages import pivot, table
 from paper.results import Results, provenance
-from paper.runner import Cell, Report, Setup, read
+from paper.runner import CATALOG, Cell, Report, Setup, read
 from paper.scores import main_entries, scores
 from paper.trained import placed
 
 __all__ = ["cells", "check", "finish", "measure", "view"]
 
 SCORES = "scores.json"
-FIGURES = {
-    "table2": ("nats", "error", "monte_carlo_error", "effective_sample_size"),
-    "table3": ("variance", "variance_error"),
-}
+FIGURES = {name: CATALOG[name]["figures"] for name in ("table2", "table3")}
 """What each table keeps of an estimate: first what it prints, then its standard error over rows."""
-QUANTITIES = {"marginal": "log p(image)", "joint": "log p(image, label)", "conditional": "log p(image given label)"}
-SECONDS = {
-    None: "log p(label) from the prior",
-    "prior": "log p(label) from the prior",
-    "importance": "log p(label) by importance",
-    "q(z | label)": "q(z given label)",
-}
+QUANTITIES, SECONDS = CATALOG["table2"]["quantities"], CATALOG["table2"]["seconds"]
 
 
 def cells(setup: Setup) -> list[Cell]:
@@ -139,7 +130,7 @@ def view(experiment: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """Estimates by way: quantity, proposal, and how log p(label) of a conditional was found."""
         heads = {}
         for quantity, proposal, second in wanted:
-            way = f", q(z given {proposal}), {SECONDS[second]}" if quantity == "conditional" else ""
+            way = f", q(z given {proposal}), {SECONDS[second or 'prior']}" if quantity == "conditional" else ""
             heads[f"{proposal}: {quantity} {second or '-'}"] = QUANTITIES[quantity] + way
         models = {name: title for name, title in MODELS.items() if name != "cvae"}
         return pivot(frame, {"dataset": DATASETS, "model": models}, {"way": heads}, show)

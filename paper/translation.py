@@ -21,13 +21,14 @@ from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
 from mvae.data.texts import as_read
 from mvae.evaluation.likelihood import log_likelihood
-from mvae.evaluation.translation import NearestPair, posterior_means, quality_of_texts, retrieval
+from mvae.evaluation.translation import posterior_means, quality_of_texts, retrieval
 from mvae.files import DataError, read_json
 from mvae.models import MultimodalVAE
 from mvae.optional import imported
 from mvae.training.epochs import held
 from mvae.training.prepare import learned
 from mvae.vocabularies import UNKNOWN
+from paper.baselines.nearest import NearestPair
 from paper.results import provenance
 from paper.runner import Cell, Report, Setup, places
 from paper.trained import train_on_rows

@@ -8,30 +8,16 @@ import pandas as pd
 
 from mvae.config.recipes import resolve
 from paper.pages import mean, pivot
-from paper.runner import read, titles
+from paper.runner import CATALOG, read, titles
 
 SOURCE = "iwslt-en-vi"
 MODELS = titles("table4", "model")
 MVAES = ("mvae", "mvae-annealed")
 """Of `MODELS`, what learns from aligned and other sentences."""
-QUANTITIES = {
-    "joint": (("en", "vi"), ()),
-    "en": (("en",), ()),
-    "vi": (("vi",), ()),
-    "vi given en": (("vi",), ("en",)),
-    "en given vi": (("en",), ("vi",)),
-}
+QUANTITIES = CATALOG["table4"]["quantities"]
 """What log p is of, each summed over the words of its languages and their ends."""
 DIRECTIONS = (("en", "vi"), ("vi", "en"))
-COMPARED = {
-    "pairs": {"log p(joint)": "log p(joint)", "retrieval en to vi": "retrieval from English"},
-    "nearest": {
-        "bleu en to vi": "BLEU into Vietnamese",
-        "chrf en to vi": "chrF into Vietnamese",
-        "retrieval en to vi": "retrieval from English",
-    },
-}
-"""By what the MVAEs are compared with the baselines, and its words."""
+COMPARED = CATALOG["table4"]["compared"]
 
 
 def epochs_of(given: int | None) -> int:

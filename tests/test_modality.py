@@ -18,8 +18,8 @@ from mvae.files import write_json
 from mvae.modality import Condition, Decoder, Modality
 from mvae.models import CVAE
 from mvae.networks.conv import ConvDecoder, ConvEncoder
-from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
-from mvae.networks.recurrent import RecurrentEncoder
+from mvae.networks.mlp import EmbeddingEncoder, FeaturesEncoder, MLPDecoder, MLPEncoder
+from mvae.networks.recurrent import RecurrentFeatures
 
 LATENT = 2
 
@@ -376,7 +376,7 @@ def test_conditions_stand_beside_the_observation(rows):
 
 def string_modality(length=4, num_symbols=5):
     likelihood = likelihoods.Categorical(num_symbols, (length,))
-    return Modality(RecurrentEncoder(num_symbols, LATENT, 3, 6), decoder(likelihood), LATENT)
+    return Modality(FeaturesEncoder(RecurrentFeatures(num_symbols, 3, 6), 6, LATENT), decoder(likelihood), LATENT)
 
 
 def test_a_string_has_symbols_and_no_class():

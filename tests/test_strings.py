@@ -12,7 +12,8 @@ from mvae.evaluation.classification import alike, guess
 from mvae.evaluation.likelihood import _bytes_per_draw
 from mvae.modality import Modality
 from mvae.models import MVAE
-from mvae.networks.recurrent import RecurrentDecoder, RecurrentEncoder
+from mvae.networks.mlp import FeaturesEncoder
+from mvae.networks.recurrent import RecurrentDecoder, RecurrentFeatures
 from mvae.strings import SequenceDecoder, Strings, lengths
 from mvae.vocabularies import Alphabet, Vocabulary
 
@@ -195,7 +196,7 @@ def test_what_stands_after_the_end_changes_neither_posterior_nor_what_counts_as_
 def test_the_memory_of_scoring_a_string_is_that_of_all_its_steps():
     def bytes_of(length):
         decoder = SequenceDecoder(RecurrentDecoder(2, 5, embedding=4, hidden=8), length, 5)
-        model = MVAE({"text": Modality(RecurrentEncoder(5, 2, 4, 4), decoder, 2)}, 2)
+        model = MVAE({"text": Modality(FeaturesEncoder(RecurrentFeatures(5, 4, 4), 4, 2), decoder, 2)}, 2)
         return _bytes_per_draw(model, ("text",))
 
     assert bytes_of(100) > 8 * bytes_of(10)

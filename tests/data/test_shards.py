@@ -282,6 +282,7 @@ def test_rows_held_out_are_whole_blocks_from_all_over(tmp_path):
     seed=some.integers(0, 2**63 - 1),
     epoch=some.integers(0, 1000),
 )
+@settings(deadline=None)
 def test_every_row_once_an_epoch_over_all_ranks(num_rows, batch_size, world, block, window, seed, epoch):
     orders = [
         ShardedBatches(num_rows, batch_size, seed, epoch, rank, world, block=block, window=window)

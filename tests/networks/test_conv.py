@@ -73,15 +73,6 @@ def test_the_decoder_runs_through_the_encoder_s_shapes_backwards(size, layers, h
     assert shapes == feature_shapes((2, *size), layers)[-2::-1]
 
 
-@pytest.mark.parametrize("leading", [(), (1,), (6,), (2, 3), (2, 1, 3)])
-def test_decoder_keeps_any_leading_dimensions(leading):
-    decoder = ConvDecoder((1, 9, 7), 4, SMALL, 5)
-    z = random(*leading, 4)
-    parameters = decoder(z)
-    assert parameters.shape == (*leading, 63)
-    torch.testing.assert_close(parameters.reshape(-1, 63), decoder(z.reshape(-1, 4)))
-
-
 def test_the_decoder_s_numbers_are_the_image_s_pixels_in_order():
     # An image whose last layer only adds up what lies around each pixel: equal features, equal pixels inside.
     decoder = ConvDecoder((2, 8, 6), 4, ((3, 3, 1, 1),), 0)

@@ -59,29 +59,6 @@ def test_an_embedding_is_a_linear_layer_on_one_hot_vectors():
     torch.testing.assert_close(torch.cat(encoder(labels), -1), expected)
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (1, 2, 3)])
-@pytest.mark.parametrize("hidden", [(), (5,), (5, 6, 7)])
-def test_encoders_give_two_tensors_of_the_latent_size(shape, hidden):
-    mean, log_variance = MLPEncoder(shape, 4, hidden)(random(10, *shape))
-    assert mean.shape == log_variance.shape == (10, 4)
-
-
-@pytest.mark.parametrize("hidden", [(5,), (5, 6, 7)])
-def test_embedding_encoders_give_two_tensors_of_the_latent_size(hidden):
-    mean, log_variance = EmbeddingEncoder(3, 4, hidden)(torch.tensor([0, 1, 2, 2]))
-    assert mean.shape == log_variance.shape == (4, 4)
-
-
-@pytest.mark.parametrize("leading", [(), (1,), (6,), (2, 3), (2, 1, 3), (0,)])
-@pytest.mark.parametrize("hidden", [(), (5, 5)])
-def test_decoder_keeps_any_leading_dimensions(leading, hidden):
-    decoder = MLPDecoder(4, 7, hidden)
-    z = random(*leading, 4)
-    parameters = decoder(z)
-    assert parameters.shape == (*leading, 7)
-    torch.testing.assert_close(parameters.reshape(-1, 7), decoder(z.reshape(-1, 4)))
-
-
 def test_batch_normalisation_stands_before_each_activation():
     encoder = MLPEncoder((3,), 2, (4, 5), batch_norm=True)
     kinds = [type(module) for module in encoder.layers]

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mvae.networks.recurrent import RecurrentDecoder, RecurrentEncoder, RecurrentFeatures
+from mvae.networks.mlp import FeaturesEncoder
+from mvae.networks.recurrent import RecurrentDecoder, RecurrentFeatures
 
 SYMBOLS, LENGTH = 5, 4
 
@@ -42,7 +43,7 @@ def test_both_directions_read_the_whole_string_and_are_added():
 
 def test_the_head_gives_mean_then_log_variance():
     torch.manual_seed(0)
-    encoder = RecurrentEncoder(SYMBOLS, 2, embedding=3, hidden=6)
+    encoder = FeaturesEncoder(RecurrentFeatures(SYMBOLS, embedding=3, hidden=6), 6, 2)
     x = strings()
     expected = encoder.features(x) @ encoder.head.weight.T + encoder.head.bias
     mean, log_variance = encoder(x)
@@ -70,7 +71,7 @@ def test_rows_are_read_each_for_itself():
 
 def test_table_1_count_of_multimnist():
     # Embedding 12 x 200; each direction three gates of 200 x 200 twice and two biases; a head to 2 x 100.
-    encoder = RecurrentEncoder(12, 100)
+    encoder = FeaturesEncoder(RecurrentFeatures(12), 200, 100)
     count = sum(parameter.numel() for parameter in encoder.parameters())
     assert count == 12 * 200 + 2 * 3 * (2 * 200 * 200 + 2 * 200) + (200 + 1) * 200 == 525_000
 

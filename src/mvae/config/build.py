@@ -17,9 +17,7 @@ from mvae.modality import Condition, Decoder, Modality
 from mvae.models import METHODS, MultimodalVAE
 from mvae.networks.conv import conv_features, feature_shapes
 from mvae.networks.joint import JointEncoder
-from mvae.networks.mlp import Flat, dense_layers
-from mvae.networks.recurrent import RecurrentFeatures
-from mvae.networks.transformer import TransformerFeatures
+from mvae.networks.mlp import FeaturesEncoder, Flat, dense_layers
 from mvae.records import Element, Records
 from mvae.strings import SequenceDecoder
 from mvae.vocabularies import Alphabet, Vocabulary
@@ -63,7 +61,11 @@ class _Parts:
             if kind == "embedding" and _num_classes(spec) and spec.shape:
                 raise ValueError(f"an embedding encoder reads one category, shape (); a string {spec.shape} takes gru")
             of_encoder = {"latent_dim": latent_dim, "condition_width": condition_width}
-            encoder = _network(ENCODERS[kind], spec, spec.encoder, **of_encoder)
+            encoder = (
+                FeaturesEncoder(*_build_features(spec), latent_dim)
+                if kind in ("gru", "lstm", "transformer")
+                else _network(ENCODERS[kind], spec, spec.encoder, **of_encoder)
+            )
             decoder = _build_decoder(spec, latent_dim + condition_width)
             modality = Modality(encoder, decoder, latent_dim, spec.weight, condition_width)
         modality.elements = tuple(spec.elements or ())
@@ -116,8 +118,7 @@ def _build_features(spec: ModalitySpec) -> tuple[nn.Module, int]:
             return nn.Sequential(table, nn.SiLU(), *dense_layers(widths[0], widths[1:])), widths[-1]
         case "record":
             raise SpecError("model.method: its joint encoder reads no records; choose another, e.g. 'mvae'")
-    features = TransformerFeatures if options.kind == "transformer" else RecurrentFeatures
-    return _network(features, spec, options), _last_width(options)
+    return _network(ENCODERS[options.kind], spec, options), _last_width(options)
 
 
 def _last_width(options: Any) -> int:

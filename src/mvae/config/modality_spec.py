@@ -22,8 +22,8 @@ from torch import nn
 from mvae.networks.conv import ConvDecoder, ConvEncoder, Layer
 from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
 from mvae.networks.record import RecordEncoder
-from mvae.networks.recurrent import RecurrentDecoder, RecurrentEncoder
-from mvae.networks.transformer import TransformerDecoder, TransformerEncoder
+from mvae.networks.recurrent import RecurrentDecoder, RecurrentFeatures
+from mvae.networks.transformer import TransformerDecoder, TransformerFeatures
 
 __all__ = ["DECODERS", "ENCODERS", "CategoricalSpec", "ModalitySpec", "RecordSpec", "Spec", "StringSpec"]
 
@@ -99,9 +99,9 @@ ENCODERS: dict[str, type[nn.Module]] = {
     "mlp": MLPEncoder,
     "embedding": EmbeddingEncoder,
     "conv": ConvEncoder,
-    "gru": RecurrentEncoder,
-    "lstm": RecurrentEncoder,
-    "transformer": TransformerEncoder,
+    "gru": RecurrentFeatures,
+    "lstm": RecurrentFeatures,
+    "transformer": TransformerFeatures,
     "record": RecordEncoder,
 }
 DECODERS: dict[str, type[nn.Module]] = {
@@ -125,7 +125,7 @@ OF_THE_MODALITY = ("cell", "condition_width", "end")
 OF_STRINGS: dict[str, Any] = {"word_dropout": (Dropout, 0.0), "bag_of_words": (NonNegativeFloat, 0.0)}
 BEYOND: dict[Any, dict[str, Any]] = {
     RecordEncoder: {"hide": (Annotated[float, Field(ge=0, le=0.5)], 0.3)},
-    RecurrentEncoder: {"padding": (bool, False)},  # whether what follows the end symbol is read too
+    RecurrentFeatures: {"padding": (bool, False)},  # whether what follows the end symbol is read too
     ConvDecoder: {"hidden": (NonNegativeInt, 512)},
     RecurrentDecoder: OF_STRINGS,
     TransformerDecoder: OF_STRINGS,

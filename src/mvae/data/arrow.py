@@ -112,7 +112,7 @@ def _converted(path: Path) -> Path:
     """The Arrow file in the user's cache that holds the rows of a Parquet file; made if it is missing.
 
     Not with `datasets.Dataset.from_parquet`: it holds row groups in memory (results/benchmarks/shards.json), and a
-    row group is whatever the writer chose, perhaps the whole file.
+    row group is whatever the writer chose, perhaps all of the file.
     """
     pa = pyarrow()
     try:

@@ -109,7 +109,7 @@ class Faces:
     def pictures(
         self, name: str, channels: int, see: See, settings: Mapping[str, Any], skip_damaged: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What is seen in each image, made once into the user cache of that name.
+        """Apply a function to each image once, and keep the bytes in the user cache of that name.
 
         Args:
             name: of the cache.

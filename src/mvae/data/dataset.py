@@ -32,7 +32,7 @@ class Dataset(Generic[RowsT]):
     validation: RowsT
     test: RowsT
     description: str = ""
-    """What was done to the data, in a sentence that is printed and stored."""
+    """The data and the changes made to it, in a sentence that is printed and stored."""
     transform: Callable[[Batch], Batch] | None = None
     """Applied to each training batch anew, e.g. dynamic binarisation; draws from torch's global generator, with
     `Batch.drawn` so that several processes draw what one would."""

@@ -80,18 +80,17 @@ class ShuffledBatches(Sampler[Part]):
         return self._mixed(torch.cat(parts, 1), generator)
 
     def _alike(self, rows: Tensor, size: int) -> Tensor:
-        """The rows sorted by length within each stretch of some batches, `size` rows to a batch."""
+        """The rows sorted by length within each stretch of some batches of `size` rows."""
         if self.lengths is None or not size:
             return rows
         stretches = rows.split(STRETCH * size)
         return torch.cat([stretch[self.lengths[stretch].argsort(stable=True)] for stretch in stretches])
 
     def _mixed(self, batches: Sequence[Tensor] | Tensor, generator: torch.Generator) -> Sequence[Tensor] | Tensor:
-        """The batches, where they are sorted by length, in any order again."""
+        """The batches, shuffled again where they were sorted by length."""
         if self.lengths is None:
             return batches
-        order = torch.randperm(len(batches), generator=generator).tolist()
-        return [batches[number] for number in order]
+        return [batches[number] for number in torch.randperm(len(batches), generator=generator)]
 
 
 def grouped(rows: Batch, names: Sequence[str], shares: Mapping[str, float] | None) -> list[tuple[Tensor, float]]:

@@ -91,7 +91,7 @@ def _digits(files: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _make(files: tuple[str, str], rules: Rules, part: int, rows: range) -> dict[str, np.ndarray]:
-    """As `make_rows`, in a process that reads the digits itself."""
+    """`make_rows` in a process that reads the digits itself."""
     return make_rows(*_digits(files), rules, part, rows)
 
 

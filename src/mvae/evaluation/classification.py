@@ -107,7 +107,7 @@ def guess(
 
 @torch.inference_mode()
 def write(model: MultimodalVAE, rows: Batch, target: str, num_samples: int = 100, seed: int = 0) -> Tensor:
-    """As `guess` of a string, from all that rows have, which are as `model.checked` gives them."""
+    """`guess` of a string from all that rows have; they are as `model.checked` gives them."""
     modality, written = model.modalities[target], []
     with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else None):
         torch.manual_seed(seed)

@@ -153,7 +153,7 @@ def _estimates(
     count: int,
     *how: Any,
 ) -> list[LogLikelihood]:
-    """As `marginal_likelihoods`, for a checked batch; `how` is seed, memory and progress."""
+    """`marginal_likelihoods` of a checked batch; `how` is seed, memory and progress."""
     scored = tuple(dict.fromkeys(name for names in targets for name in names))
     moments = [LogMoments(len(batch)) for _ in targets]
     for draws in importance_draws(model, batch, scored, proposal, count, *how):

@@ -1,9 +1,8 @@
-"""How good translations are: BLEU and chrF, retrieval in the latent space, and the nearest pair to compare with."""
+"""How good translations are: BLEU and chrF, and retrieval in the latent space."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +12,7 @@ from mvae.batch import Batch
 from mvae.models import MultimodalVAE
 from mvae.optional import imported
 
-__all__ = ["NearestPair", "posterior_means", "quality_of_texts", "retrieval"]
-
-TEXTS_AT_ONCE = 200
-"""Texts that are compared with all training texts at a time."""
+__all__ = ["posterior_means", "quality_of_texts", "retrieval"]
 
 
 def posterior_means(model: MultimodalVAE, rows: Batch) -> list[Tensor]:
@@ -40,43 +36,6 @@ def retrieval(model: MultimodalVAE, rows: Batch, source: str, target: str) -> fl
         for name in (source, target)
     )
     return float(((first @ second.T).argmax(1) == torch.arange(len(rows))).double().mean())
-
-
-class NearestPair:
-    """Translates a text as the training text most like it, by the cosine of tf-idf: a baseline without a model."""
-
-    def fit(self, texts: Sequence[str], translations: Sequence[str]) -> NearestPair:
-        """Remember pairs of texts, words parted by spaces."""
-        self._words = _weighted_words()
-        self._known, self._translations = self._words.fit_transform(texts), list(translations)
-        return self
-
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The translation of the nearest training text, the first of several."""
-        found: list[str] = []
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            nearness = self._words.transform(texts[start : start + TEXTS_AT_ONCE]) @ self._known.T
-            found += [self._translations[int(best)] for best in nearness.toarray().argmax(1)]
-        return found
-
-    def retrieval(self, texts: Sequence[str], translations: Sequence[str]) -> float:
-        """The share of texts whose prediction is nearest, by words, to their own translation among all translations.
-
-        Of several nearest ones each counts its part; one that shares no word does not count.
-        """
-        words = _weighted_words()
-        candidates = words.fit_transform([*translations, *self._translations])[: len(translations)]
-        nearness = (words.transform(self.predict(texts)) @ candidates.T).toarray()
-        best = nearness.max(1, keepdims=True)
-        nearest = (nearness >= best) & (best > 0)
-        return float((nearest.diagonal() / nearest.sum(1).clip(1)).mean())
-
-
-def _weighted_words() -> Any:
-    """Counts of words, weighted by how rare they are and normalised."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    return TfidfVectorizer(tokenizer=str.split, token_pattern=None, lowercase=True)
 
 
 def quality_of_texts(found: Sequence[str], truth: Sequence[str]) -> dict[str, float]:

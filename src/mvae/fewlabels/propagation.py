@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from mvae.batch import Batch
 from mvae.models import MultimodalVAE
 
-__all__ = ["guess_loss", "propagated", "spread", "surest"]
+__all__ = ["guess_loss", "propagated", "spread_classes", "surest"]
 
 UNKNOWN = -1
 CLAMPING = 0.99
@@ -44,7 +44,7 @@ def propagated(
         model: any model, in evaluation mode.
         rows: R rows, of which 30,000 without the category are used at most, drawn by torch's global generator.
         target: the category.
-        neighbours: as `spread`.
+        neighbours: as `spread_classes`.
         share: as `surest`.
         as_seen: is applied to rows before the model reads them, e.g. to binarise.
     """
@@ -66,12 +66,12 @@ def propagated(
         codes.append(model.q(batch, names).mean.float().cpu())
     count = int(model.modalities[target].num_classes or 0)
     frequency = rows.values[target][known].cpu().bincount(minlength=count)  # also of rows that have nothing else
-    shares = spread(torch.cat(codes), classes, frequency, neighbours)
+    shares = spread_classes(torch.cat(codes), classes, frequency, neighbours)
     guesses[used] = surest(shares, classes, share)
     return guesses
 
 
-def spread(codes: Tensor, classes: Tensor, frequency: Tensor, neighbours: int) -> Tensor:
+def spread_classes(codes: Tensor, classes: Tensor, frequency: Tensor, neighbours: int) -> Tensor:
     """Spread the classes of rows that have one over a graph of nearest neighbours.
 
     Args:

@@ -98,9 +98,7 @@ def write_samples(
     if out.suffix in (".csv", ".json") and others:
         refuse_existing([out])
         if out.suffix == ".json":
-            write_json(
-                out, {n: values if isinstance(values, list) else values.tolist() for n, values in others.items()}
-            )
+            write_json(out, {n: rows.tolist() if isinstance(rows, Tensor) else rows for n, rows in others.items()})
         else:
             import pandas
 

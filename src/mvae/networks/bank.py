@@ -1,9 +1,10 @@
-"""Banks: networks of one architecture, called together with their parameters stacked. One alone is a bank of one."""
+"""Banks: networks of one architecture, called together with their parameters stacked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from itertools import chain
 from typing import Any
 
 import torch
@@ -16,10 +17,10 @@ from mvae.networks.mlp import BatchNorm
 __all__ = ["Bank", "Banked", "Stack", "architecture", "banks_of"]
 
 PLAIN = (nn.Linear, nn.SiLU, nn.ReLU, nn.Tanh, nn.GELU, nn.Embedding, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten)
-"""Layers that do the same to each row whatever the others are, draw nothing and keep no statistics."""
-CONTAINERS = (nn.Sequential, nn.ModuleList)
+"""Layers that treat each row alike whatever the others are, draw nothing and keep no statistics."""
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.Unflatten)
 
-# What was measured on a processor core, in nanoseconds; only what is called together depends on it, no result.
+# Measured on a processor core, in nanoseconds; only what is called together depends on them, no result.
 MOVING = 10.0
 """To move a number out of its row and back, forward and backward."""
 EXTRA_CALL = 1.5e6
@@ -27,37 +28,35 @@ EXTRA_CALL = 1.5e6
 
 
 def architecture(module: nn.Module) -> str | None:
-    """What two modules share when one may stand in for the other with its parameters; None where that is not certain.
+    """What two modules share when they differ in their parameters alone; None where that is not certain.
 
     Only the layers of this package, and torch's plain ones, are known well enough.
     """
     for part in module.modules():
-        ours = type(part).__module__.startswith("mvae.")
-        if isinstance(part, BatchNorm) or (not ours and type(part) not in (*PLAIN, *CONTAINERS, nn.Unflatten)):
+        known = type(part).__module__.startswith("mvae.") or type(part) in (*PLAIN, *CONTAINERS)
+        if isinstance(part, BatchNorm) or not known:
             return None
-    state = (f"{name} {tuple(value.shape)} {value.dtype}" for name, value in _tensors(module))
+    tensors = chain(module.named_parameters(), module.named_buffers())
+    state = (f"{name} {tuple(value.shape)} {value.dtype}" for name, value in tensors)
     return f"{type(module).__qualname__} {module!r} {' '.join(state)}"
 
 
 class Bank:
-    """Encoders, or decoders, of some modalities. This is a bank of one, which is called as it is.
+    """A bank of one encoder or decoder, which is called as it is, by the name of its modality; `Stack` holds several.
 
     It is no `nn.Module`: its parameters would else be twice in the model's.
-
-    Args:
-        modules: by name of the modality.
     """
 
     parameter_names: Sequence[str] = ()
-    """Of the stacked parameters, as each module calls its own."""
+    """Names of the stacked parameters in each module."""
     parameters: Sequence[nn.Parameter] = ()
-    """Stacked parameters `[G, ...]`; none in a bank of one, whose module keeps its own."""
+    """Stacked parameters `[G, ...]`; a bank of one has none, its module keeps its own."""
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self.modules = dict(modules)
 
     def tie(self) -> None:
-        """Stack what the modules hold now, and make it theirs; after anything that gave them new tensors."""
+        """Stack the modules' parameters and make them views of the stacks; after anything that replaced a tensor."""
 
     def call(self, name: str, call: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
         """`call(module, *arguments)` of one module, whose gradient comes to what is learned."""
@@ -68,11 +67,11 @@ class Bank:
 
         Args:
             batch: B rows.
-            names: G of the bank's, which the batch holds.
+            names: G modalities of the bank and the batch.
             latent_dim: D.
 
         Returns:
-            Mean and log variance, each `[G, B, D]`; any finite numbers where missing. None where no row has any.
+            Mean and log variance, each `[G, B, D]`; any finite numbers where missing. None where all are missing.
         """
         (name,) = names
         rows = batch.rows(name)
@@ -100,16 +99,15 @@ class Bank:
 
         Args:
             batch: B rows.
-            names: G of the bank's, which the batch holds.
+            names: G modalities of the bank and the batch.
             z: `[S, B, D]`.
             reconstruct: boolean `[S, N]`, which of all modalities each term reconstructs.
             columns: numbers of the G among the N; some term reconstructs each.
             counts: boolean `[S, B]`, which terms count for which row; all where None.
 
         Returns:
-            Of each of the P pairs of a modality and a term that reconstructs it: the modality's number among the
-            names, ascending, and the term, each `[P]`; and the values `[P, B]`, 0 where missing or not counted. None
-            where no row has any.
+            For each pair the modality's number among the names, ascending, and the term, each `[P]`; and the values
+            `[P, B]`, 0 where missing or not counted. None where all are missing.
         """
         (name,) = names
         terms = reconstruct[:, columns[0]].nonzero().flatten().to(z.device)
@@ -128,13 +126,10 @@ class Bank:
 
 
 class Stack(Bank):
-    """A bank of several, whose parameters are slices of stacked ones.
+    """A bank of at least two modules of one `architecture`, whose parameters are slices of stacked ones.
 
-    The stacked parameters are what an optimiser is given. Each module keeps its own names and shapes, as views, so that
+    An optimiser is given the stacked parameters. Each module keeps its own names and shapes, as views, so that
     `state_dict`, and calling one module, work as if nothing were stacked.
-
-    Args:
-        modules: at least two, of one `architecture`.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
@@ -145,7 +140,7 @@ class Stack(Bank):
         self.buffer_names = [name for name, _ in first.named_buffers()]
         self.parameters = [nn.Parameter(torch.empty(0)) for _ in self.parameter_names]
         self.cost = 60 + 0.07 * sum(parameter.numel() for parameter in first.parameters())
-        """About how long a row takes a module, forward and backward, in nanoseconds on a processor core."""
+        """About how long a module takes for a row, forward and backward, in nanoseconds on a processor core."""
         self.tie()
 
     def tie(self) -> None:
@@ -158,20 +153,10 @@ class Stack(Bank):
         self.buffers = {
             name: torch.stack([module.get_buffer(name) for module in modules]) for name in self.buffer_names
         }
-        template = deepcopy(modules[0]).requires_grad_(False)
-        self.template = template.to("meta")
+        self.template = deepcopy(modules[0]).requires_grad_(False).to("meta")
 
     def __call__(self, call: Callable[..., Any], *arguments: Tensor, members: Tensor | None = None) -> Any:
-        """`call(module, *arguments)` of every module, or of `members`, at once.
-
-        Args:
-            call: from a module and tensors to tensors, e.g. `lambda encoder, x: encoder(x)`.
-            arguments: one slice a module, `[G, ...]`.
-            members: numbers of the modules; all where None.
-
-        Returns:
-            What `call` returns, with a first dimension G.
-        """
+        """`call(module, *arguments)` of every module, or of `members`, at once; all are `[G, ...]`."""
         tensors = dict(zip(self.parameter_names, map(_learned, self.parameters, self.own), strict=True)) | self.buffers
         if members is not None:
             tensors = {name: tensor[members] for name, tensor in tensors.items()}
@@ -186,27 +171,23 @@ class Stack(Bank):
         return self(call, *(argument.unsqueeze(0) for argument in arguments), members=own).squeeze(0)
 
     def encode(self, batch: Batch, names: Sequence[str], latent_dim: int) -> tuple[Tensor, Tensor] | None:
-        """As of a bank of one.
-
-        Rows that lack a modality are left out where that saves more than it costs, which it does in all but small
-        networks.
-        """
+        # Rows that lack a modality are left out where that saves more than it costs: in all but small networks.
         values, chosen = batch.block(names), self._chosen(names, batch.device)
         if batch.has_all(names):
-            return self(_encode, values, members=chosen)
+            return self(nn.Module.__call__, values, members=chosen)
         present = batch.presence(names).T  # [G, B]
         most = int(present.sum(1).max())
         if not most:
             return None
         if (len(batch) - most) * self.cost < most * latent_dim * MOVING:
-            return self(_encode, _masked(values, present), members=chosen)
+            return self(nn.Module.__call__, _masked(values, present), members=chosen)
         here, row = present.sort(dim=1, descending=True, stable=True)  # the rows that have it first
         here, row = here[:, :most], row[:, :most]
         results = []
-        for part in self(_encode, _taken(values, row, here), members=chosen):
+        for part in self(nn.Module.__call__, _taken(values, row, here), members=chosen):
             some = torch.where(here.unsqueeze(-1), part, 0.0)
-            whole = some.new_zeros(len(names), len(batch), latent_dim)
-            results.append(whole.scatter_add(1, row.unsqueeze(-1).expand_as(some), some))
+            all_rows = some.new_zeros(len(names), len(batch), latent_dim)
+            results.append(all_rows.scatter_add(1, row.unsqueeze(-1).expand_as(some), some))
         return results[0], results[1]
 
     def score(
@@ -218,11 +199,8 @@ class Stack(Bank):
         columns: Sequence[int],
         counts: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As of a bank of one.
-
-        Each decoder gets all that it decodes, of whatever terms and rows, side by side. Where some get much more than
-        others, those that get about equally much are called together, so that little is filled up.
-        """
+        # Each decoder gets all that it decodes, of whatever terms and rows, side by side. Where some get much more than
+        # others, those that get about equally much are called together, so that little is filled up.
         owner, terms = (index.to(z.device) for index in reconstruct[:, columns].T.nonzero(as_tuple=True))
         values, chosen = batch.block(names), self._chosen(names, batch.device)
         if counts is None and batch.has_all(names):  # a cell is all rows of a term: whose it is, and where its z stands
@@ -284,17 +262,12 @@ class _Calling(nn.Module):
         return self.call(self.module, *arguments)
 
 
-def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters()
-    yield from module.named_buffers()
-
-
 def banks_of(modules: Mapping[str, nn.Module]) -> list[Bank]:
-    """Those of one architecture in a bank, by name; then those that are alone in theirs, each in a bank of one."""
+    """Modules of one architecture in a `Stack`; then the others, each in a bank of one."""
     found: dict[str, list[str]] = {}
     for name, module in modules.items():
         kind = architecture(module)
-        if kind is not None and _has_parameters(module):
+        if kind is not None and any(True for _ in module.parameters()):
             found.setdefault(kind, []).append(name)
     several = [names for names in found.values() if len(names) > 1]
     stacked = {name for names in several for name in names}
@@ -302,12 +275,8 @@ def banks_of(modules: Mapping[str, nn.Module]) -> list[Bank]:
     return [*stacks, *(Bank({name: module}) for name, module in modules.items() if name not in stacked)]
 
 
-def _has_parameters(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None
-
-
 class Banked(nn.Module):
-    """A module with banks among its parts: what is learned are the stacked parameters, wherever it goes."""
+    """A module with banks, whose parameters are the stacked ones in place of their slices."""
 
     @property
     def _banks(self) -> list[Bank]:
@@ -315,14 +284,13 @@ class Banked(nn.Module):
 
     @property
     def sliced(self) -> list[str]:
-        """Names of the parameters that are slices of stacked ones: in `state_dict`, not among those learned."""
+        """Names of the slices of stacked parameters, which are in `state_dict` and not in `named_parameters`."""
         learned = {id(parameter) for _, parameter in self.named_parameters()}
         return [name for name, parameter in super().named_parameters() if id(parameter) not in learned]
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
-        """What is learned: of networks of one architecture the stacked parameters, once for all of them."""
         stacks = [bank for bank in self._banks if bank.parameters]
         sliced = {id(one) for stack in stacks for module in stack.modules.values() for one in module.parameters()}
         for name, parameter in super().named_parameters(prefix, recurse, remove_duplicate):
@@ -347,16 +315,16 @@ class Banked(nn.Module):
 
 
 def _alike(owner: Tensor, count: int, least: float) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Owners of about equally many cells, together.
+    """Groups of owners of about equally many cells, where another group saves at least so many filled-up cells.
 
     Args:
-        owner: `[C]`, whose each cell is, ascending.
-        count: how many owners there are.
-        least: how many filled-up cells another group has to save.
+        owner: `[C]`, the owner of each cell, ascending.
+        count: number of owners.
+        least: as above.
 
     Yields:
-        Numbers of the owners in a group, ascending; numbers of their cells; and of each cell the place of its owner in
-        the group, and its own among its owner's.
+        Numbers of the owners in a group, ascending; numbers of their cells; for each cell the place of its owner in the
+        group, and its own among its owner's.
     """
     number = owner.bincount(minlength=count)
     start = number.cumsum(0) - number
@@ -375,7 +343,7 @@ def _alike(owner: Tensor, count: int, least: float) -> Iterator[tuple[Tensor, Te
 
 
 def _ranges(sizes: Sequence[int], least: float, first: int = 0) -> list[tuple[int, int]]:
-    """Cut falling sizes where what would have to be filled up, to the first of each range, is more than `least`."""
+    """Ranges of falling sizes, cut where filling up to the first of a range would take more than `least`."""
     if not sizes:
         return []
     saved, cut = max(((sizes[0] - size) * (len(sizes) - place), place) for place, size in enumerate(sizes))
@@ -384,16 +352,12 @@ def _ranges(sizes: Sequence[int], least: float, first: int = 0) -> list[tuple[in
     return _ranges(sizes[:cut], least, first) + _ranges(sizes[cut:], least, first + cut)
 
 
-def _encode(encoder: nn.Module, values: Tensor) -> Any:
-    return encoder(values)
-
-
 def _score(decoder: nn.Module, z: Tensor, values: Tensor) -> Tensor:
     return decoder(z).log_prob(values)
 
 
 def _taken(values: Tensor, row: Tensor, here: Tensor) -> Tensor:
-    """The rows `[G, M]` of `[G, B, ...]`, 0 where not `here`: what stands where a value is absent may be NaN."""
+    """The rows `[G, M]` of `[G, B, ...]`, 0 where not `here`: there may be NaN in place of missing values."""
     more = (1,) * (values.dim() - 2)
     return _masked(values.gather(1, row.reshape(*row.shape, *more).expand(-1, -1, *values.shape[2:])), here)
 

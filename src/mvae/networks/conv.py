@@ -24,10 +24,10 @@ def conv_features(shape: Sequence[int], layers: Sequence[Layer], batch_norm: boo
         modules.append(nn.Conv2d(sizes[index][0], channels, kernel, stride, padding, bias=False))
         modules += [nn.BatchNorm2d(channels)] if batch_norm and index else []
         modules.append(nn.SiLU())
-    return channels_last(nn.Sequential(*modules, nn.Flatten()))
+    return _channels_last(nn.Sequential(*modules, nn.Flatten()))
 
 
-def channels_last(network: nn.Sequential) -> nn.Sequential:
+def _channels_last(network: nn.Sequential) -> nn.Sequential:
     """The network with its kernels laid out channel by channel for each pixel, in which convolutions are faster."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -66,25 +66,16 @@ class ConvEncoder(nn.Module):
         self.layers = dense_layers(width, [hidden], dropout=dropout)
         self.head = nn.Linear(hidden, 2 * latent_dim)
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        features = self.features(x)
-        features = features if condition is None else torch.cat([features, condition], -1)
-        mean, log_variance = self.head(self.layers(features)).chunk(2, -1)
+    def forward(self, x: Tensor, *condition: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.head(self.layers(torch.cat([self.features(x), *condition], -1))).chunk(2, -1)
         return mean, log_variance
 
 
 class ConvDecoder(nn.Module):
-    """z to the parameters of a likelihood of images, the mirror of `ConvEncoder` with the same arguments.
+    """z to a number a pixel: `ConvEncoder` backwards, with the same arguments.
 
-    Args:
-        shape: `(channels, height, width)` of the output.
-        latent_dim: D.
-        layers: as the encoder's; the decoder runs through them backwards.
-        hidden: width of a hidden layer between z and the smallest feature map; 0 for none.
-        batch_norm: batch normalisation after each transposed convolution but the last.
-
-    Raises:
-        ValueError: if a convolution does not fit the image.
+    `hidden` is the width of a layer between z and the smallest feature map, 0 for none. Batch normalisation follows
+    each transposed convolution but the last.
     """
 
     def __init__(
@@ -108,18 +99,14 @@ class ConvDecoder(nn.Module):
             if index:
                 modules += [nn.BatchNorm2d(out)] if batch_norm else []
                 modules.append(nn.SiLU())
-        self.layers = channels_last(nn.Sequential(*modules))
+        self.layers = _channels_last(nn.Sequential(*modules))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:-1], -1)
 
 
 def feature_shapes(shape: Sequence[int], layers: Sequence[Layer]) -> list[tuple[int, int, int]]:
-    """Shapes `(channels, height, width)` of the image and of each convolution's output.
-
-    Raises:
-        ValueError: if the shape is not that of an image or a convolution leaves nothing.
-    """
+    """Shapes of the image and of each convolution's output; a ValueError if one of them leaves nothing."""
     if len(shape) != 3:
         raise ValueError(f"expected an image of shape (channels, height, width), got {tuple(shape)}")
     shapes = [(shape[0], shape[1], shape[2])]
@@ -127,9 +114,7 @@ def feature_shapes(shape: Sequence[int], layers: Sequence[Layer]) -> list[tuple[
         _, height, width = shapes[-1]
         size = tuple((n + 2 * padding - kernel) // stride + 1 for n in (height, width))
         if min(size) < 1:
-            raise ValueError(
-                f"a convolution with kernel {kernel}, stride {stride} and padding {padding} does not fit"
-                f" {height}x{width}"
-            )
+            of = f"kernel {kernel}, stride {stride} and padding {padding}"
+            raise ValueError(f"a convolution with {of} does not fit {height}x{width}")
         shapes.append((channels, size[0], size[1]))
     return shapes

@@ -1,4 +1,4 @@
-"""The encoder of several modalities together, which JMVAE and TELBO need beside those of one."""
+"""The encoder of all modalities together, of which JMVAE and TELBO have one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ __all__ = ["JointEncoder"]
 
 
 class JointEncoder(nn.Module):
-    """All modalities to one Gaussian: features of each side by side, one hidden layer, a head.
-
-    In the paper's Table 1 the features are what the modality's own encoder has before its last hidden layer (of the
-    convolutional one, after it), and the hidden layer has 512 units.
+    """All modalities to one Gaussian expert: features of each side by side, one hidden layer (Table 1: 512), a head.
 
     Args:
         features: for each modality a module from observations `[B, ...]` to `[B, width]`.

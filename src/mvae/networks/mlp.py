@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm
+from torch.nn.functional import batch_norm, linear
 
-__all__ = ["EmbeddingEncoder", "Flat", "HeadBeside", "MLPDecoder", "MLPEncoder", "dense_layers"]
+__all__ = ["EmbeddingEncoder", "FeaturesEncoder", "Flat", "HeadBeside", "MLPDecoder", "MLPEncoder", "dense_layers"]
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -41,6 +41,25 @@ class Flat(nn.Module):
         return x.unsqueeze(-1).flatten(1)
 
 
+class FeaturesEncoder(nn.Module):
+    """Features of an observation to a Gaussian expert, by one linear layer.
+
+    Args:
+        features: module from observations `[B, ...]` to `[B, width]`.
+        width: number of the features.
+        latent_dim: D.
+    """
+
+    def __init__(self, features: nn.Module, width: int, latent_dim: int) -> None:
+        super().__init__()
+        self.features = features
+        self.head = nn.Linear(width, 2 * latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.head(self.features(x)).chunk(2, -1)
+        return mean, log_variance
+
+
 class MLPEncoder(nn.Module):
     """Flattened numbers to a Gaussian expert. MNIST in the paper: `hidden=(512, 512)`.
 
@@ -68,10 +87,8 @@ class MLPEncoder(nn.Module):
         self.layers = dense_layers(width, hidden, batch_norm, dropout)
         self.head = nn.Linear(hidden[-1] if hidden else width, 2 * latent_dim)
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        flat = self.flat(x)
-        flat = flat if condition is None else torch.cat([flat, condition], -1)
-        mean, log_variance = self.head(self.layers(flat)).chunk(2, -1)
+    def forward(self, x: Tensor, *condition: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.head(self.layers(torch.cat([self.flat(x), *condition], -1))).chunk(2, -1)
         return mean, log_variance
 
 
@@ -96,14 +113,7 @@ class EmbeddingEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """z to the parameters of a likelihood. In the paper: `hidden=(512, 512, 512)`.
-
-    Args:
-        latent_dim: D.
-        num_parameters: how many numbers the likelihood takes.
-        hidden: widths of the hidden layers.
-        dropout: share of each hidden layer's outputs dropped in training.
-    """
+    """z to the `num_parameters` numbers of a likelihood. In the paper: `hidden=(512, 512, 512)`."""
 
     def __init__(
         self, latent_dim: int, num_parameters: int, hidden: Sequence[int] = (512, 512, 512), dropout: float = 0.0
@@ -117,18 +127,12 @@ class MLPDecoder(nn.Module):
 
 
 class HeadBeside(nn.Linear):
-    """A head on outputs `[R, T, H]` with z `[R, D]` beside each of the T, whose part of it is computed once a row.
-
-    Args:
-        hidden: H.
-        latent_dim: D.
-        num_outputs: of the head.
-    """
+    """A head on outputs `[R, T, H]` with z `[R, D]` beside each of the T; z's part is computed once a row."""
 
     def __init__(self, hidden: int, latent_dim: int, num_outputs: int) -> None:
         super().__init__(hidden + latent_dim, num_outputs)
         self.hidden = hidden
 
     def forward(self, outputs: Tensor, z: Tensor) -> Tensor:  # type: ignore[override]
-        of_outputs = nn.functional.linear(outputs, self.weight[:, : self.hidden], self.bias)
-        return of_outputs.add_(nn.functional.linear(z, self.weight[:, self.hidden :]).unsqueeze(1))
+        of_outputs = linear(outputs, self.weight[:, : self.hidden], self.bias)
+        return of_outputs.add_(linear(z, self.weight[:, self.hidden :]).unsqueeze(1))

@@ -15,16 +15,16 @@ __all__ = ["RecordEncoder"]
 
 
 class RecordEncoder(nn.Module):
-    """A record to a Gaussian expert: its numbers, its categories one-hot, and which of them there are.
+    """A record to a Gaussian expert: its numbers, its categories one-hot, and which of them are observed.
 
-    In training some elements are hidden from it, a random share of each record's, so that it learns to do with any part
-    of a record what an MVAE does with any part of its modalities; the decoder is still asked for all there is.
+    In training a random share of each record's elements is hidden from the encoder, so that it learns to use any part
+    of a record; the decoder still has to reconstruct all that is observed.
 
     Args:
-        elements: what a record is made of.
+        elements: of the records.
         latent_dim: D.
         hidden: widths of the hidden layers.
-        hide: the mean share of elements hidden in training; each record's own is uniform from 0 to twice that.
+        hide: the mean share of elements hidden in training; each record's is uniform from 0 to twice that.
         dropout: share of each hidden layer's outputs dropped in training.
     """
 
@@ -41,13 +41,13 @@ class RecordEncoder(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.hide = nn.Dropout(hide) if hide else None  # which says that it draws; its rate is read in `_shown`
+        self.hide = nn.Dropout(hide) if hide else None  # a layer, so that it is seen to draw; only its rate is used
         sizes = [element.num_parameters for element in elements]
         counts = [element.family in ("poisson", "negative-binomial") for element in elements]
         classes = [element.family == "categorical" for element in elements]
-        self.register_buffer("counts", torch.tensor(counts), persistent=False)
-        self.register_buffer("centre", torch.tensor([element.centre for element in elements]), persistent=False)
-        self.register_buffer("spread", torch.tensor([element.spread for element in elements]), persistent=False)
+        scales = {part: [getattr(element, part) for element in elements] for part in ("centre", "spread")}
+        for name, numbers in {"counts": counts, **scales}.items():
+            self.register_buffer(name, torch.tensor(numbers), persistent=False)
         self.numbers = [place for place, is_class in enumerate(classes) if not is_class]
         self.categories = [(place, sizes[place]) for place, is_class in enumerate(classes) if is_class]
         width = len(elements) + len(self.numbers) + sum(size for _, size in self.categories)

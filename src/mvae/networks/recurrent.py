@@ -1,4 +1,4 @@
-"""Recurrent encoders and decoders of strings."""
+"""Recurrent features and decoders of strings."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from mvae.networks.mlp import HeadBeside
 from mvae.strings import lengths
 
-__all__ = ["RecurrentDecoder", "RecurrentEncoder", "RecurrentFeatures"]
+__all__ = ["RecurrentDecoder", "RecurrentFeatures"]
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
 class RecurrentFeatures(nn.Module):
-    """A string of symbols to numbers: an embedding and a bidirectional GRU or LSTM, whose two last states are added.
+    """A string of symbols `[B, T]` to `[B, hidden]`: an embedding and a bidirectional GRU or LSTM.
 
-    Each direction's last state has read the whole string.
+    The last states of both directions, each of which has read the whole string, are added. MultiMNIST in the paper:
+    widths of 200.
 
     Args:
-        num_symbols: how many symbols there are.
+        num_symbols: V.
         embedding: width of the embedding.
         hidden: width of the recurrent network.
-        end: the symbol that ends a string, after whose first nothing is read; None reads all there is.
+        end: the symbol that ends a string, after whose first nothing is read; None reads all T.
         cell: `"gru"` or `"lstm"`.
     """
 
@@ -45,41 +46,10 @@ class RecurrentFeatures(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         embedded: Any = self.embedding(x)
         if self.end is not None and len(x):  # no rows cannot be packed
-            embedded = pack_padded_sequence(
-                embedded, lengths(x, self.end).cpu(), batch_first=True, enforce_sorted=False
-            )
+            count = lengths(x, self.end).cpu()
+            embedded = pack_padded_sequence(embedded, count, batch_first=True, enforce_sorted=False)
         _, last = self.recurrent(embedded)
-        return (last[0] if isinstance(last, tuple) else last).sum(0)  # of an LSTM what it gives, not its memory
-
-
-class RecurrentEncoder(nn.Module):
-    """A string of symbols `[B, length]` to a Gaussian expert. MultiMNIST in the paper: widths of 200.
-
-    Args:
-        num_symbols: how many symbols there are.
-        latent_dim: D.
-        embedding: width of the embedding.
-        hidden: width of the recurrent network.
-        end: as for `RecurrentFeatures`.
-        cell: as for `RecurrentFeatures`.
-    """
-
-    def __init__(
-        self,
-        num_symbols: int,
-        latent_dim: int,
-        embedding: int = 200,
-        hidden: int = 200,
-        end: int | None = None,
-        cell: Literal["gru", "lstm"] = "gru",
-    ) -> None:
-        super().__init__()
-        self.features = RecurrentFeatures(num_symbols, embedding, hidden, end, cell)
-        self.head = nn.Linear(hidden, 2 * latent_dim)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = self.head(self.features(x)).chunk(2, -1)
-        return mean, log_variance
+        return (last[0] if isinstance(last, tuple) else last).sum(0)  # of an LSTM its output, not its memory
 
 
 class RecurrentDecoder(nn.Module):
@@ -92,7 +62,7 @@ class RecurrentDecoder(nn.Module):
         num_symbols: V.
         embedding: width of the embedding.
         hidden: width of the recurrent network.
-        layers: of it.
+        layers: number of its layers.
         dropout: between the layers.
         cell: `"gru"` or `"lstm"`.
     """
@@ -116,16 +86,14 @@ class RecurrentDecoder(nn.Module):
         self.head = HeadBeside(hidden, latent_dim, num_symbols)
 
     def forward(self, previous: Tensor, z: Tensor) -> Tensor:
-        logits, _ = self._read(previous, z, self.start(z))
-        return logits
+        return self._read(previous, z, self.start(z))[0]
 
     def start(self, z: Tensor) -> Tensor:
-        """The state before the first symbol, `[R, layers, hidden]`; of an LSTM its memory, empty, comes after it."""
+        """The state before the first symbol, `[R, layers, hidden]`, followed by an LSTM's memory of zeros."""
         state = self.first(z).unsqueeze(1).expand(-1, self.layers, -1)
         return state if self.cell == "gru" else torch.cat([state, torch.zeros_like(state)], 1)
 
     def step(self, previous: Tensor, z: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[R, V]` of the next symbol given the last one `[R]`, and the state after it."""
         logits, state = self._read(previous.unsqueeze(1), z, state)
         return logits.squeeze(1), state
 

@@ -1,4 +1,4 @@
-"""Transformer encoders and decoders of strings, of PyTorch's own layers."""
+"""Transformer features and decoders of strings, of PyTorch's own layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mvae.networks.mlp import HeadBeside
 from mvae.strings import counted
 
-__all__ = ["TransformerDecoder", "TransformerEncoder", "TransformerFeatures"]
+__all__ = ["TransformerDecoder", "TransformerFeatures"]
 
 
 def _layers(width: int, heads: int, layers: int, dropout: float) -> nn.TransformerEncoder:
@@ -20,19 +20,16 @@ def _layers(width: int, heads: int, layers: int, dropout: float) -> nn.Transform
 
 
 class TransformerFeatures(nn.Module):
-    """A string of symbols to numbers: self-attention, and the mean over the symbols that are read.
+    """A string of symbols `[B, T]` to `[B, width]`: self-attention, and the mean over the symbols that are read.
 
     Args:
-        num_symbols: how many symbols there are.
+        num_symbols: V.
         length: T, the longest string.
-        width: of embeddings and layers.
+        width: of embeddings and layers, a multiple of `heads`.
         heads: of attention.
-        layers: how many.
+        layers: number of layers.
         dropout: in training.
-        end: the symbol that ends a string, after whose first nothing is read; None reads all there is.
-
-    Raises:
-        ValueError: unless the width is a multiple of the heads.
+        end: the symbol that ends a string, after whose first nothing is read; None reads all T.
     """
 
     def __init__(
@@ -59,40 +56,6 @@ class TransformerFeatures(nn.Module):
         return (weights * found).sum(1) / weights.sum(1)
 
 
-class TransformerEncoder(nn.Module):
-    """A string of symbols `[B, T]` to a Gaussian expert.
-
-    Args:
-        num_symbols: how many symbols there are.
-        latent_dim: D.
-        length: as for `TransformerFeatures`, and so are the others.
-        width: of embeddings and layers.
-        heads: of attention.
-        layers: how many.
-        dropout: in training.
-        end: the symbol that ends a string.
-    """
-
-    def __init__(
-        self,
-        num_symbols: int,
-        latent_dim: int,
-        length: int,
-        width: int = 256,
-        heads: int = 4,
-        layers: int = 2,
-        dropout: float = 0.1,
-        end: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.features = TransformerFeatures(num_symbols, length, width, heads, layers, dropout, end)
-        self.head = nn.Linear(width, 2 * latent_dim)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = self.head(self.features(x)).chunk(2, -1)
-        return mean, log_variance
-
-
 class TransformerDecoder(nn.Module):
     """The next symbol of a string, given those before it and z, which is added to each of them and beside each output.
 
@@ -102,13 +65,10 @@ class TransformerDecoder(nn.Module):
         latent_dim: D.
         num_symbols: V.
         length: T, the longest string.
-        width: of embeddings and layers.
+        width: of embeddings and layers, a multiple of `heads`.
         heads: of attention.
-        layers: how many.
+        layers: number of layers.
         dropout: in training.
-
-    Raises:
-        ValueError: unless the width is a multiple of the heads.
     """
 
     def __init__(
@@ -129,18 +89,15 @@ class TransformerDecoder(nn.Module):
         self.head = HeadBeside(width, latent_dim, num_symbols)
 
     def forward(self, previous: Tensor, z: Tensor) -> Tensor:
-        count = previous.shape[1]
-        places = torch.arange(count, device=previous.device)
+        places = torch.arange(previous.shape[1], device=previous.device)
         inputs = self.embedding(previous) + self.position(places) + self.first(z).unsqueeze(1)
         later = places > places.unsqueeze(1)  # [t, s]: at t nothing after t is looked at
-        outputs = self.layers(inputs, mask=later)
-        return self.head(outputs, z)
+        return self.head(self.layers(inputs, mask=later), z)
 
     def start(self, z: Tensor) -> Tensor:
         """No symbols yet, `[R, 0]`."""
         return torch.empty(len(z), 0, dtype=torch.long, device=z.device)
 
     def step(self, previous: Tensor, z: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits `[R, V]` of the next symbol given the last one `[R]`, and the symbols so far."""
         state = torch.cat([state, previous.unsqueeze(1)], 1)
         return self(state, z)[:, -1], state
