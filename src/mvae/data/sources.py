@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from mvae.batch import Batch
-from mvae.data.celeba import load_celeba, part_at_hand
 from mvae.data.dataset import Dataset, hold_out, unpair
-from mvae.data.digits import load_digits
 from mvae.data.download import Collection
-from mvae.data.iwslt import OPTIONS, load_iwslt, part_of_iwslt, with_vocabularies
 from mvae.data.mnist import FASHION_MNIST, MNIST, binarise, load_idx_pairs
-from mvae.data.multimnist import Rules, load_multimnist
-from mvae.data.vision import load_vision, masks_by, with_finder, with_own
 
 __all__ = ["SOURCES", "Source", "load_dataset", "source_named"]
 
@@ -29,7 +25,7 @@ SKIP = {"skip_damaged": False}
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that `mvae` knows by name."""
+    """A data set that `mvae` knows by name. What reads it is imported when it is used."""
 
     summary: str
     load: Callable[..., tuple[Batch, ...]]
@@ -40,53 +36,69 @@ class Source:
     binary: bool = False
     """Whether its images are binarised."""
     part: Callable[..., str] | None = None
-    """From a data directory (or None) and options to how much of it there is, where that may be a part."""
-    options: Mapping[str, bool | int] = field(default_factory=dict)
-    """What else may be chosen of it, and what is chosen unless told."""
+    """From a data directory (or None) and options to how much of it is here, where that may be a part."""
+    options: Callable[[], Mapping[str, bool | int]] = dict
+    """Its own options with their defaults."""
     recipe: Callable[[dict[str, Any]], dict[str, Any]] | None = None
-    """From its recipe to one with what was added to the data set, where something can be."""
+    """From its recipe to one with the user's additions to the data set, where there can be some."""
     learned: Callable[..., dict[str, Any]] | None = None
-    """From a spec, as plain data, a data directory (or None) and options to the spec with what is learned of the data,
-    such as the words of a language, or of what is here to read it with."""
+    """From a spec, as plain data, a data directory (or None) and options to the spec with all that the data teaches,
+    such as the words of a language, and with the means of this machine to read it."""
 
 
-def _faces(data_dir: str | Path | None, **_: bool | int) -> str:
-    return part_at_hand(data_dir)
+def _later(place: str, **given: Any) -> Callable[..., Any]:
+    """A function of this room, by its file and name, which is imported when it is called, with arguments given."""
+    file, name = place.split(".")
+    return lambda *others, **more: getattr(import_module(f"mvae.data.{file}"), name)(*others, **given, **more)
+
+
+def _rules(**given: Any) -> Any:
+    from mvae.data.multimnist import Rules
+
+    return Rules(**given)
+
+
+def _part_of_faces(data_dir: str | Path | None, landmarks: bool | None = None, **_: bool | int) -> str:
+    found = _later("celeba.part_at_hand")(data_dir)
+    return found if landmarks is None else f"{found}; masks by {_later('vision.masks_by')(data_dir, landmarks)}"
 
 
 SOURCES: dict[str, Source] = {
-    "digits": Source("1,797 real 8x8 digits with labels, bundled", lambda _: load_digits()),
+    "digits": Source("1,797 real 8x8 digits with labels, bundled", lambda _: _later("digits.load_digits")()),
     "mnist": Source("70,000 28x28 digits with labels, grey", partial(load_idx_pairs, MNIST), MNIST),
     "binary-mnist": Source("MNIST, binarised", partial(load_idx_pairs, MNIST), MNIST, binary=True),
     "multimnist": Source(
         "70,000 50x50 canvases of up to four digits, and their text",
-        lambda data_dir, **rules: load_multimnist(data_dir, Rules(**rules)),
+        lambda data_dir, **rules: _later("multimnist.load_multimnist")(data_dir, _rules(**rules)),
         MNIST,
-        options=asdict(Rules()),
+        options=lambda: asdict(_rules()),
     ),
-    "celeba": Source("faces and 18 attributes, all in one modality", load_celeba, part=_faces, options=SKIP),
+    "celeba": Source(
+        "faces and 18 attributes, all in one modality",
+        _later("celeba.load_celeba"),
+        part=_part_of_faces,
+        options=lambda: SKIP,
+    ),
     "celeba19": Source(
         "faces and 18 attributes, each a modality",
-        partial(load_celeba, apart=True),
-        part=_faces,
-        options=SKIP,
+        _later("celeba.load_celeba", apart=True),
+        part=_part_of_faces,
+        options=lambda: SKIP,
     ),
     "vision": Source(
         "faces and five transformations of each, each a modality",
-        load_vision,
-        part=lambda data_dir, landmarks=False, **_: (
-            f"{part_at_hand(data_dir)}; masks by {masks_by(data_dir, landmarks)}"
-        ),
-        options=SKIP | {"landmarks": False},
-        recipe=with_own,
-        learned=with_finder,
+        _later("vision.load_vision"),
+        part=partial(_part_of_faces, landmarks=False),
+        options=lambda: SKIP | {"landmarks": False},
+        recipe=_later("vision.with_own"),
+        learned=_later("vision.with_finder"),
     ),
     "iwslt-en-vi": Source(
         "English sentences and their Vietnamese translations",
-        load_iwslt,
-        part=lambda data_dir, **_: part_of_iwslt(data_dir),
-        options=OPTIONS,
-        learned=with_vocabularies,
+        _later("iwslt.load_iwslt"),
+        part=lambda data_dir, **_: _later("iwslt.part_of_iwslt")(data_dir),
+        options=lambda: import_module("mvae.data.iwslt").OPTIONS,
+        learned=_later("iwslt.with_vocabularies"),
     ),
     "fashion-mnist": Source(
         "70,000 28x28 pictures of clothes with labels, grey", partial(load_idx_pairs, FASHION_MNIST), FASHION_MNIST
@@ -123,11 +135,11 @@ def load_dataset(
         data_dir: where to look first for its files.
         validation_rows: how many rows to take out of the training rows, the same ones for every seed.
         paired_fraction: share of rows that stay paired, in training and in validation (`splits.unpair`).
-        balance: a category of which each value shall be paired equally often.
+        balance: a category each of whose values is to be paired equally often.
         binarisation: for a binary source, draw training images anew at each use, or once. Validation and test rows
             are drawn once, the same for every seed.
-        options: what else may be chosen of a source, see `SOURCES[source].options`: for multimnist how canvases are
-            made (`mvae.data.multimnist.Rules`), for celeba to leave out damaged images.
+        options: the source's own options, see `SOURCES[source].options()`: for multimnist how canvases are made
+            (`mvae.data.multimnist.Rules`), for celeba to leave out damaged images.
         seed: chooses the rows that stay paired.
 
     Raises:
@@ -171,12 +183,12 @@ def load_dataset(
 
 
 def _checked(source: str, known: Source, options: Mapping[str, bool | int]) -> dict[str, bool | int]:
-    """Options of a source that are not as they are anyway."""
+    """Options of a source that differ from their defaults."""
+    defaults = known.options()
     for name, value in options.items():
-        if name not in known.options:
-            has = ", ".join(known.options) or "none"
-            raise ValueError(f"options: '{source}' has no '{name}'; it has {has}")
-        if type(value) is not type(known.options[name]):
-            kind = "true or false" if isinstance(known.options[name], bool) else "a whole number"
+        if name not in defaults:
+            raise ValueError(f"options: '{source}' has no '{name}'; it has {', '.join(defaults) or 'none'}")
+        if type(value) is not type(defaults[name]):
+            kind = "true or false" if isinstance(defaults[name], bool) else "a whole number"
             raise ValueError(f"options: {name}: expected {kind}, got {value!r}")
-    return {name: value for name, value in options.items() if value != known.options[name]}
+    return {name: value for name, value in options.items() if value != defaults[name]}
