@@ -27,7 +27,7 @@ quickstart: .venv/installed
 	@for command in "fit digits --paired-fraction 0.1 --out $(RUN)" "evaluate $(RUN)"; do \
 	  printf '\n$$ mvae %s\n' "$$command"; $(ONE_THREAD) $(BIN)/mvae $$command || exit; \
 	done
-	@$(ONE_THREAD) $(BIN)/python -m mvae.experiments.quickstart $(RUN)
+	@$(ONE_THREAD) $(BIN)/python examples/quickstart.py $(RUN)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

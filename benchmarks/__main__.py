@@ -13,9 +13,9 @@ import torch
 
 from benchmarks import page
 from benchmarks.measurements import MEASUREMENTS, Effort
-from mvae.experiments.results import provenance
 from mvae.files import write_json, write_text
 from mvae.training.compute import keep_memory
+from paper.results import provenance
 
 SHORT = Effort(repeats=5, seconds=0.2, steps=30, short=True)
 RESULTS, PAGE = Path("results/benchmarks"), Path("docs/benchmarks.md")

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mvae.experiments.results import provenance
 from mvae.export import markdown_table
 from mvae.files import write_json
+from paper.results import provenance
 
 KINDS = {"number": 18, "positive": 8, "count": 8, "category": 8, "yes-no": 5, "date": 3}
 HIDDEN = 0.2

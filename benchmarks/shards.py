@@ -28,10 +28,10 @@ import torch
 from mvae.config.recipes import recipe
 from mvae.data.sharded_order import ShardedBatches
 from mvae.data.shards import open_shards
-from mvae.experiments.results import provenance
 from mvae.export import markdown_table
 from mvae.files import write_json
 from mvae.training.prepare import prepare
+from paper.results import provenance
 
 PIXELS = 784
 ROW_BYTES = 4 * PIXELS + 8

@@ -5,16 +5,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 
 import mvae.cli
-from mvae.experiments.side_by_side import _context
 
 SCRIPT = Path(sys.executable).with_name("mvae")
 FOUND = str(SCRIPT) if SCRIPT.exists() else shutil.which("mvae")
 COMMAND = [FOUND] if FOUND else [sys.executable, "-c", "import sys; from mvae.cli import main; sys.exit(main())"]
 """What starts a new process."""
 STREAMS = (1, 2)
+CONTEXT = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+if CONTEXT.get_start_method() == "forkserver":
+    CONTEXT.set_forkserver_preload(["mvae.training.loop"])
 
 
 def run_mvae(arguments, cwd, environment, timeout=300):
@@ -27,7 +30,7 @@ def run_mvae(arguments, cwd, environment, timeout=300):
         )
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, str(stream)) for stream in STREAMS]
-        process = _context().Process(target=_child, args=(arguments, cwd, dict(environment), files))
+        process = CONTEXT.Process(target=_child, args=(arguments, cwd, dict(environment), files))
         process.start()
         process.join(timeout)
         if process.is_alive():

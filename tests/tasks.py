@@ -6,7 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from mvae.experiments.side_by_side import run_side_by_side
+from paper import side_by_side
+from paper.side_by_side import run_side_by_side
 
 LARGE = bytes(range(256)) * 40_000  # far more than a pipe holds
 
@@ -26,7 +27,8 @@ class Slow:
         self.folder = folder
 
     def __reduce__(self):
-        (self.folder / "sending").write_text(str(os.getpid()))
+        (self.folder / "about to").write_text(str(os.getpid()))
+        (self.folder / "about to").rename(self.folder / "sending")  # whole, for who waits for it
         return bytes, (LARGE,)
 
 
@@ -94,6 +96,7 @@ def perform(task, folder, report):
 
 
 if __name__ == "__main__":
+    side_by_side.PRELOAD = ["paper.side_by_side"]  # these tasks need no more
     try:
         for _ in run_side_by_side(sleep, range(int(sys.argv[2])), 2, [Path(sys.argv[1])]):
             pass

@@ -364,3 +364,30 @@ def test_a_modality_alone_in_its_block_is_not_copied():
     rows = Batch({"image": image, "a": torch.arange(6), "b": torch.arange(6)}).blocked()
     assert rows.values["image"].data_ptr() == image.data_ptr()
     assert rows.values["b"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+# Parts
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_what_keeps_the_rows_keeps_the_part(blocked):
+    rows = Batch({"n": torch.arange(9), "m": torch.arange(9), "x": torch.rand(9)}, {"m": torch.arange(9) > 3})
+    rows = rows.blocked() if blocked else rows
+    part = Part.of(torch.tensor([5, 2, 8, 1, 0]), rank=1, world=2)
+    batch = rows[part]
+    assert batch.part is part
+    assert batch.values["n"].tolist() == [8, 1, 0]
+    kept = {
+        "to": batch.to("cpu"),
+        "only": batch.only(["x", "m"]),
+        "blocked": batch.blocked(),
+        "holding": batch.holding({"m": batch.values["n"] + 1}),
+    }
+    for same in kept.values():
+        assert same.part is part
+        assert torch.equal(same.present["m"], batch.present["m"])
+    assert kept["holding"].values["m"].tolist() == [9, 2, 1]
+    absent = {"m": torch.zeros(3, dtype=torch.bool)}
+    assert not batch.holding({"m": batch.values["n"]}, absent).present["m"].any()
+    for other in (rows, batch[:2], batch[[0, 1, 2]], batch[torch.arange(3)]):
+        assert other.part is None

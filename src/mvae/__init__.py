@@ -11,6 +11,7 @@ _HOMES = {
     "CVAE": "mvae.models.cvae",
     "BiVCCA": "mvae.models.bivcca",
     "JMVAE": "mvae.models.jmvae",
+    "MMVAE": "mvae.models.mmvae",
     "MVAE": "mvae.models.mvae",
     "MVAEQ": "mvae.models.mvae_q",
     "TELBO": "mvae.models.telbo",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from mvae.models.bivcca import BiVCCA as BiVCCA
     from mvae.models.cvae import CVAE as CVAE
     from mvae.models.jmvae import JMVAE as JMVAE
+    from mvae.models.mmvae import MMVAE as MMVAE
     from mvae.models.mvae import MVAE as MVAE
     from mvae.models.mvae_q import MVAEQ as MVAEQ
     from mvae.models.telbo import TELBO as TELBO

@@ -140,8 +140,10 @@ class Batch:
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking), self.part)
 
     def holding(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Batch:
-        """The same rows with other values, and presence unless None."""
-        return Batch(values, self.present if present is None else present, self.part)
+        """The same rows with other values, and with other presence unless None."""
+        if present is None:
+            present = {name: self.present[name] for name in values if name in self.present}
+        return Batch(values, present, self.part)
 
     def _mapped(self, change: Callable[[Tensor], Tensor], part: Part | None) -> Batch:
         if self._blocks is not None:
@@ -170,7 +172,7 @@ class Batch:
         for name in names:
             if name not in self.values:
                 raise ValueError(f"unknown modality '{name}'; this batch has {', '.join(self.values)}")
-        return self.holding({n: self.values[n] for n in names}, {n: self.present[n] for n in names})
+        return self.holding({name: self.values[name] for name in names})
 
     def rows(self, name: str) -> Tensor | None:
         """The numbers `[R]` of the rows that have a modality; None where all have it."""

@@ -1,6 +1,6 @@
-"""Runs for other machines: one folder or zip with a model card, the Hugging Face Hub, networks as programs of torch.
+"""Runs for other machines: one folder or zip with a model card, and networks as programs of torch.
 
-What is exchanged is data: configuration and weights. A run from elsewhere is loaded without running code from it.
+Only data is exchanged, configuration and weights: a run from elsewhere is loaded without running code from it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 
 from mvae import __version__
 from mvae.config.folder import CONFIG, METRICS, WEIGHTS, is_own, load, read_own_spec, read_spec
-from mvae.config.specs import ModelSpec, OwnModelSpec, OwnRunSpec, OwnVariableSpec, RunSpec
+from mvae.config.specs import OwnModelSpec, OwnRunSpec, OwnVariableSpec, RunSpec
 from mvae.files import RunError, atomic, read_json, refuse_existing
 from mvae.modality import Decoder
 from mvae.models import MultimodalVAE
@@ -31,23 +31,22 @@ EXCHANGED = (CONFIG, WEIGHTS, METRICS, EVALUATION)
 
 
 def export(run: str | Path, out: str | Path, programs: bool = False, model: MultimodalVAE | None = None) -> list[str]:
-    """Write a run as another machine loads it: configuration with all that it has learned of its data, weights, scores
-    and a model card.
+    """Write a run for `mvae.load` on another machine: configuration, weights, scores and a model card.
 
     Args:
         run: folder of a trained run.
-        out: a folder, or a name that ends in `.zip`; must not be there yet. `mvae.load` takes either.
+        out: a new folder, or a new file ending in `.zip`.
         programs: write networks as programs too, `programs/NAME.encoder.pt2` and `NAME.decoder.pt2`, which
             `torch.export.load` runs without this package: an encoder gives `(mean, log_variance)`, a decoder the
             parameters of its likelihood. Texts have no such decoder.
-        model: of a run of `mvae.train`, a model to fill, without which no programs are written.
+        model: for a run of `mvae.train` with `programs`, a model to fill.
 
     Returns:
-        The names of what was written.
+        The names of the files written.
 
     Raises:
         RunError: if the run is not trained.
-        ValueError: if `out` is there already.
+        ValueError: if `out` exists.
     """
     path = Path(out)
     refuse_existing([path])
@@ -57,7 +56,7 @@ def export(run: str | Path, out: str | Path, programs: bool = False, model: Mult
         folder = Path(temporary) / "run"
         names = _collect(Path(run), folder, programs, model)
         if path.suffix == ".zip":
-            with atomic(path) as whole, zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+            with atomic(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
                 for name in names:
                     archive.write(folder / name, name)
         else:
@@ -74,7 +73,7 @@ def _collect(run: Path, folder: Path, programs: bool, model: MultimodalVAE | Non
     if own and programs and model is None:
         raise RunError(f"programs: {run} holds no networks, which are your own; give a model to fill (model=...)")
     if model is not None or not own:
-        model = load(run, model)  # complete, or it is no use elsewhere
+        model = load(run, model)  # refuses an incomplete run
     elif not (run / WEIGHTS).is_file():
         raise RunError(f"{run} has no {WEIGHTS}: its training did not end")
     folder.mkdir()
@@ -87,20 +86,16 @@ def _collect(run: Path, folder: Path, programs: bool, model: MultimodalVAE | Non
 
 
 def model_card(run: str | Path) -> str:
-    """What a model is, what it was trained on and how well it does, in Markdown with the Hub's header.
-
-    Args:
-        run: folder of a trained run.
-    """
+    """The model, training data and scores of a run's folder, in Markdown with the Hub's header."""
     spec, folder = read_own_spec(run) if is_own(run) else read_spec(run), Path(run)
     metrics = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
     kept = metrics.get("kept", {})
+    loaded = ", model=build()" if isinstance(spec.model, OwnModelSpec) else ""
     rows, method = [], spec.model.own if isinstance(spec.model, OwnModelSpec) else spec.model.method
     for name, part in spec.model.modalities.items():
         kind = "your own" if isinstance(part, OwnVariableSpec) else part.likelihood.kind
         weight = "given" if part.weight is None else f"{part.weight:g}"
         rows.append([name, "x".join(map(str, part.shape)) or "one value", kind, weight])
-    loaded = "" if isinstance(spec.model, ModelSpec) else ", model=build()"
     lines = [
         "---\nlibrary_name: mvae\ntags: [multimodal, variational-autoencoder, missing-data]\n---\n",
         f"# {spec.data.source or 'A run on rows from Python'}, {method}\n",
@@ -121,7 +116,7 @@ def _columns(spec: RunSpec | OwnRunSpec) -> list[str]:
         return []
     rows = [[name, column.kind, getattr(column, "why", "")] for name, column in spec.data.table.columns.items()]
     table = markdown_table(["column", "kind", ""], rows)
-    return [f"## Columns\n\n{table}\n", "`mvae impute` fills the holes of a table with these columns.\n"]
+    return [f"## Columns\n\n{table}\n", "`mvae impute` fills missing cells of a table with these columns.\n"]
 
 
 def _scores(folder: Path, kept: dict[str, Any]) -> list[str]:
@@ -161,11 +156,7 @@ def _programs(model: MultimodalVAE, folder: Path) -> list[str]:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; columns after the first whose cells are numbers stand to the right."""
-    right = [column and all(_is_number(row[column]) for row in rows) for column in range(len(head))]
-    lines = [head, ["---:" if number else "---" for number in right], *rows]
+    """A table in Markdown; columns after the first that hold numbers only are aligned to the right."""
+    numeric = [all(not row[column] or row[column][0] in "+-0123456789" for row in rows) for column in range(len(head))]
+    lines = [head, ["---", *("---:" if number else "---" for number in numeric[1:])], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _is_number(text: str) -> bool:
-    return not text or text[0] in "+-0123456789"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +19,32 @@ def push(run: str | Path, repository: str, private: bool = False) -> str:
 
     Args:
         run: folder of a trained run.
-        repository: its name there, `user/name`; made where it is not yet.
-        private: whether one that is made is seen by its owner only.
+        repository: its name there, `user/name`; created if it does not exist.
+        private: whether a repository that is created is private.
 
     Returns:
-        The address of what was put there.
+        The address of the upload.
 
     Raises:
-        RunError: if the run is not trained, or the package `huggingface_hub` is not there.
+        RunError: if the run is not trained, or the package `huggingface_hub` is missing.
     """
     hub = _hub()
-    with _exported(run) as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "run"
+        export(run, folder)
         hub.create_repo(repository, private=private, exist_ok=True)
         return str(hub.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="A run of mvae"))
 
 
 def pull(repository: str, out: str | Path) -> Path:
-    """Fetch a run from the Hugging Face Hub; only configuration, weights, scores and card are.
-
-    Args:
-        repository: its name there, `user/name`.
-        out: the folder to put it in; must not be there yet.
+    """Download configuration, weights, scores and card of a run on the Hugging Face Hub, `user/name`, to a new folder.
 
     Returns:
-        The folder, which `mvae.load` takes.
+        The folder, for `mvae.load`.
 
     Raises:
-        ValueError: if `out` is there already.
-        RunError: if what is there is no run, or the package `huggingface_hub` is not there.
+        ValueError: if `out` exists.
+        RunError: if the repository is not a run, or the package `huggingface_hub` is missing.
     """
     path = Path(out)
     refuse_existing([path])
@@ -66,13 +62,5 @@ def _hub() -> Any:
     try:
         from huggingface_hub import HfApi
     except ImportError:
-        raise RunError("the Hub is reached with the package `huggingface_hub`: pip install 'mvae[hub]'") from None
+        raise RunError("the Hub needs the package huggingface_hub: pip install 'mvae[hub]'") from None
     return HfApi()
-
-
-@contextmanager
-def _exported(run: str | Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "run"
-        export(run, folder)
-        yield folder

@@ -24,8 +24,8 @@ class Option:
     most: float | None = None
     metavar: str = ""
     """Its value in `--help`; by its type where empty."""
-    group: str = "model"
-    """The heading of `--help` that it is listed under."""
+    group: str = ""
+    """The heading of `--help` that it is listed under; by its place where empty."""
     said: str | Callable[[Any], str] = ""
     """How the printed plan says it: a format of its value. Not at all where empty."""
     unsaid: Any = None

@@ -29,11 +29,8 @@ COMMANDS = [
     "evaluate",
     "sample",
     "translate",
-    "reproduce",
     "data",
 ]
-EXPERIMENTS = ["table1", "table2", "table3", "figure2", "figure3", "few-pairs", "k-effect", "dropping", "attributes"]
-EXPERIMENTS += ["figure4", "table4", "table5", "collapse", "imputation", "digits", "reconstruct"]
 
 
 def contents(folder):
@@ -69,10 +66,6 @@ def assert_parser_refused(result, *parts):
         [],
         *([command] for command in COMMANDS),
         *(["data", action] for action in ("check", "fetch")),
-        *(
-            ["reproduce", name]
-            for name in ("digits", "reconstruct", "table1", "table2", "figure2", "k-effect", "attributes")
-        ),
     ],
 )
 def test_help_ends_well_and_shows_an_example(mvae_command, tmp_path, arguments):
@@ -80,12 +73,6 @@ def test_help_ends_well_and_shows_an_example(mvae_command, tmp_path, arguments):
     assert result.returncode == 0
     assert result.stderr == ""
     assert re.search(rf"(Example|Start with):\s*mvae\s+{arguments[0] if arguments else 'fit'}", result.stdout)
-
-
-def test_every_experiment_is_listed(mvae_command, tmp_path):
-    out = mvae_command("reproduce", "--help", cwd=tmp_path).stdout
-    listed = set(re.search(r"\{(.*?)\}", out).group(1).split(","))
-    assert listed == set(EXPERIMENTS)
 
 
 def test_every_command_is_listed(mvae_command, tmp_path):
@@ -533,30 +520,6 @@ def test_a_method_that_cannot_be_trained_so_is_refused_in_one_line(flags, parts,
     assert main(["fit", "digits", *flags, "--out", str(tmp_path / "run")]) == 2
     assert_said_in_one_line(capsys.readouterr().err, parts)
     assert not (tmp_path / "run").exists()
-
-
-# Reproduce
-
-
-def test_table1_on_screen_and_in_its_files(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "docs").mkdir()
-    assert main(["reproduce", "table1", "--docs", "docs"]) == 0
-    out = capsys.readouterr().out
-    assert "| MNIST, BinaryMNIST | MVAE | 1,063,680 | 1,063,680 | exact |" in out
-    assert (tmp_path / "docs" / "table1.md").read_text() in out
-    before = contents(tmp_path)
-    assert main(["reproduce", "table1"]) == 2
-    assert_said_in_one_line(capsys.readouterr().err, ["results/table1.json is already there", "--resume"])
-    assert contents(tmp_path) == before
-
-
-def test_results_that_cannot_be_written_are_said_in_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "taken").write_text("mine")
-    assert main(["reproduce", "table1", "--out", "taken"]) == 2
-    assert_said_in_one_line(capsys.readouterr().err, ["taken"])
-    assert contents(tmp_path) == {(tmp_path / "taken").relative_to(tmp_path): b"mine"}
 
 
 # Data

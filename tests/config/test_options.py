@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jsonargparse.typing
 import pytest
@@ -12,12 +12,14 @@ from jsonargparse import ArgumentParser
 
 import mvae
 from mvae.cli.fit import FIT
-from mvae.config.options import DERIVED, OPTIONS, docs_page, flags, placed, signature, table, with_signature, written
+from mvae.config import specs
+from mvae.config.options import DERIVED, OPTIONS, placed, table
 from mvae.config.specs import DataSpec, ModelSpec, SpecError, TrainingSpec, parse
 from mvae.models import JMVAE, METHODS
 from mvae.option import Option
+from scripts.write_options import docs_page, flags, signature, with_signature, written
 
-SOURCE = Path(inspect.getsourcefile(mvae.fit)).read_text(encoding="utf-8")
+SOURCE, OWN_SOURCE = (Path(inspect.getsourcefile(one)).read_text(encoding="utf-8") for one in (mvae.fit, mvae.train))
 
 
 def parser_of_fit():
@@ -36,10 +38,10 @@ def parser_of_fit():
 def test_every_field_of_a_spec_is_an_option_with_help_and_flag(part, spec, others):
     entries = {option.place: option for option in OPTIONS.values() if option.name not in DERIVED}
     for key in spec.model_fields.keys() - others:
-        option = entries[part, key]
-        assert len(option.help.split()) >= 3
-        assert option.flag.startswith("--")
-        assert option.default == (None if spec.model_fields[key].is_required() else spec.model_fields[key].default)
+        entry = entries[part, key]
+        assert len(entry.help.split()) >= 3
+        assert entry.flag.startswith("--")
+        assert entry.default == (None if spec.model_fields[key].is_required() else spec.model_fields[key].default)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -66,7 +68,7 @@ def test_methods_that_share_an_option_say_the_same_of_it(method):
 
 def test_the_files_agree_with_the_table():
     for path, text in written().items():
-        assert path.read_text(encoding="utf-8") == text, f"{path}: run python -m mvae.config.options --write"
+        assert path.read_text(encoding="utf-8") == text, f"{path}: run python scripts/write_options.py"
 
 
 def test_fit_shows_every_option_with_its_type():
@@ -84,6 +86,16 @@ def test_fit_shows_every_option_with_its_type():
     assert all(parameters[name].default is None for name in OPTIONS)
     said = inspect.getdoc(mvae.fit)
     assert all(re.search(rf"^    {name}: \S", said, re.MULTILINE) for name in OPTIONS)
+
+
+def test_train_shows_the_options_of_training_as_fit_does():
+    shown, own = inspect.signature(mvae.fit).parameters, inspect.signature(mvae.train).parameters
+    names = [name for name, option in OPTIONS.items() if option.place[0] == "training" and name != "steps"]
+    assert [name for name in own if name in names] == names
+    assert set(own) & set(OPTIONS) == {*names, "validation_rows"}
+    assert all((own[name].annotation, own[name].default) == (shown[name].annotation, None) for name in names)
+    said = inspect.getdoc(mvae.train)
+    assert all(re.search(rf"^    {name}: \S", said, re.MULTILINE) for name in names)
 
 
 def test_fit_hands_on_every_option(monkeypatch):
@@ -147,8 +159,8 @@ def test_groups_of_help_teach():
 
 
 class Training(TrainingSpec):
-    momentum: Annotated[float, Option("how much of the last step stays", group="training", said="momentum {}")] = 0.9
-    order: Annotated[Literal["random", "as-is"], Option("the order of rows in an epoch", group="training")] = "random"
+    momentum: float = specs.option(0.9, "how much of the last step stays", said="momentum {}")
+    order: Literal["random", "as-is"] = specs.option("random", "the order of rows in an epoch")
 
 
 class Extended(JMVAE):
@@ -177,6 +189,9 @@ def test_adding_an_option_is_one_entry():
     )
     assert "| `momentum`, `--momentum` | `float` | `0.9` | how much of the last step stays |" in docs_page(options)
     assert with_signature(source) == SOURCE  # and what is there is replaced
+    own = with_signature(OWN_SOURCE, {name: options[name] for name in ("epochs", "momentum", "seed")})
+    assert "    epochs: int | None = None,\n    momentum: float | None = None,\n    seed: int | None = None,\n" in own
+    compile(own, "train.py", "exec")
     json.dumps(flags(options))
 
 

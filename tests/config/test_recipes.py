@@ -2,6 +2,8 @@
 
 import copy
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -330,3 +332,13 @@ def test_a_variant_of_a_recipe_is_a_config_by_its_name(tmp_path, monkeypatch):
     (tmp_path / "vision-sharper").rmdir()
     (tmp_path / "vision-sharper").write_text("training: {epochs: 3}")  # a file of that name goes first
     assert resolve("vision", "vision-sharper", {}).training.epochs == 3
+
+
+def test_the_files_that_the_package_reads_are_part_of_it():
+    root = Path(__file__).parents[2]
+    package = root / "src" / "mvae"
+    globs = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["mvae"]
+    packed = {path for pattern in globs for path in package.glob(pattern)}
+    data = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert data <= packed
+    assert any(path.suffix == ".yaml" for path in data)

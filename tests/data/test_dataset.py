@@ -210,5 +210,5 @@ def test_lost_bytes_are_zero(lose):
 def test_an_impossible_probability_is_refused(probability):
     with pytest.raises(ValueError, match="probability: expected a number from 0 to 1"):
         drop(complete(5), probability, 0)
-    with pytest.raises(ValueError, match="this batch has absent values already"):
+    with pytest.raises(ValueError, match="this batch has missing values already"):
         drop(unpair(complete(5), 0.0, 0), 0.5, 0)

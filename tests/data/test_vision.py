@@ -15,7 +15,8 @@ from faces import PARTS, write_faces
 from mvae.config.recipes import resolve
 from mvae.data import vision
 from mvae.data.sources import load_dataset
-from mvae.data.vision import TRANSFORMATIONS, Transformation, load_vision, mask_from_points, transformed
+from mvae.data.vision import TRANSFORMATIONS, Transformation, face_masks, load_vision, transformed
+from mvae.data.vision.face_masks import mask_from_points
 from mvae.files import DataError
 from mvae.training.prepare import learned
 
@@ -104,7 +105,7 @@ def test_points_in_one_line_have_a_hull():
 
 
 def test_no_mask_of_a_picture_without_a_face():
-    assert vision.cascade_mask(plain("gray")) is None
+    assert face_masks.cascade_mask(plain("gray")) is None
     assert transformed(plain("gray"), "mask") is None
 
 
@@ -139,11 +140,11 @@ def dlib(monkeypatch):
         ),
     )
     yield
-    vision._dlib.cache_clear()
+    face_masks._dlib.cache_clear()
 
 
 def test_masks_of_landmarks_are_drawn_of_what_dlib_finds(tmp_path, nowhere, dlib, monkeypatch):
-    (tmp_path / vision.LANDMARKS).write_bytes(b"")
+    (tmp_path / face_masks.LANDMARKS).write_bytes(b"")
     assert transformed(plain("black"), "mask", tmp_path, landmarks=True) is None
     found = transformed(plain("white"), "mask", tmp_path, landmarks=True)
     drawn = mask_from_points([(point.x, point.y) for point in POINTS], SIZE)
@@ -162,7 +163,7 @@ def chosen(tmp_path, **options):
 def test_a_run_keeps_what_finds_its_masks(tmp_path, nowhere, dlib):
     write_faces(tmp_path)
     assert chosen(tmp_path) == {"landmarks": False}  # the file is not there
-    (tmp_path / vision.LANDMARKS).write_bytes(b"")
+    (tmp_path / face_masks.LANDMARKS).write_bytes(b"")
     assert chosen(tmp_path) == {"landmarks": True}
     assert chosen(tmp_path, landmarks=False) == {"landmarks": False}
     assert chosen(tmp_path, skip_damaged=True) == {"landmarks": True, "skip_damaged": True}
@@ -174,17 +175,17 @@ def test_a_run_keeps_what_finds_its_masks(tmp_path, nowhere, dlib):
 
 
 def test_landmarks_that_cannot_be_had_say_what_they_need(tmp_path, nowhere, monkeypatch):
-    monkeypatch.setattr(vision.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(face_masks.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"need dlib \(pip install 'mvae\[landmarks\]'\) and its file shape_predictor"):
         transformed(plain("white"), "mask", tmp_path, landmarks=True)
 
 
 def test_half_of_what_landmarks_need_says_what_is_missing(tmp_path, nowhere, dlib, monkeypatch):
-    assert vision.masks_by(tmp_path).startswith("OpenCV's cascade classifiers (dlib is there, its file shape_")
-    monkeypatch.setattr(vision.importlib.util, "find_spec", lambda name: None)
-    assert vision.masks_by(tmp_path) == "OpenCV's cascade classifiers"
-    (tmp_path / vision.LANDMARKS).write_bytes(b"")
-    assert "dlib is not: pip install 'mvae[landmarks]'" in vision.masks_by(tmp_path)
+    assert face_masks.masks_by(tmp_path).startswith("OpenCV's cascade classifiers (dlib is there, its file shape_")
+    monkeypatch.setattr(face_masks.importlib.util, "find_spec", lambda name: None)
+    assert face_masks.masks_by(tmp_path) == "OpenCV's cascade classifiers"
+    (tmp_path / face_masks.LANDMARKS).write_bytes(b"")
+    assert "dlib is not: pip install 'mvae[landmarks]'" in face_masks.masks_by(tmp_path)
 
 
 def test_rows_hold_all_transformations_and_lack_a_mask_where_no_face_is_found(tmp_path, nowhere):
@@ -280,10 +281,10 @@ def test_what_a_transformation_needs_is_named(monkeypatch):
     with pytest.raises(ValueError, match=r"edges need the package skimage: pip install 'mvae\[vision\]'"):
         vision.edge(plain("black"))
     monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(__version__="5.0.0", setNumThreads=lambda _: None))
-    vision._cascade.cache_clear()
+    face_masks._cascade.cache_clear()
     with pytest.raises(DataError, match=r"OpenCV 5.0.0 comes without cascade classifiers"):
-        vision.cascade_mask(plain("black"))
-    vision._cascade.cache_clear()
+        face_masks.cascade_mask(plain("black"))
+    face_masks._cascade.cache_clear()
 
 
 def test_it_is_a_data_set_by_name_which_says_what_finds_the_masks(tmp_path, nowhere):

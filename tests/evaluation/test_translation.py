@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mvae.batch import Batch
-from mvae.evaluation.translation import NearestPair, quality_of_texts, retrieval
+from mvae.evaluation.translation import quality_of_texts, retrieval
 from mvae.likelihoods import Normal
 from mvae.modality import Decoder, Modality
 from mvae.models import MVAE
@@ -49,14 +49,6 @@ def test_retrieval_needs_both():
     rows = Batch({"en": around(3), "vi": around(3)}, {"vi": torch.tensor([True, False, True])})
     with pytest.raises(ValueError, match="retrieval needs rows that have both 'en' and 'vi'"):
         retrieval(model(0.0), rows, "en", "vi")
-
-
-def test_the_nearest_pair_shares_rare_words():
-    pairs = NearestPair().fit(["the cat sat", "the dog sat", "the the the"], ["mèo", "chó", "gì"])
-    # The cat finds its own, the dog one of two alike, and what is like nothing there none.
-    assert pairs.retrieval(["a cat", "a dog", "the the"], ["mèo", "chó", "chó"]) == pytest.approx((1 + 0.5 + 0) / 3)
-    assert pairs.predict(["a dog", "The CAT", "the the"]) == ["chó", "mèo", "gì"]
-    assert pairs.predict(["something else"]) == ["mèo"]  # like none of them
 
 
 def test_texts_are_measured_by_bleu_and_chrf():

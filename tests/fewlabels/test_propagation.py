@@ -8,7 +8,7 @@ from torch.distributions import Categorical as Classes
 
 from mvae.batch import Batch
 from mvae.fewlabels import propagation
-from mvae.fewlabels.propagation import guess_loss, propagated, spread, surest
+from mvae.fewlabels.propagation import guess_loss, propagated, spread_classes, surest
 from mvae.models import MVAE
 from small_models import CLASSES, LATENT, WEIGHTS, build, complete_rows, gaussian, rows_with_holes
 
@@ -19,7 +19,7 @@ def test_classes_follow_the_shape_of_the_data_where_the_nearest_neighbour_does_n
     classes = torch.full((600,), -1)
     for kind in (0, 1):
         classes[(truth == kind).nonzero()[0]] = kind
-    shares = spread(codes, classes, torch.ones(2), neighbours=10)
+    shares = spread_classes(codes, classes, torch.ones(2), neighbours=10)
     torch.testing.assert_close(shares.sum(1), torch.ones(600))
     assert (shares.argmax(1) == truth).double().mean() > 0.99
     known = classes >= 0
@@ -32,7 +32,7 @@ def test_what_arrives_of_each_class_is_scaled_to_be_the_same():
     codes = torch.randn(60, 2, generator=generator)
     classes = torch.full((60,), -1)
     classes[:9], classes[9] = 0, 2  # nine rows of one class, one of another, and none of class 1
-    shares = spread(codes, classes, torch.ones(3), neighbours=8)
+    shares = spread_classes(codes, classes, torch.ones(3), neighbours=8)
     assert shares[:, 1].max() == 0
     assert 10 < int((shares.argmax(1) == 2).sum()) < 50  # as likely as the class with nine times as many
 
@@ -41,7 +41,7 @@ def test_what_arrives_of_each_class_is_scaled_to_be_the_same():
 def test_one_class_is_all_there_is(known):
     classes = torch.full((5,), -1)
     classes[:known] = 2
-    assert spread(torch.randn(5, 2), classes, torch.ones(4), neighbours=20).argmax(1).tolist() == [2] * 5
+    assert spread_classes(torch.randn(5, 2), classes, torch.ones(4), neighbours=20).argmax(1).tolist() == [2] * 5
 
 
 def test_a_rare_class_stays_rare():
@@ -49,7 +49,7 @@ def test_a_rare_class_stays_rare():
     truth = (torch.rand(2000, generator=generator) < 0.05).long()
     codes = torch.randn(2000, 2, generator=generator) + 3 * truth[:, None] * torch.tensor([1.0, 0.0])
     classes = torch.where(torch.arange(2000) < 60, truth, -1)
-    shares = spread(codes, classes, truth.bincount(), neighbours=20)
+    shares = spread_classes(codes, classes, truth.bincount(), neighbours=20)
     assert (shares.argmax(1) == truth).double().mean() > 0.93
     assert shares[:, 1].mean().item() == pytest.approx(truth.double().mean().item(), abs=0.03)
 
@@ -57,7 +57,7 @@ def test_a_rare_class_stays_rare():
 def test_rows_that_nothing_reaches_get_nothing():
     places = torch.tensor([0.0, 1.0, 100.0]).repeat_interleave(4) + torch.arange(12) / 100
     classes = torch.tensor([0, -1, -1, -1, 1, -1, -1, -1, -1, -1, -1, -1])
-    shares = spread(places[:, None], classes, torch.ones(2), neighbours=3)
+    shares = spread_classes(places[:, None], classes, torch.ones(2), neighbours=3)
     assert not shares[8:].any()
     assert shares[:8].argmax(1).tolist() == [0] * 4 + [1] * 4
     for share in (0.5, 1.0):
@@ -97,7 +97,7 @@ def test_only_rows_that_lack_the_class_and_have_something_get_one(monkeypatch):
     lacking = rows.present["vector"] & ~rows.present["label"]
     assert ((found >= 0) == lacking).all()
     assert set(found[lacking].tolist()) <= set(range(CLASSES))
-    monkeypatch.setattr(propagation, "MOST", 7)
+    monkeypatch.setattr(propagation, "MOST_ROWS", 7)
     assert int((propagated(model, rows, "label", 5, 1.0) >= 0).sum()) == 7
 
 

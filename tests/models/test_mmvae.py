@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -11,10 +12,13 @@ import mvae
 from linear_gaussian import linear_gaussian_of
 from mvae import likelihoods
 from mvae.batch import Batch
+from mvae.fewlabels.completion import complete
+from mvae.fewlabels.propagation import guess_loss, propagated
+from mvae.fewlabels.smoothness import roughness
 from mvae.linear_gaussian import draws, exact_log_likelihood
 from mvae.modality import Decoder, Modality
 from mvae.models import MMVAE
-from small_models import WEIGHTS, assert_same_objective, build, complete_rows, log_prob, rows_with_holes
+from small_models import WEIGHTS, assert_same_objective, build, complete_rows, gradients, log_prob, rows_with_holes
 
 BOTH = ("vector", "label")
 PRIOR = Independent(Normal(torch.zeros(3).double(), torch.ones(3).double()), 1)
@@ -158,3 +162,32 @@ def test_noise_of_a_row_depends_on_the_seed_and_its_place_only():
     changed = Batch({name: values.clone() for name, values in batch.values.items()})
     changed.values["a"][0] = 5.0
     torch.testing.assert_close(mvae.log_likelihood(model, changed, ["a", "b"], **options).value[1:], together[1:])
+
+
+def test_terms_for_few_labels_take_a_mixture():
+    model = build(MMVAE)
+    batch = rows_with_holes(model, 40)
+    smooth, guesses = roughness(model, batch, 0.5), torch.arange(40) % 5 - 1
+    guessed = guess_loss(model, batch[batch.present["vector"]], "label", guesses[batch.present["vector"]])
+    for loss in (smooth, guessed):
+        assert loss.isfinite()
+        found = gradients(model, loss)
+        assert all(value.isfinite().all() for value in found.values())
+        assert found["_modalities.vector.encoder.head.weight"].any()
+    completed = complete(model, batch)
+    assert completed.present["label"].all()
+    found = propagated(model.float().eval(), model.checked(batch), "label", 3, 1.0)
+    assert ((found >= 0) == (batch.present["vector"] & ~batch.present["label"])).all()
+
+
+def test_cells_of_a_table_are_filled_and_rows_scored(tmp_path):
+    numbers = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    table = pd.DataFrame(numbers.double().numpy(), columns=list("abcd"))
+    table.loc[::4, "a"] = None
+    table.loc[::3, "c"] = None
+    run = tmp_path / "run"
+    mvae.fit(table, method="mmvae", epochs=2, out=run, progress=False)
+    filled = mvae.impute(run, table).frame
+    assert not filled.isna().any(axis=None)
+    assert mvae.score(run, table)["nats"].notna().all()
+    assert mvae.embed(run, table).notna().all(axis=None)

@@ -8,6 +8,8 @@ from torch import nn
 from mvae.batch import Batch
 from mvae.config.build import build_model
 from mvae.config.specs import parse
+from mvae.fewlabels.propagation import guess_loss
+from mvae.fewlabels.smoothness import roughness
 from mvae.likelihoods import Normal
 from mvae.modality import Decoder, Modality
 from mvae.models import base
@@ -210,3 +212,30 @@ def test_the_slices_are_what_is_saved_and_not_learned(monkeypatch):
     assert sorted([*stacked.sliced, *learned]) == sorted(dict(looped.named_parameters()))
     assert not any(name.startswith("_modalities.alone.encoder") for name in stacked.sliced)
     assert looped.sliced == []
+
+
+@pytest.mark.parametrize("term", ["smoothness", "propagation", "one encoder"])
+def test_a_term_that_calls_one_network_of_a_bank_teaches_it(monkeypatch, term):
+    stacked, looped = models(monkeypatch)
+    batch = rows(absent=0.0)
+    found = []
+    for model in (stacked, looped):
+        torch.manual_seed(1)
+        if term == "smoothness":
+            loss = roughness(model, batch.only(["a", "u"]), radius=0.5)
+        elif term == "propagation":
+            loss = guess_loss(model, batch, "k", torch.arange(12) % 5 - 1)
+        else:
+            loss = model.q(batch, ["u"]).mean.square().sum()
+        loss.backward()
+        found.append(loss)
+    torch.testing.assert_close(*found)
+    taught = 0
+    for bank in (*stacked._encoders, *stacked._decoders):
+        for name, parameter in zip(bank.parameter_names, bank.parameters, strict=True):
+            part = "encoder" if bank in stacked._encoders else "decoder"
+            for member, gradient in zip(bank.modules, _gradient(parameter), strict=True):
+                own = getattr(looped.modalities[member], part).get_parameter(name)
+                torch.testing.assert_close(gradient, _gradient(own))
+                taught += bool(gradient.any())
+    assert taught

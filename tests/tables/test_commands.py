@@ -44,7 +44,7 @@ def test_from_a_csv_with_holes_to_a_filled_one(people, capsys):
     assert "left out, an identifier: all different, without a space: name" in said
     assert "mvae impute runs/people people.csv --out filled.csv" in said
     assert main(["impute", "runs/people", "people.csv", "--out", "filled.csv", "--draws", "2"]) == 0
-    assert "filled 20 empty cells in 2 columns" in capsys.readouterr().out
+    assert "filled 20 missing cells in 2 columns" in capsys.readouterr().out
     filled, cells = pd.read_csv("filled.csv"), pd.read_csv("filled-cells.csv")
     assert filled.notna().all(axis=None)
     assert len(cells) == 20
@@ -112,7 +112,7 @@ def test_embed_score_and_sample(people, capsys):
 def test_what_inspect_prints_can_be_edited_and_given_to_fit(people, capsys):
     assert main(["inspect", "people.csv", "--out", "people.yaml"]) == 0
     text = (people / "people.yaml").read_text(encoding="utf-8")
-    assert "size: {kind: number}  # 10 empty; " in text
+    assert "size: {kind: number}  # 10 missing; " in text
     content = yaml.safe_load(text)
     content["data"]["table"]["columns"]["size"] = {"kind": "number", "likelihood": "laplace", "absent": ["9.99"]}
     content["data"]["table"]["groups"] = {"sizes": ["size", "double"]}
@@ -174,7 +174,7 @@ def test_joined_files_are_a_modality_each(people):
         ),
         (["fit", "people.csv", "--group", "all=size,name"], "'name' is left-out"),
         (["fit", "people.csv", "--on", "name"], "joins tables, and there is one"),
-        (["fit", "empty.csv", "--out", "runs/e"], "no column to learn from: a: empty"),
+        (["fit", "empty.csv", "--out", "runs/e"], "no column to learn from: a: all cells are missing"),
         (["fit", "people.csv", "--method", "jmvae", "--out", "runs/j"], "reads no records"),
     ],
 )

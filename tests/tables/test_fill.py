@@ -1,4 +1,4 @@
-"""Filled cells against closed forms, and what comes back untouched."""
+"""Filled cells against closed forms, and observed cells unchanged."""
 
 import math
 
@@ -7,15 +7,16 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from mvae.tables.columns import CategoryColumn, NumberColumn, PositiveColumn
 
 import mvae
 from mvae.config.build import build_model
 from mvae.config.specs import ModelSpec
-from mvae.config.table_spec import TableSpec
+from mvae.config.table_spec import CategoryColumn, NumberColumn, PositiveColumn, TableSpec
 from mvae.files import DataError, RunError
 from mvae.tables.answers import open_run
-from mvae.tables.fill import draw_rows, impute_table
+from mvae.tables.draws import draw_rows
+from mvae.tables.fill import impute_table
+from mvae.tables.kinds import kind_of
 from mvae.tables.learn import as_rows
 from mvae.tables.read import read_table
 
@@ -27,7 +28,7 @@ def linear(columns, matrix, scales):
     names = list(columns)
     record = {
         "shape": [len(names)],
-        "likelihood": {"kind": "record", "elements": [column.element for column in columns.values()]},
+        "likelihood": {"kind": "record", "elements": [kind_of(column).element for column in columns.values()]},
         "encoder": {"kind": "record", "hidden": [8]},
         "decoder": {"kind": "mlp", "hidden": [1]},
     }
@@ -58,7 +59,7 @@ def test_numbers_are_filled_with_the_exact_conditional_mean_deviation_and_interv
         mean = 2 + 3 * (gain @ standard[row, there])
         deviation = 3 * math.sqrt(covariance[place, place] - gain @ covariance[there, place])
         assert cell["value"] == pytest.approx(mean, abs=0.05 * deviation)
-        assert cell["spread"] == pytest.approx(deviation, rel=0.05)
+        assert cell["sd"] == pytest.approx(deviation, rel=0.05)
         low, high = scipy.stats.norm(mean, deviation).ppf([0.05, 0.95])
         assert cell["low"] == pytest.approx(low, abs=0.1 * deviation)
         assert cell["high"] == pytest.approx(high, abs=0.1 * deviation)
@@ -68,7 +69,7 @@ def test_numbers_are_filled_with_the_exact_conditional_mean_deviation_and_interv
     assert found.frame.notna().all(axis=None)
 
 
-def test_draws_have_the_joint_distribution_of_the_empty_cells():
+def test_draws_have_the_joint_distribution_of_the_missing_cells():
     matrix, scales = np.array([[1.0], [1.0], [1.0]]), np.array([0.3, 0.2, 0.2])
     column = NumberColumn(mean=0.0, deviation=1.0, whole=False)
     model, spec = linear(dict.fromkeys("abc", column), matrix, scales)
@@ -88,7 +89,7 @@ def test_a_positive_number_is_filled_with_the_mean_of_its_log_normal():
     cell = impute_table(model, spec, read_table(frame), num_samples=60_000).cells.iloc[0]
     exact = scipy.stats.lognorm(0.5 * math.sqrt(1 + 0.25), scale=math.exp(1.0))
     assert cell["value"] == pytest.approx(exact.mean(), rel=0.02)
-    assert cell["spread"] == pytest.approx(exact.std(), rel=0.05)
+    assert cell["sd"] == pytest.approx(exact.std(), rel=0.05)
     assert cell["high"] == pytest.approx(exact.ppf(0.95), rel=0.05)
 
 
@@ -101,7 +102,7 @@ def test_a_category_is_the_likeliest_by_enumeration():
     del model, spec
     record = {
         "shape": [2],
-        "likelihood": {"kind": "record", "elements": [column.element for column in columns.values()]},
+        "likelihood": {"kind": "record", "elements": [kind_of(column).element for column in columns.values()]},
         "encoder": {"kind": "record", "hidden": [8]},
         "decoder": {"kind": "mlp", "hidden": [8]},
     }
@@ -121,7 +122,7 @@ def test_a_category_is_the_likeliest_by_enumeration():
             weights = (distribution.log_prob(there) - 0.5 * grid[:, 0] ** 2).softmax(0)
             shares = weights @ distribution.probabilities(1)
             assert found.cells["value"][row] == "xyz"[int(shares.argmax())]
-            assert found.cells["spread"][row] == pytest.approx(1 - shares.max().item(), abs=0.02)
+            assert found.cells["sd"][row] == pytest.approx(1 - shares.max().item(), abs=0.02)
             assert found.frame["b"][row] == found.cells["value"][row]
 
 
@@ -154,7 +155,7 @@ def run(people, tmp_path_factory):
     return folder
 
 
-def test_a_frame_comes_back_whole_in_its_types_with_what_was_there_untouched(run, people):
+def test_a_frame_comes_back_complete_in_its_types_with_observed_cells_unchanged(run, people):
     before = people.copy(deep=True)
     found = mvae.impute(run, people, draws=2)
     pd.testing.assert_frame_equal(people, before)
@@ -167,7 +168,7 @@ def test_a_frame_comes_back_whole_in_its_types_with_what_was_there_untouched(run
     assert set(found.frame["city"]) == {"Rome", "Oslo", "NA"}
     assert (found.frame["age"] % 1 == 0).all()  # all that were there are whole
     assert len(found.cells) == people.isna().sum().sum()
-    assert (found.cells["spread"].dropna() >= 0).all()
+    assert (found.cells["sd"].dropna() >= 0).all()
     numbers = found.cells[found.cells["column"].isin(["age", "weight"])]
     assert (numbers["low"].astype(float) < numbers["high"].astype(float)).all()
     assert not found.draws[0].equals(found.draws[1])
@@ -228,7 +229,7 @@ def test_a_run_on_other_data_fills_no_table(tmp_path, people):
         mvae.impute(tmp_path / "run", people)
 
 
-def test_all_empty_rows_are_filled_and_whole_tables_are_left(run, people):
+def test_rows_of_missing_cells_are_filled_and_complete_tables_are_left(run, people):
     nothing = people.iloc[:3].copy()
     nothing[people.columns[1:]] = pd.NA
     nothing = nothing.astype(object)
@@ -240,7 +241,7 @@ def test_all_empty_rows_are_filled_and_whole_tables_are_left(run, people):
     assert not len(found.cells)
 
 
-def test_what_a_record_lacks_is_read_as_absent(people):
+def test_missing_cells_of_a_record_are_read_as_missing(people):
     columns = {"age": NumberColumn(mean=40.0, deviation=10.0, whole=True)}
     spec = TableSpec(columns={**columns, "city": CategoryColumn(values=["NA", "Oslo", "Rome"], type="text")})
     rows = as_rows(spec, read_table(people))

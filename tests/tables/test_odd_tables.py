@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from mvae.tables.columns import CategoryColumn, CountColumn, DateColumn
-from mvae.tables.restore import put
 
 import mvae
+from mvae.config.table_spec import CategoryColumn, CountColumn, DateColumn, NumberColumn
 from mvae.files import DataError
 from mvae.sklearn import MVAEClassifier, MVAEImputer
+from mvae.tables.cells import Cells
 from mvae.tables.infer import infer
-from mvae.tables.read import Cells, read_table
+from mvae.tables.kinds import kind_of
+from mvae.tables.read import read_table
 from mvae.tables.write import write_table
 
 LARGE = 2**53 + 1
@@ -101,7 +102,7 @@ def test_pictures_lie_beside_the_table_that_names_them(tmp_path):
     ("values", "kind", "words"),
     [
         (["12,5", "3,25", "4,0", "7,75"], "left-out", "decimal comma"),
-        (["1,234", "12,345.5", "3,210", "4,999"], "left-out", "parted thousands"),
+        (["1,234", "12,345.5", "3,210", "4,999"], "left-out", "thousands separators"),
         (["31.12.1990", "01.02.2003", "05.06.2010"], "left-out", "looks like dates"),
         (["5", "NA", "5", "NA"], "left-out", "the same in every row"),
         (["0", "1", "NA", "0"], "yes-no", ""),
@@ -119,11 +120,11 @@ def test_what_is_not_read_says_so(values, kind, words):
 
 
 def test_a_count_that_was_always_the_same_learns_a_scale():
-    assert CountColumn().learned(cells([3, 3, 3])).deviation == 1
+    assert kind_of(CountColumn()).learned(cells([3, 3, 3])).deviation == 1
 
 
 def test_no_end_is_a_date():
-    column = DateColumn().learned(cells(["9999-12-31", "2024-01-01", None]))
+    column = kind_of(kind_of(DateColumn()).learned(cells(["9999-12-31", "2024-01-01", None])))
     codes = column.encoded(cells(["9999-12-31", "2024-01-01"]))
     assert column.restored(codes)[1] == pytest.approx(pd.Timestamp("2024-01-01").timestamp())
 
@@ -132,11 +133,11 @@ def test_no_end_is_a_date():
 
 
 def put_back(values, column, numbers, train=None):
-    """What becomes of a column in which the empty cells get what these numbers stand for."""
+    """A column whose missing cells are filled with what these numbers mean to the model."""
     part = Cells("x", values if isinstance(values, pd.Series) else pd.Series(values), "row {}".format)
-    learned = column.learned(part if train is None else Cells("x", pd.Series(train), "row {}".format))
-    rows = np.flatnonzero(part.absent())
-    return put(part, learned, rows, learned.restored(np.array(numbers, float)))
+    train = part if train is None else Cells("x", pd.Series(train), "row {}".format)
+    kind = kind_of(kind_of(column).learned(train))
+    return kind.put(part, np.flatnonzero(part.missing()), kind.restored(np.array(numbers, float)))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_truth_is_spelled_as_the_column_does(values, expected):
 
 def test_categories_in_any_type_match_and_come_back():
     train = [1.0, 2.0, 3.0, 1.0]
-    column = CategoryColumn().learned(cells(["1.0", "2.0", "3.0", "1.0"]))
+    column = kind_of(kind_of(CategoryColumn()).learned(cells(["1.0", "2.0", "3.0", "1.0"])))
     assert column.encoded(cells(train)).tolist() == [0, 1, 2, 0]
     assert put_back([1.0, None, 3.0], CategoryColumn(), [1.0], train=["1", "2", "3"]).tolist() == [1.0, 2.0, 3.0]
     assert put_back(["1.0", "", "3.0"], CategoryColumn(), [2.0], train=train).tolist() == ["1.0", "3.0", "3.0"]
@@ -186,8 +187,6 @@ def test_dates_are_written_as_the_column_writes_them(values, expected):
 
 
 def test_numbers_keep_the_columns_type():
-    from mvae.tables.columns import NumberColumn
-
     small = pd.Series(pd.array([250, None, 255], dtype="UInt8"))
     assert put_back(small, NumberColumn(), [40.0]).tolist() == [250, 255, 255]
     money = pd.Series([Decimal("1.50"), None, Decimal("2.50")], dtype=object)

@@ -1,4 +1,4 @@
-"""Tables from files and from Python, joined, and what counts as empty."""
+"""Tables from files and from Python, joined, and what counts as missing."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ def frame():
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "feather", "jsonl"])
-def test_every_format_gives_the_same_holes(frame, tmp_path, suffix):
+def test_every_format_gives_the_same_missing_cells(frame, tmp_path, suffix):
     path = tmp_path / f"people.{suffix}"
     write = {
         "csv": lambda: frame.to_csv(path, index=False),
@@ -26,7 +26,7 @@ def test_every_format_gives_the_same_holes(frame, tmp_path, suffix):
     write[suffix]()
     table = read_table(path)
     assert table.names == ["age", "city", "n"]
-    assert [cells.absent().tolist() for cells in table] == [[False, True, False], [False, True, False], [False] * 3]
+    assert [cells.missing().tolist() for cells in table] == [[False, True, False], [False, True, False], [False] * 3]
     assert table.tables == {"people": ("age", "city", "n")}
     assert is_table(path)
     assert is_table(str(path))
@@ -37,9 +37,9 @@ def test_text_files_keep_what_is_written(tmp_path):
     path.write_text('\ufeffcode;size;word\n007;1.50;NA\n008;;"a;b"\n', encoding="utf-8")
     table = read_table(path)
     assert table.frame.to_dict("list") == {"code": ["007", "008"], "size": ["1.50", ""], "word": ["NA", "a;b"]}
-    assert table.cells("size").absent().tolist() == [False, True]
-    assert table.cells("word").absent().tolist() == [False, False]
-    assert table.cells("word").absent(["NA"]).tolist() == [True, False]
+    assert table.cells("size").missing().tolist() == [False, True]
+    assert table.cells("word").missing().tolist() == [False, False]
+    assert table.cells("word").missing(["NA"]).tolist() == [True, False]
 
 
 def test_a_column_without_a_name_keeps_none(tmp_path):
@@ -47,15 +47,15 @@ def test_a_column_without_a_name_keeps_none(tmp_path):
     assert read_table(tmp_path / "index.csv").names == ["", "a"]
 
 
-def test_blanks_nulls_and_missing_dates_are_empty():
+def test_blanks_nulls_and_missing_dates_are_missing_cells():
     frame = pd.DataFrame({"a": ["x", "  ", None, np.nan], "b": pd.to_datetime(["2024-01-01", None, None, None])})
-    assert [cells.absent().tolist() for cells in read_table(frame)] == [[False, True, True, True]] * 2
+    assert [cells.missing().tolist() for cells in read_table(frame)] == [[False, True, True, True]] * 2
 
 
 def test_a_mapping_of_lists_and_arrays_is_a_table():
     table = read_table({"x": [1, None, 3], "m": np.arange(6.0).reshape(3, 2), "picture": np.zeros((3, 4, 4), np.uint8)})
     assert table.names == ["x", "m[0]", "m[1]", "picture"]
-    assert table.cells("x").absent().tolist() == [False, True, False]
+    assert table.cells("x").missing().tolist() == [False, True, False]
     assert table.frame["m[1]"].tolist() == [1.0, 3.0, 5.0]
     assert table.frame["picture"][0].shape == (4, 4)
     with pytest.raises(DataError, match="'b' has 2 rows, 'a' has 3"):
@@ -79,7 +79,7 @@ def test_what_has_the_shape_of_annotated_data_is_a_table():
 def test_a_hugging_face_data_set_is_a_table():
     datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_dict({"a": [1.0, None], "b": ["x", None]})
-    assert [cells.absent().tolist() for cells in read_table(rows)] == [[False, True]] * 2
+    assert [cells.missing().tolist() for cells in read_table(rows)] == [[False, True]] * 2
 
 
 def test_joined_tables_keep_rows_of_only_one(tmp_path):
@@ -88,16 +88,16 @@ def test_joined_tables_keep_rows_of_only_one(tmp_path):
     table = read_table(tmp_path / "people.csv", [tmp_path / "labs.csv"], "id")
     found = table.frame.set_index("id")
     assert found.loc["1"].tolist() == ["30", "0.7"]
-    assert table.cells("age").absent().sum() == 2
-    assert table.cells("iron").absent().sum() == 1
+    assert table.cells("age").missing().sum() == 2
+    assert table.cells("iron").missing().sum() == 1
     assert table.tables == {"people": ("age",), "labs": ("iron",)}
 
 
 @pytest.mark.parametrize(
     ("people", "labs", "words"),
     [
-        ("id,age\n1,3\n1,4\n", "id,iron\n1,2\n", "people.csv, row 2, column 'id': '1' stands in an earlier row"),
-        ("id,age\n,3\n", "id,iron\n1,2\n", "people.csv, row 1, column 'id': empty"),
+        ("id,age\n1,3\n1,4\n", "id,iron\n1,2\n", "people.csv, row 2, column 'id': '1' is in an earlier row"),
+        ("id,age\n,3\n", "id,iron\n1,2\n", "people.csv, row 1, column 'id': missing"),
         ("id,age\n1,3\n", "key,iron\n1,2\n", "labs.csv: no column 'id'"),
         ("id,age\n1,3\n", "id,age\n1,3\n", "'age' is in people.csv and in labs.csv"),
     ],
@@ -115,7 +115,7 @@ def test_what_cannot_be_joined_is_named(tmp_path, people, labs, words):
         ("none.csv", None, "no such file"),
         ("empty.csv", "", "not readable as csv"),
         ("head.csv", "a,b\n", "0 rows of 2 columns"),
-        ("twice.csv", "a,b,a\n1,2,3\n", "2 columns are called 'a'"),
+        ("twice.csv", "a,b,a\n1,2,3\n", "2 columns have the name 'a'"),
         ("ragged.csv", "a,b\n1,2\n1,2,3\n", "not readable as csv: .*line 3"),
         ("bad.parquet", "a,b\n", "not readable as parquet"),
         ("table.xlsx", "x", "ends in .csv"),
@@ -142,5 +142,5 @@ def test_a_folder_with_one_table_in_it_is_that_table(tmp_path):
 
 
 def test_columns_of_one_name_are_refused():
-    with pytest.raises(DataError, match="2 columns are called 'a'"):
+    with pytest.raises(DataError, match="2 columns have the name 'a'"):
         read_table(pd.DataFrame([[1, 2]], columns=["a", "a"]))

@@ -14,14 +14,13 @@ __all__ = ["main"]
 COMMANDS = {
     "fit": ("Train a model", "fit"),
     "inspect": ("Show the inferred kind of each column of a table", "tables"),
-    "impute": ("Fill the empty cells of a table", "tables"),
-    "embed": ("Give each row of a table its place in the latent space", "tables"),
+    "impute": ("Fill the missing cells of a table", "tables"),
+    "embed": ("Embed each row of a table in the latent space", "tables"),
     "score": ("Score each row of a table, the least likely first", "tables"),
     "export": ("Write a run for another machine", "export"),
     "evaluate": ("Score a model on held-out rows", "evaluate"),
     "sample": ("Draw from a model", "sample"),
     "translate": ("Make pictures of pictures, or texts of texts", "translate"),
-    "reproduce": ("Run an experiment whose results the docs show", "reproduce"),
     "data": ("List, check and fetch data sets", "data"),
 }
 """What each command does, and the file here that it lies in, which is imported when the command is chosen."""

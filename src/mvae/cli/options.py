@@ -45,7 +45,7 @@ def fail(error: Exception, status: int) -> int:
 
 @cache
 def fit_flags() -> list[dict[str, Any]]:
-    """The flags of `mvae fit` that are options, as `mvae.config.options` writes them."""
+    """The flags of `mvae fit` that are options, as `scripts/write_options.py` writes them."""
     found: list[dict[str, Any]] = json.loads(Path(__file__).with_name("fit_flags.json").read_text(encoding="utf-8"))
     return found
 

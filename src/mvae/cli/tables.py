@@ -1,4 +1,4 @@
-"""`mvae inspect`, `impute`, `embed` and `score`: what is done with tables."""
+"""`mvae inspect`, `impute`, `embed` and `score`: answers about tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["EMBED", "IMPUTE", "INSPECT", "SCORE"]
 def _inspect_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", help="a table: a .csv, .tsv, .parquet, .feather or .jsonl file")
     table_arguments(parser)
-    parser.add_argument("--out", metavar="FILE.yaml", type=str, help="write it there, for mvae fit --config")
+    parser.add_argument("--out", metavar="FILE.yaml", type=str, help="write it to this file, for mvae fit --config")
 
 
 def _inspect(options: Namespace) -> int:
@@ -44,10 +44,10 @@ def _answer_arguments(parser: ArgumentParser, out: str) -> None:
 def _impute_arguments(parser: ArgumentParser) -> None:
     _answer_arguments(parser, "the filled table")
     add = parser.add_argument
-    add("--draws", metavar="M", type=NonNegativeInt, default=0, help="multiple imputations, in files of their own (0)")
+    add("--draws", metavar="M", type=NonNegativeInt, default=0, help="multiple imputations, a file each (default: 0)")
     add("--samples", metavar="S", type=PositiveInt, default=100, help="draws of z a row (default: 100)")
     add("--refine", metavar="N", type=NonNegativeInt, default=100, help="steps that fit z to each row (default: 100)")
-    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
+    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="seed of the draws (default: 0)")
 
 
 def _impute(options: Namespace) -> int:
@@ -71,13 +71,13 @@ def _impute(options: Namespace) -> int:
     for frame, path in zip([found.frame, found.cells, *found.draws], [out, cells, *draws], strict=True):
         write_table(frame, path)
     columns = found.cells["column"].nunique()
-    print(f"filled {len(found.cells):,} empty cells in {columns} columns; written to {out}")
-    print(f"how sure each is: {cells}" + (f"; {len(draws)} draws: {draws[0]}, ..." if draws else ""))
+    print(f"filled {len(found.cells):,} missing cells in {columns} columns; written to {out}")
+    print(f"standard deviations and intervals: {cells}" + (f"; {len(draws)} draws: {draws[0]}, ..." if draws else ""))
     return 0
 
 
 def _embed_arguments(parser: ArgumentParser) -> None:
-    _answer_arguments(parser, "where each row lies")
+    _answer_arguments(parser, "the place of each row in the latent space")
 
 
 def _embed(options: Namespace) -> int:
@@ -91,7 +91,7 @@ def _score_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--samples", metavar="K", type=PositiveInt, default=200, help="importance samples a row (default: 200)"
     )
-    parser.add_argument("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
+    parser.add_argument("--seed", metavar="N", type=NonNegativeInt, default=0, help="seed of the draws (default: 0)")
 
 
 def _score(options: Namespace) -> int:
@@ -109,8 +109,8 @@ INSPECT = Command(
 
 
 IMPUTE = Command(
-    "Cells that hold something stay as they are; FILE-cells.csv says how sure each"
-    " filled one is. Example: mvae impute runs/people people.csv --out filled.csv --draws 20",
+    "Observed cells are unchanged; FILE-cells.csv has the standard deviation and"
+    " interval of each filled one. Example: mvae impute runs/people people.csv --out filled.csv --draws 20",
     _impute_arguments,
     _impute,
 )

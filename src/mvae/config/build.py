@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 from torch import nn
 
 from mvae import likelihoods
-from mvae.config.specs import (
-    BernoulliSpec,
-    CategoricalSpec,
-    ConvEncoderSpec,
-    EmbeddingEncoderSpec,
-    LocationScaleSpec,
-    MLPDecoderSpec,
-    MLPEncoderSpec,
-    ModalitySpec,
-    ModelSpec,
-    PixelCrossEntropySpec,
-    RecordEncoderSpec,
-    RecordSpec,
-    RecurrentDecoderSpec,
-    RecurrentEncoderSpec,
-    SpecError,
-    StringSpec,
-    TransformerDecoderSpec,
-    TransformerEncoderSpec,
-)
+from mvae.config.modality_spec import DECODERS, ENCODERS, CategoricalSpec, ModalitySpec, RecordSpec, StringSpec
+from mvae.config.specs import ModelSpec, SpecError
 from mvae.modality import Condition, Decoder, Modality
 from mvae.models import METHODS, MultimodalVAE
-from mvae.networks.conv import ConvDecoder, ConvEncoder, conv_features, feature_shapes
+from mvae.networks.conv import conv_features, feature_shapes
 from mvae.networks.joint import JointEncoder
-from mvae.networks.mlp import EmbeddingEncoder, FeaturesEncoder, Flat, MLPDecoder, MLPEncoder, dense_layers
-from mvae.networks.record import RecordEncoder
-from mvae.networks.recurrent import RecurrentDecoder, RecurrentFeatures
-from mvae.networks.transformer import TransformerDecoder, TransformerFeatures
+from mvae.networks.mlp import FeaturesEncoder, Flat, dense_layers
 from mvae.records import Element, Records
 from mvae.strings import SequenceDecoder
 from mvae.vocabularies import Alphabet, Vocabulary
@@ -49,12 +31,18 @@ def build_model(spec: ModelSpec) -> MultimodalVAE:
     Raises:
         SpecError: where the parts do not fit, naming the place.
     """
-    try:
+    with _named("model"):
         return METHODS[spec.method].build(_Parts(spec), **spec.options)
+
+
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    try:
+        yield
     except SpecError:
         raise
-    except ValueError as error:
-        raise SpecError(f"model: {error}") from error
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise SpecError(f"{place}: {error}") from error
 
 
 class _Parts:
@@ -65,22 +53,28 @@ class _Parts:
         self._specs = spec.modalities
 
     def modality(self, name: str, condition_width: int = 0) -> Modality:
-        spec = self._specs[name]
-        try:
-            encoder = _build_encoder(spec, self.latent_dim, condition_width)
-            decoder = _build_decoder(spec, self.latent_dim + condition_width)
-            modality = Modality(encoder, decoder, self.latent_dim, spec.weight, condition_width)
-        except (ValueError, RuntimeError, IndexError) as error:
-            raise SpecError(f"model.modalities.{name}: {error}") from error
+        spec, latent_dim = self._specs[name], self.latent_dim
+        with _named(f"model.modalities.{name}"):
+            kind = spec.encoder.kind
+            if condition_width and kind not in ("mlp", "conv"):
+                raise ValueError(f"an encoder of kind '{kind}' takes no conditions; choose another target")
+            if kind == "embedding" and _num_classes(spec) and spec.shape:
+                raise ValueError(f"an embedding encoder reads one category, shape (); a string {spec.shape} takes gru")
+            of_encoder = {"latent_dim": latent_dim, "condition_width": condition_width}
+            encoder = (
+                FeaturesEncoder(*_build_features(spec), latent_dim)
+                if kind in ("gru", "lstm", "transformer")
+                else _network(ENCODERS[kind], spec, spec.encoder, **of_encoder)
+            )
+            decoder = _build_decoder(spec, latent_dim + condition_width)
+            modality = Modality(encoder, decoder, latent_dim, spec.weight, condition_width)
         modality.elements = tuple(spec.elements or ())
         return modality
 
     def condition(self, name: str) -> Condition:
         spec = self._specs[name]
-        try:
+        with _named(f"model.modalities.{name}"):
             condition = Condition(_build_likelihood(spec))
-        except (ValueError, RuntimeError) as error:
-            raise SpecError(f"model.modalities.{name}: {error}") from error
         condition.elements = tuple(spec.elements or ())
         if isinstance(spec.likelihood, StringSpec):
             condition.alphabet = _alphabet(spec.likelihood)
@@ -88,43 +82,19 @@ class _Parts:
 
     def joint_encoder(self) -> JointEncoder:
         parts = [_build_features(spec) for spec in self._specs.values()]
-        hidden = max(_last_width(spec) for spec in self._specs.values())
+        hidden = max(_last_width(spec.encoder) for spec in self._specs.values())
         return JointEncoder([part for part, _ in parts], [width for _, width in parts], self.latent_dim, hidden)
 
 
-def _build_likelihood(spec: ModalitySpec) -> Any:
-    match spec.likelihood:
-        case BernoulliSpec():
-            return likelihoods.Bernoulli(spec.shape)
-        case PixelCrossEntropySpec():
-            return likelihoods.PixelCrossEntropy(spec.shape)
-        case CategoricalSpec(num_classes=num_classes) | StringSpec(num_symbols=num_classes):  # as a condition
-            return likelihoods.Categorical(num_classes, spec.shape)
-        case RecordSpec():
-            return Records(_elements(spec))
-        case LocationScaleSpec(kind="normal", scale=scale):
-            return likelihoods.Normal(spec.shape, scale)
-        case LocationScaleSpec(scale=scale):
-            return likelihoods.Laplace(spec.shape, scale)
-
-
-def _build_encoder(spec: ModalitySpec, latent_dim: int, condition_width: int) -> nn.Module:
-    options = spec.encoder.model_dump(exclude={"kind"})
-    match spec.encoder:
-        case MLPEncoderSpec():
-            return MLPEncoder(spec.shape, latent_dim, **options, condition_width=condition_width)
-        case ConvEncoderSpec():
-            return ConvEncoder(spec.shape, latent_dim, **options, condition_width=condition_width)
-    if condition_width:
-        raise ValueError(f"an encoder of kind '{spec.encoder.kind}' takes no conditions; choose another target")
-    if isinstance(spec.encoder, RecordEncoderSpec):
-        return RecordEncoder(_elements(spec), latent_dim, **options)
-    if isinstance(spec.encoder, RecurrentEncoderSpec | TransformerEncoderSpec):
-        return FeaturesEncoder(*_build_features(spec), latent_dim)
-    num_classes = _num_classes(spec)
-    if spec.shape:
-        raise ValueError(f"an embedding encoder reads one category, shape (); a string, {tuple(spec.shape)}, takes gru")
-    return EmbeddingEncoder(num_classes, latent_dim, **options)
+def _network(network: type[nn.Module], spec: ModalitySpec, options: Any, **given: Any) -> nn.Module:
+    """A network with its options, and what else it takes by what its arguments are called."""
+    given |= {"shape": spec.shape, "end": getattr(spec.likelihood, "end", None)}
+    given |= options.model_dump() | {"cell": options.kind}
+    if given.get("padding"):
+        given["end"] = None
+    facts = {"num_symbols": _num_classes, "num_classes": _num_classes, "length": _length, "elements": _elements}
+    wanted = signature(network).parameters
+    return network(**{name: facts[name](spec) if name in facts else given[name] for name in wanted})
 
 
 def _build_features(spec: ModalitySpec) -> tuple[nn.Module, int]:
@@ -132,31 +102,62 @@ def _build_features(spec: ModalitySpec) -> tuple[nn.Module, int]:
 
     A convolutional encoder keeps its only one. No dense layer has batch normalisation (Table 1, JMVAE on CelebA).
     """
-    match spec.encoder:
-        case MLPEncoderSpec(hidden=hidden, dropout=dropout):
-            width, *widths = math.prod(spec.shape), *hidden[:-1]
-            return nn.Sequential(Flat(), *dense_layers(width, widths, dropout=dropout)), [width, *widths][-1]
-        case ConvEncoderSpec(layers=layers, hidden=hidden, batch_norm=batch_norm, dropout=dropout):
-            flat = math.prod(feature_shapes(spec.shape, layers)[-1])
-            convolutions = conv_features(spec.shape, layers, batch_norm)
-            return nn.Sequential(convolutions, *dense_layers(flat, [hidden], dropout=dropout)), hidden
-        case RecurrentEncoderSpec(kind=cell, embedding=embedding, hidden=hidden, padding=padding):
-            end = None if padding else _end(spec)
-            return RecurrentFeatures(_num_classes(spec), embedding, hidden, end, cell), hidden
-        case TransformerEncoderSpec(width=width):
-            options = spec.encoder.model_dump(exclude={"kind"})
-            return TransformerFeatures(_num_classes(spec), _length(spec), **options, end=_end(spec)), width
-        case EmbeddingEncoderSpec(hidden=[first, *more]):
-            table = nn.Embedding(_num_classes(spec), first)
-            return nn.Sequential(table, nn.SiLU(), *dense_layers(first, more[:-1])), [first, *more[:-1]][-1]
-        case RecordEncoderSpec():
+    options = spec.encoder
+    match options.kind:
+        case "mlp":
+            widths = [math.prod(spec.shape), *options.hidden[:-1]]
+            return nn.Sequential(Flat(), *dense_layers(widths[0], widths[1:], dropout=options.dropout)), widths[-1]
+        case "conv":
+            flat = math.prod(feature_shapes(spec.shape, options.layers)[-1])
+            convolutions = conv_features(spec.shape, options.layers, options.batch_norm)
+            dense = dense_layers(flat, [options.hidden], dropout=options.dropout)
+            return nn.Sequential(convolutions, *dense), options.hidden
+        case "embedding":
+            widths = options.hidden[:-1] or options.hidden
+            table = nn.Embedding(_num_classes(spec), widths[0])
+            return nn.Sequential(table, nn.SiLU(), *dense_layers(widths[0], widths[1:])), widths[-1]
+        case "record":
             raise SpecError("model.method: its joint encoder reads no records; choose another, e.g. 'mvae'")
-    raise AssertionError(spec.encoder)
+    return _network(ENCODERS[options.kind], spec, options), _last_width(options)
 
 
-def _last_width(spec: ModalitySpec) -> int:
-    hidden = spec.encoder.width if isinstance(spec.encoder, TransformerEncoderSpec) else spec.encoder.hidden
+def _last_width(options: Any) -> int:
+    hidden = options.width if options.kind == "transformer" else options.hidden
     return hidden if isinstance(hidden, int) else hidden[-1]
+
+
+def _build_decoder(spec: ModalitySpec, inputs: int) -> nn.Module:
+    options, string = spec.decoder, spec.likelihood
+    if isinstance(string, StringSpec) != (options.kind in ("gru", "lstm", "transformer")):
+        raise ValueError(
+            "a likelihood of kind 'string' and a decoder of kind 'gru', 'lstm' or 'transformer' go together"
+        )
+    network = DECODERS[options.kind]
+    if isinstance(string, StringSpec):
+        symbols = _network(network, spec, options, latent_dim=inputs)
+        bag = nn.Linear(inputs, string.num_symbols) if options.bag_of_words else None
+        more = options.word_dropout, _alphabet(string), bag, options.bag_of_words
+        return SequenceDecoder(symbols, _length(spec), string.num_symbols, string.end, *more)
+    head = _build_likelihood(spec)
+    if options.kind == "conv" and math.prod(spec.shape) != head.num_parameters:
+        raise ValueError("a convolutional decoder gives one number a pixel; expected an image's likelihood")
+    return Decoder(_network(network, spec, options, latent_dim=inputs, num_parameters=head.num_parameters), head)
+
+
+def _build_likelihood(spec: ModalitySpec) -> Any:
+    likelihood: Any = spec.likelihood
+    match likelihood.kind:
+        case "categorical" | "string":  # a string as a condition
+            return likelihoods.Categorical(_num_classes(spec), spec.shape)
+        case "record":
+            return Records(_elements(spec))
+        case "normal":
+            return likelihoods.Normal(spec.shape, likelihood.scale)
+        case "laplace":
+            return likelihoods.Laplace(spec.shape, likelihood.scale)
+        case "bernoulli":
+            return likelihoods.Bernoulli(spec.shape)
+    return likelihoods.PixelCrossEntropy(spec.shape)
 
 
 def _elements(spec: ModalitySpec) -> list[Element]:
@@ -170,11 +171,9 @@ def _elements(spec: ModalitySpec) -> list[Element]:
 def _num_classes(spec: ModalitySpec) -> int:
     if isinstance(spec.likelihood, StringSpec):
         return spec.likelihood.num_symbols
-    if not isinstance(spec.likelihood, CategoricalSpec):
-        raise ValueError(
-            f"an encoder of kind '{spec.encoder.kind}' reads categories; expected a categorical likelihood"
-        )
-    return spec.likelihood.num_classes
+    if isinstance(spec.likelihood, CategoricalSpec):
+        return spec.likelihood.num_classes
+    raise ValueError(f"an encoder of kind '{spec.encoder.kind}' reads categories; expected a categorical likelihood")
 
 
 def _alphabet(string: StringSpec) -> Alphabet | Vocabulary | None:
@@ -183,38 +182,8 @@ def _alphabet(string: StringSpec) -> Alphabet | Vocabulary | None:
     return None if string.characters is None else Alphabet(string.characters, string.end)
 
 
-def _end(spec: ModalitySpec) -> int | None:
-    return spec.likelihood.end if isinstance(spec.likelihood, StringSpec) else None
-
-
 def _length(spec: ModalitySpec) -> int:
     """T of a string."""
     if len(spec.shape) != 1:
         raise ValueError(f"a string has the shape [longest length], got {spec.shape}")
     return spec.shape[0]
-
-
-def _build_decoder(spec: ModalitySpec, inputs: int) -> nn.Module:
-    options = spec.decoder.model_dump(exclude={"kind"})
-    of_strings = isinstance(spec.decoder, RecurrentDecoderSpec | TransformerDecoderSpec)
-    if isinstance(spec.likelihood, StringSpec) != of_strings:
-        raise ValueError(
-            "a likelihood of kind 'string' and a decoder of kind 'gru', 'lstm' or 'transformer' go together"
-        )
-    if isinstance(spec.likelihood, StringSpec):
-        string, hidden, bag_weight = spec.likelihood, options.pop("word_dropout"), options.pop("bag_of_words")
-        if isinstance(spec.decoder, RecurrentDecoderSpec):
-            network: nn.Module = RecurrentDecoder(inputs, string.num_symbols, cell=spec.decoder.kind, **options)
-        else:
-            network = TransformerDecoder(inputs, string.num_symbols, _length(spec), **options)
-        bag = nn.Linear(inputs, string.num_symbols) if bag_weight else None
-        alphabet = _alphabet(string)
-        return SequenceDecoder(
-            network, _length(spec), string.num_symbols, string.end, hidden, alphabet, bag, bag_weight
-        )
-    likelihood = _build_likelihood(spec)
-    if isinstance(spec.decoder, MLPDecoderSpec):
-        return Decoder(MLPDecoder(inputs, likelihood.num_parameters, **options), likelihood)
-    if math.prod(spec.shape) != likelihood.num_parameters:
-        raise ValueError("a convolutional decoder gives one number a pixel; expected an image's likelihood")
-    return Decoder(ConvDecoder(spec.shape, inputs, **options), likelihood)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mvae.config.build import build_model
-from mvae.config.specs import OwnRunSpec, RunSpec, SpecError, parse, parse_own
+from mvae.config.specs import OwnRunSpec, RunSpec, SpecError, parse, validated
 from mvae.files import RunError, atomic, read_json
 from mvae.models import MultimodalVAE
 
@@ -99,7 +99,7 @@ def read_own_spec(run: str | Path) -> OwnRunSpec:
     Raises:
         RunError: as `read_spec`.
     """
-    return parse_own(*_config(run))
+    return validated(OwnRunSpec, *_config(run))
 
 
 def is_own(run: str | Path) -> bool:

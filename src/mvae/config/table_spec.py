@@ -1,7 +1,7 @@
 """Tables as data: the kind of each column, which columns form one modality, and what each has learned.
 
-What a column has learned (means, categories, characters) is part of its spec and so of a run's `config.json`. What is
-done with its cells is told by its kind (`mvae.tables.kinds`), which this file does not import.
+What a column has learned (means, categories, characters) is part of its spec and so of a run's `config.json`. How its
+cells are read and filled is in `mvae.tables.kinds`, which this file does not import.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ class ColumnSpec(BaseModel):
 
     @classmethod
     def kinds(cls) -> tuple[str, ...]:
-        """The values that `kind` may have."""
-        return get_args(cls.model_fields["kind"].annotation)
+        """The values that `kind` may have: those of its `Literal`, or its default."""
+        field = cls.model_fields["kind"]
+        return get_args(field.annotation) or (field.get_default(),)
 
 
 class LeftOutColumn(ColumnSpec):
@@ -64,7 +65,8 @@ class LeftOutColumn(ColumnSpec):
     kind: Literal["left-out"] = "left-out"
     why: str = ""
     identifier: bool | None = Field(
-        None, description="whether its cells identify rows, as those of `embed` and `score`; null: inferred in training"
+        None,
+        description="whether its cells identify rows, and `embed` and `score` return them; null: inferred in training",
     )
 
     @model_validator(mode="before")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from mvae.files import DataError
+from mvae.data.download import cache_folder
+from mvae.files import DataError, atomic
 
 __all__ = ["FaultError", "Shard", "column_fault", "first_shape", "holds_floats", "pyarrow", "read_shard", "tensors"]
 
@@ -20,25 +23,20 @@ SUFFIXES = (".arrow", ".parquet")
 PIECE = 2**24
 """Bytes, about, of a Parquet file that are in memory at a time while it is converted."""
 END = b"\xff\xff\xff\xff\0\0\0\0"
-"""What an Arrow stream ends with."""
+"""The last bytes of an Arrow stream."""
 
 
 class FaultError(ValueError):
-    """A value that cannot be read; says what was expected.
+    """A value that cannot be read, at a position among the rows asked for; the message says what was expected."""
 
-    Args:
-        position: of its row, among the rows that were asked for.
-        words: what is wrong with it.
-    """
-
-    def __init__(self, position: int, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, position: int, message: str) -> None:
+        super().__init__(message)
         self.position = position
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of rows. It is mapped when it is opened and holds nothing before."""
+    """One file of rows, mapped only while it is open."""
 
     path: Path
     mapped: Path
@@ -58,52 +56,42 @@ class Shard:
 
 
 def read_shard(path: Path) -> Shard:
-    """Look at a file of rows: how many, of which columns. Values are not read.
+    """Read the size and the columns of an uncompressed `.arrow` file (stream or file) or of a `.parquet` file.
 
-    Args:
-        path: a `.arrow` file (a stream or a file, not compressed), or a `.parquet` file, which is converted once into
-            the user's cache.
+    Parquet is converted once, into the user's cache.
 
     Raises:
-        DataError: if the file is damaged, cut short or compressed, or a package is missing.
+        DataError: if the file is damaged, cut short or compressed, or `pyarrow` is missing.
     """
     mapped = _converted(path) if path.suffix == ".parquet" else path
     schema, batches = _batches(mapped)
-    types = {field.name: _storage(field.type) for field in schema}
-    return Shard(
-        path,
-        mapped,
-        sum(batch.num_rows for batch in batches),
-        types,
-        {name: sum(batch.column(number).null_count for batch in batches) for number, name in enumerate(types)},
-    )
+    # `datasets` stores some columns under types of its own, such as `Array2D`
+    types = {field.name: getattr(field.type, "storage_type", field.type) for field in schema}
+    nulls = {name: sum(batch.column(number).null_count for batch in batches) for number, name in enumerate(types)}
+    return Shard(path, mapped, sum(batch.num_rows for batch in batches), types, nulls)
 
 
 def pyarrow() -> Any:
-    """The package, which is optional.
+    """The optional package.
 
     Raises:
-        DataError: if it is not there, saying how to install it.
+        DataError: if it is missing, saying how to install it.
     """
     try:
         import pyarrow
         import pyarrow.compute
         import pyarrow.parquet
     except ImportError:
-        raise DataError(_MISSING) from None
+        raise DataError("a folder of shards needs the package pyarrow: pip install 'mvae[shards]'") from None
     return pyarrow
-
-
-_MISSING = "a folder of shards is read with the package `pyarrow`, which is not there: pip install 'mvae[shards]'"
 
 
 def _batches(path: Path) -> tuple[Any, list[Any]]:
     """The schema and the record batches of an Arrow file, none of them in memory."""
     pa = pyarrow()
     try:
-        with path.open("rb") as file:
-            is_file = file.read(6) == b"ARROW1"
         source = pa.memory_map(str(path))
+        is_file = source.read_at(6, 0) == b"ARROW1"
         reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
         numbered = (reader.get_batch(i) for i in range(reader.num_record_batches)) if is_file else reader
         allocated, batches = pa.total_allocated_bytes(), []
@@ -113,56 +101,42 @@ def _batches(path: Path) -> tuple[Any, list[Any]]:
                 raise DataError(
                     f"{path}: compressed, so that it cannot be mapped; expected uncompressed Arrow, or Parquet"
                 )
-        if not is_file and _last_bytes(path, len(END)) != END:
+        if not is_file and source.read_at(len(END), source.size() - len(END)) != END:
             raise DataError(f"{path}: cut short after row {sum(batch.num_rows for batch in batches):,}")
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: damaged or cut short, not readable as Arrow: {_line(error)}") from error
     return reader.schema, batches
 
 
-def _last_bytes(path: Path, count: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(-count, 2)
-        return file.read()
-
-
 def _converted(path: Path) -> Path:
-    """The Arrow file in the user's cache that holds the rows of a Parquet file; made where there is none.
+    """The Arrow file in the user's cache that holds the rows of a Parquet file; made if it is missing.
 
     Not with `datasets.Dataset.from_parquet`: it holds row groups in memory (results/benchmarks/shards.json), and a
-    row group is whatever the writer chose, perhaps the whole file.
+    row group is whatever the writer chose, perhaps all of the file.
     """
-    import hashlib
-
-    import pooch
-
     pa = pyarrow()
     try:
         file = pa.parquet.ParquetFile(path, buffer_size=PIECE // 16, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: damaged or cut short, not readable as Parquet: {_line(error)}") from error
     here, state = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16], path.stat()
-    folder = Path(pooch.os_cache("mvae")) / "shards"
+    folder = cache_folder() / "shards"
     converted = folder / f"{here}-{state.st_size}-{state.st_mtime_ns}.arrow"
     if converted.is_file():
         return converted
     folder.mkdir(parents=True, exist_ok=True)
-    before = list(folder.glob(f"{here}-*.arrow"))
+    outdated = list(folder.glob(f"{here}-*.arrow"))
     try:
         _convert(file, converted, path.name)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: could not be converted to {converted}: {_line(error)}") from error
-    for old in before:  # of what the file was before
+    for old in outdated:
         old.unlink(missing_ok=True)
     return converted
 
 
 def _convert(file: Any, target: Path, name: str) -> None:
-    """Write the rows of an open Parquet file as an Arrow stream, whole or not at all, a few at a time in memory."""
-    from tqdm import tqdm
-
-    from mvae.files import atomic
-
+    """Write the rows of an open Parquet file as an Arrow stream, atomically, a few at a time in memory."""
     pa, about = pyarrow(), file.metadata
     size = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
     rows = max(1, min(1000, PIECE * about.num_rows // max(1, size)))
@@ -184,11 +158,6 @@ def _line(error: BaseException) -> str:
 # Types
 
 
-def _storage(kind: Any) -> Any:
-    """The type that values are stored in, where `datasets` has put a name of its own on it (e.g. `Array2D`)."""
-    return getattr(kind, "storage_type", kind)
-
-
 def _nesting(kind: Any) -> tuple[int, Any]:
     """How deep lists are nested in a type, and the type of what they hold."""
     types = pyarrow().types
@@ -204,12 +173,7 @@ def holds_floats(kind: Any) -> bool:
 
 
 def column_fault(kind: Any, shape: Sequence[int] | None = None) -> str | None:
-    """What is wrong with a column of this type, in words; None where it can be read.
-
-    Args:
-        kind: an Arrow type.
-        shape: of one observation; anything where None.
-    """
+    """Why a column of this Arrow type cannot be read as observations of a shape (any where None); None if it can."""
     types = pyarrow().types
     depth, leaf = _nesting(kind)
     if types.is_null(kind):
@@ -231,9 +195,7 @@ def _dimensions(depth: int, shape: Sequence[int]) -> list[int] | None:
         return list(shape)
     if depth == 1:
         return [math.prod(shape)]
-    if depth == len(wide):
-        return wide
-    return None
+    return wide if depth == len(wide) else None
 
 
 def _expected(shape: Sequence[int]) -> str:
@@ -242,17 +204,13 @@ def _expected(shape: Sequence[int]) -> str:
 
 def first_shape(batches: Sequence[Any], column: int) -> tuple[int, ...] | None:
     """The shape of a column's first row that is not null; None where all are."""
-    compute = pyarrow().compute
     for batch in batches:
         array = _stored(batch.column(column))
         if array.null_count < len(array):
-            first = compute.index(array.is_valid(), True).as_py()
-            row = array[first : first + 1]
-            shape = []
+            value, shape = array[pyarrow().compute.index(array.is_valid(), True).as_py()].as_py(), []
             for _ in range(_nesting(array.type)[0]):
-                length = compute.list_value_length(row)[0].as_py() or 0
-                shape.append(length)
-                row = row.flatten()
+                shape.append(len(value or ()))
+                value = value[0] if value else None
             return tuple(shape)
     return None
 
@@ -265,54 +223,51 @@ def _stored(array: Any) -> Any:
 
 
 def tensors(parts: Sequence[Any], kind: Any, shape: tuple[int, ...], places: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Values and presence of B rows of one column.
-
-    The rule of what is absent is that of `Batch.of`: null, or all NaN.
+    """Values `[B, *shape]` and presence `[B]` of one column; null and all-NaN rows are missing, as in `Batch.of`.
 
     Args:
-        parts: Arrow arrays, with B rows in all.
-        kind: their type; a part of nothing but nulls may have none, and so may the column.
+        parts: Arrow arrays with B rows in all; one of nothing but nulls may have the null type.
+        kind: the type of the column.
         shape: of one observation.
         places: `[B]`, where in the result each row goes.
 
-    Returns:
-        Values `[B, *shape]` and presence `[B]`.
-
     Raises:
-        FaultError: on lists of other lengths, or a row with holes that is not absent.
+        FaultError: on lists of other lengths, or a row in which some numbers are missing.
     """
     pa = pyarrow()
     if pa.types.is_null(kind):
         return torch.zeros(len(places), *shape), torch.zeros(len(places), dtype=torch.bool)
     stored = [pa.nulls(len(part), kind) if pa.types.is_null(part.type) else _stored(part) for part in parts]
-    array = stored[0] if len(stored) == 1 else pa.concat_arrays(stored or [pa.array([], kind)])
-    rows = np.flatnonzero(array.is_valid()) if array.null_count else np.arange(len(array))
-    leaves = array.drop_null() if array.null_count else array
+    array = pa.chunked_array(stored, kind).combine_chunks()
+    rows, leaves = np.flatnonzero(array.is_valid()), array.drop_null()
     depth, leaf = _nesting(kind)
     width = 1
     for size in _dimensions(depth, shape) or ():
         leaves, width = _unnested(leaves, size, rows, width, shape), width * size
     values = _numbers(leaves, leaf).reshape(len(rows), width)
-    holes = np.isnan(values)
-    if leaves.null_count:
-        holes |= np.asarray(leaves.is_null()).reshape(len(rows), width)
-    present = np.zeros(len(array), dtype=bool)
-    present[places[rows]] = ~_absent(holes, rows)
-    result = np.zeros((len(array), width), dtype=values.dtype)
-    result[places[rows]] = values
+    gaps = np.isnan(values) | np.asarray(leaves.is_null()).reshape(len(rows), width)
+    missing = gaps.any(1) & gaps.all(1)
+    partly = np.flatnonzero(gaps.any(1) & ~missing)
+    if len(partly):
+        raise FaultError(
+            int(rows[partly[0]]),
+            f"element {np.flatnonzero(gaps[partly[0]])[0]} is null or NaN among other values; expected a row to be"
+            " complete or missing (null or all NaN)",
+        )
+    present, result = np.zeros(len(array), dtype=bool), np.zeros((len(array), width), dtype=values.dtype)
+    present[places[rows]], result[places[rows]] = ~missing, values
     return torch.from_numpy(result).reshape(len(array), *shape), torch.from_numpy(present)
 
 
 def _unnested(array: Any, size: int, rows: np.ndarray, width: int, shape: Sequence[int]) -> Any:
-    """What is in lists that must all be of one length; each row has `width` of them."""
-    lengths = pyarrow().compute.list_value_length(array)
-    found = np.asarray(lengths.fill_null(-1))
+    """The contents of lists, `width` of them a row, which must all be of one length."""
+    found = np.asarray(pyarrow().compute.list_value_length(array).fill_null(-1))
     if (found == size).all():
         return array.flatten()
     wrong = int(np.flatnonzero(found != size)[0])
-    what = "null" if found[wrong] < 0 else f"{found[wrong]}"
+    got = "null" if found[wrong] < 0 else f"{found[wrong]}"
     where = f" in list {wrong % width}" if width > 1 else ""
-    raise FaultError(int(rows[wrong // width]), f"expected {_expected(shape)}, lists of {size}; got {what}{where}")
+    raise FaultError(int(rows[wrong // width]), f"expected {_expected(shape)}, lists of {size}; got {got}{where}")
 
 
 def _numbers(leaves: Any, kind: Any) -> np.ndarray:
@@ -324,19 +279,3 @@ def _numbers(leaves: Any, kind: Any) -> np.ndarray:
         return numbers.astype(np.float32, copy=False)
     unsigned = numbers.dtype.kind == "u" and numbers.dtype.itemsize > 1  # torch has few operations on these
     return numbers.astype(np.int64) if unsigned else numbers
-
-
-def _absent(holes: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Which rows are nothing but holes; those with some are refused."""
-    if not holes.any():
-        return np.zeros(len(holes), dtype=bool)
-    absent: np.ndarray = np.all(holes, axis=1)
-    partly = np.flatnonzero(holes.any(1) & ~absent)
-    if len(partly):
-        element = int(np.flatnonzero(holes[partly[0]])[0])
-        raise FaultError(
-            int(rows[partly[0]]),
-            f"element {element} is null or NaN among other values; a row is either all there or absent (null, or all"
-            " NaN)",
-        )
-    return absent

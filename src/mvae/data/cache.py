@@ -1,4 +1,4 @@
-"""Rows that take long to make, made once: arrays in the user cache, mapped into memory, never read as a whole."""
+"""Rows that take long to make, made once: arrays on disk, mapped into memory, never read at once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock
@@ -21,7 +20,7 @@ __all__ = ["cached"]
 
 DONE, LOCK = "done.json", "lock"
 CHUNK = 500
-"""Rows that are made at a time, and lost if the making is cut short."""
+"""Rows that are made at a time, and lost if that is cut short."""
 
 Make = Callable[[range], Mapping[str, np.ndarray]]
 """From row numbers to their values, `[rows, *shape]` each; it is called in other processes, so it must be picklable."""
@@ -30,14 +29,13 @@ Make = Callable[[range], Mapping[str, np.ndarray]]
 def cached(
     folder: Path, name: str, settings: Mapping[str, Any], columns: Mapping[str, tuple[int, ...]], count: int, make: Make
 ) -> dict[str, np.ndarray]:
-    """The rows of a cache, made where they are not there yet.
+    """The rows of a cache, made once, on all cores and with a progress bar.
 
-    Rows are made on all cores with a progress bar. What is finished when the making is cut short is kept, and gone on
-    from next time. Two settings never share a cache: each has a folder of its own.
+    Rows finished before a process is killed are kept, and the next one continues.
 
     Args:
-        folder: where caches are.
-        name: of the data set; with the settings it names the cache.
+        folder: where caches are; each name and settings have a folder of their own.
+        name: of the data set.
         settings: all that the rows depend on, as JSON.
         columns: name of each array and the shape of one row of it; all are of unsigned bytes.
         count: how many rows there are.
@@ -47,7 +45,7 @@ def cached(
         Name to uint8 array `[count, *shape]`, mapped from its file; writing to it changes no file.
 
     Raises:
-        DataError: naming the file, if what is there is not what was written.
+        DataError: naming the file, if it is not what was written.
         Exception: what `make` raises; the rows finished before stay.
     """
     settings = json.loads(json.dumps({**settings, "columns": {n: list(shape) for n, shape in columns.items()}}))
@@ -64,7 +62,7 @@ def cached(
                 arrays[column].flush()
             done.add(number)
             write_json(place / DONE, {"settings": settings, "count": count, "chunks": sorted(done)})
-    return {n: _mapped(place / f"{n}.npy", (count, *shape)) for n, shape in columns.items()}
+    return {n: _checked(place / f"{n}.npy", (count, *shape), "c") for n, shape in columns.items()}
 
 
 def _made(name: str, chunks: list[range], done: set[int], make: Make) -> Iterator[tuple[int, Mapping[str, np.ndarray]]]:
@@ -99,22 +97,16 @@ def _tried(make: Make, number: int, rows: range) -> tuple[int, Mapping[str, np.n
 def _opened(path: Path, shape: tuple[int, ...], new: bool) -> np.memmap:
     """A file to write rows into."""
     if not new:
-        _check(path, shape)
-        return np.lib.format.open_memmap(path, mode="r+")
-    with suppress(FileNotFoundError):
-        path.unlink()
+        return _checked(path, shape, "r+")
+    path.unlink(missing_ok=True)
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
 
 
-def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    _check(path, shape)
-    return np.load(path, mmap_mode="c")
-
-
-def _check(path: Path, shape: tuple[int, ...]) -> None:
+def _checked(path: Path, shape: tuple[int, ...], mode: Literal["r+", "c"]) -> np.memmap:
     try:
-        found = np.load(path, mmap_mode="r")
+        found: np.memmap = np.load(path, mmap_mode=mode)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error}); delete {path.parent}, and it is made anew") from error
     if found.shape != shape or found.dtype != np.uint8:
         raise DataError(f"{path}: holds {found.dtype} {found.shape}, expected uint8 {shape}; delete {path.parent}")
+    return found

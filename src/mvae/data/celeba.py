@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,11 @@ from PIL import Image, UnidentifiedImageError
 
 from mvae.batch import Batch
 from mvae.data.cache import cached
-from mvae.data.download import cache_folder, data_places
+from mvae.data.download import cache_folder, locate, text_lines
 from mvae.data.pictures import fitted
 from mvae.files import DataError
 
-__all__ = [
-    "ALL_IMAGES",
-    "ATTRIBUTES",
-    "NOTHING",
-    "SIDE",
-    "Faces",
-    "as_seen",
-    "find_faces",
-    "load_celeba",
-    "part_at_hand",
-    "read_attributes",
-    "read_partition",
-    "undamaged",
-]
+__all__ = ["ATTRIBUTES", "NOTHING", "SIDE", "as_seen", "find_faces", "load_celeba", "part_at_hand", "undamaged"]
 
 SIDE = 64
 ALL_IMAGES = 202_599
@@ -61,19 +49,20 @@ ATTRIBUTES = (
     "Wearing_Hat",
 )
 """The 18 that the paper keeps (Perarnau et al. 2016), in the order of the list."""
-FOLDER, IMAGES = "celeba", "img_align_celeba"
-LIST, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
-PARTS = ("train", "validation", "test")
+IMAGES, LIST, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
 VERSION = 1
-"""Of how rows are made of the files; another one makes them anew."""
+"""Another version of how rows are made of the files makes them anew."""
 DAMAGED, SEEN, NOTHING = 0, 1, 2
-"""What became of an image: it could not be decoded, it could, or nothing was found in it."""
+"""The state of an image: not decodable, decoded, or nothing was found in it."""
 ON_REQUEST = "such images are left out with the option skip_damaged=true only"
+
+See = Callable[[Image.Image], np.ndarray | None]
+"""From a picture to bytes `[C, 64, 64]`, or None where nothing is found in it."""
 
 
 def load_celeba(
     data_dir: str | Path | None = None, apart: bool = False, skip_damaged: bool = False
-) -> tuple[Batch, Batch, Batch]:
+) -> tuple[Batch, ...]:
     """Training, validation and test rows: `image` `[3, 64, 64]`, bytes, and the attributes, 0 or 1.
 
     Args:
@@ -95,7 +84,7 @@ def load_celeba(
         else:
             values["attributes"] = attributes.float()
         batches.append(undamaged(Batch(values), state[part]))
-    return batches[0], batches[1], batches[2]
+    return tuple(batches)
 
 
 def undamaged(rows: Batch, state: np.ndarray) -> Batch:
@@ -106,31 +95,26 @@ def undamaged(rows: Batch, state: np.ndarray) -> Batch:
 
 @dataclass(frozen=True)
 class Faces:
-    """The images of CelebA, or of a part of it, in the order of the parts that they are split into."""
+    """The images of CelebA, or of a part of it: first those to train on, then to validate on, then to test on."""
 
     folder: Path
     names: tuple[str, ...]
     sizes: tuple[int, ...]
-    """Of the files, in bytes."""
+    """Sizes of the files, in bytes."""
     attributes: np.ndarray
-    """Of `ATTRIBUTES`, bytes `[R, 18]`."""
+    """`[R, 18]`, bytes: 1 where an image has that one of `ATTRIBUTES`."""
     parts: tuple[slice, ...]
     """Rows to train on, to validate on, and to test on."""
 
     def pictures(
-        self,
-        name: str,
-        channels: int,
-        see: Callable[[Image.Image], np.ndarray | None],
-        settings: Mapping[str, Any],
-        skip_damaged: bool,
+        self, name: str, channels: int, see: See, settings: Mapping[str, Any], skip_damaged: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What is seen of each image, made once into the user cache.
+        """Apply a function to each image once, and keep the bytes in the user cache of that name.
 
         Args:
             name: of the cache.
             channels: C.
-            see: from a picture to bytes `[C, 64, 64]`, or None where there is nothing.
+            see: from a picture to bytes `[C, 64, 64]`.
             settings: all that it depends on besides the images, as JSON.
             skip_damaged: go on where an image cannot be decoded.
 
@@ -173,9 +157,10 @@ def find_faces(data_dir: str | Path | None = None) -> Faces:
         raise DataError(f"{place / IMAGES}: no {lost}, which {LIST} names")
     parts = np.array([partition[name] for name in names])
     order = np.argsort(parts, kind="stable")  # so that each part is one stretch of the file
-    names, parts = [names[row] for row in order], parts[order]
-    ends = [slice(*np.searchsorted(parts, [number, number + 1]).tolist()) for number in range(len(PARTS))]
-    return Faces(place / IMAGES, tuple(names), tuple(sizes[name] for name in names), table[order], tuple(ends))
+    ends = [0, *np.bincount(parts, minlength=3).cumsum().tolist()]
+    names = [names[row] for row in order]
+    slices = tuple(slice(start, end) for start, end in pairwise(ends))
+    return Faces(place / IMAGES, tuple(names), tuple(sizes[name] for name in names), table[order], slices)
 
 
 def part_at_hand(data_dir: str | Path | None = None) -> str:
@@ -200,23 +185,23 @@ def read_attributes(path: Path) -> tuple[list[str], np.ndarray]:
     Raises:
         DataError: naming the line and what was expected.
     """
-    lines = _lines(path)
+    lines = list(text_lines(path))
     if len(lines) < 2 or not lines[0].strip().isdigit():
-        raise DataError(f"{path}, line 1: expected the number of images, got {lines[0][:40]!r}")
+        raise DataError(f"{path}, line 1: expected the number of images, got {''.join(lines[:1])[:40]!r}")
     titles, count = lines[1].split(), int(lines[0])
-    absent = [name for name in ATTRIBUTES if name not in titles]
-    if absent:
-        raise DataError(f"{path}, line 2: expected the names of the attributes, {absent[0]} among them")
+    lost = next((name for name in ATTRIBUTES if name not in titles), None)
+    if lost is not None:
+        raise DataError(f"{path}, line 2: expected the names of the attributes, {lost} among them")
     if len(lines) - 2 != count:
         raise DataError(f"{path}, line 1: says {count} images; {len(lines) - 2} follow")
-    columns, names = [titles.index(name) for name in ATTRIBUTES], []
+    columns, names = [1 + titles.index(name) for name in ATTRIBUTES], []
     table = np.zeros((count, len(ATTRIBUTES)), np.uint8)
     for row, line in enumerate(lines[2:]):
-        name, *values = line.split()
-        if len(values) != len(titles) or not set(values) <= {"1", "-1"}:
+        fields = line.split()
+        if len(fields) != len(titles) + 1 or not set(fields[1:]) <= {"1", "-1"}:
             raise DataError(f"{path}, line {row + 3}: expected an image and {len(titles)} values, 1 or -1")
-        names.append(name)
-        table[row] = [values[column] == "1" for column in columns]
+        names.append(fields[0])
+        table[row] = [fields[column] == "1" for column in columns]
     return names, table
 
 
@@ -227,7 +212,7 @@ def read_partition(path: Path) -> dict[str, int]:
         DataError: naming the line and what was expected.
     """
     parts = {}
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(text_lines(path), 1):
         fields = line.split()
         if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
             raise DataError(f"{path}, line {number}: expected an image and 0, 1 or 2, got {line[:40]!r}")
@@ -241,12 +226,7 @@ def as_seen(image: Image.Image) -> np.ndarray:
 
 
 def _make(
-    folder: Path,
-    names: tuple[str, ...],
-    channels: int,
-    see: Callable[[Image.Image], np.ndarray | None],
-    skip_damaged: bool,
-    rows: range,
+    folder: Path, names: tuple[str, ...], channels: int, see: See, skip_damaged: bool, rows: range
 ) -> dict[str, np.ndarray]:
     pixels, state = np.zeros((len(rows), channels, SIDE, SIDE), np.uint8), np.full(len(rows), SEEN, np.uint8)
     for place, row in enumerate(rows):
@@ -268,19 +248,5 @@ def _make(
 
 
 def _find(data_dir: str | Path | None) -> Path:
-    places = data_places(data_dir)
-    for place in places:
-        for folder in (place / FOLDER, place):
-            if (folder / LIST).is_file() and (folder / PARTITION).is_file() and (folder / IMAGES).is_dir():
-                return folder
-    raise DataError(
-        f"no {FOLDER} files in {', '.join(map(str, places))}. Put {IMAGES}/, {LIST} and {PARTITION} into DIR/{FOLDER}"
-        " and pass --data-dir DIR or set MVAE_DATA=DIR; the authors of CelebA say how to get them"
-    )
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    advice = "; the authors of CelebA say how to get them"
+    return locate("celeba", (f"{IMAGES}/", LIST, PARTITION), data_dir, advice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic
@@ -31,17 +32,13 @@ class Dataset(Generic[RowsT]):
     validation: RowsT
     test: RowsT
     description: str = ""
-    """What was done to the data, in a sentence that is printed and stored."""
+    """The data and the changes made to it, in a sentence that is printed and stored."""
     transform: Callable[[Batch], Batch] | None = None
     """Applied to each training batch anew, e.g. dynamic binarisation; draws from torch's global generator, with
-    `Batch.drawn` where several processes shall draw what one would."""
+    `Batch.drawn` so that several processes draw what one would."""
 
     def split(self, name: str) -> RowsT:
-        """The rows called `"train"`, `"validation"` or `"test"`.
-
-        Raises:
-            ValueError: on another name.
-        """
+        """The rows called `"train"`, `"validation"` or `"test"`; `ValueError` on another name."""
         if name not in SPLITS:
             raise ValueError(f"split: expected train, validation or test, got '{name}'")
         return getattr(self, name)
@@ -69,53 +66,46 @@ def unpair(batch: Batch, fraction: float, seed: int, balance: str | None = None)
 
     This is the paper's weak supervision (section 5.1). Each row keeps its place, the number of rows stays the same and
     no two rows come from the same example, so nothing of the lost pairing remains. Lost values are erased (NaN, -1 for
-    integers, 0 for bytes), so that nothing downstream can read them. With one seed, the pairs of a smaller fraction are
-    among those of a larger one.
+    integers, 0 for bytes). With one seed, the pairs of a smaller fraction are among those of a larger one.
 
     Args:
-        batch: rows; those that lack something already stay as they are.
+        batch: rows; incomplete ones stay as they are.
         fraction: share of the complete rows that stay paired, in [0, 1].
         seed: chooses the rows.
-        balance: a modality of whole numbers of which each value shall be paired equally often, as far as its rows go.
+        balance: a modality of whole numbers whose values are paired equally often, as far as their rows go.
 
     Raises:
         ValueError: if the fraction is outside [0, 1], or there is nothing to balance.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"paired fraction: expected a number from 0 to 1, got {fraction}")
-    whole = batch.presence(list(batch.values)).all(1)
-    paired = torch.zeros(len(batch), dtype=torch.bool)
+    complete = batch.presence(list(batch.values)).all(1)
     order = pairing_order(batch, seed, balance)
-    paired[order[whole[order]][: round(fraction * int(whole.sum()))]] = True
+    paired = torch.zeros_like(complete)
+    paired[order[complete[order]][: round(fraction * int(complete.sum()))]] = True
     shuffled = pairing_order(batch, seed)  # an order that is balanced would give each modality other classes
-    unpaired = shuffled[(whole & ~paired)[shuffled]]
+    unpaired = shuffled[(complete & ~paired)[shuffled]]
     present = {}
     for index, name in enumerate(batch.values):
-        kept = batch.present[name].clone()
-        kept[unpaired] = False
-        kept[unpaired[index :: len(batch.values)]] = True
-        present[name] = kept
+        present[name] = batch.present[name].clone()
+        present[name][unpaired] = False
+        present[name][unpaired[index :: len(batch.values)]] = True
     return _erased(batch, present)
 
 
 def drop(batch: Batch, probability: float, seed: int) -> Batch:
-    """Let each row lose each modality with a probability, independently; one that would lose all keeps one of them.
+    """Let each complete row lose each modality with a probability, independently, but for one where it would lose all.
 
-    Lost values are erased as by `unpair`. With one seed, what is lost at a smaller probability is lost at a larger one,
-    but for what rows that would lose all keep.
-
-    Args:
-        batch: complete rows.
-        probability: in [0, 1].
-        seed: chooses what is lost.
+    Lost values are erased as by `unpair`. With one seed, values lost at a smaller probability are lost at a larger one,
+    but for those kept in place of all.
 
     Raises:
-        ValueError: if the probability is outside [0, 1] or a row lacks something already.
+        ValueError: if the probability is outside [0, 1] or a row is incomplete.
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"probability: expected a number from 0 to 1, got {probability}")
     if not batch.complete:
-        raise ValueError("only complete rows can lose modalities; this batch has absent values already")
+        raise ValueError("only complete rows can lose modalities; this batch has missing values already")
     luck = torch.rand(len(batch), len(batch.values), generator=torch.Generator().manual_seed(seed))
     kept = (luck >= probability) | (luck == luck.amax(1, keepdim=True))
     return _erased(batch, dict(zip(batch.values, kept.unbind(1), strict=True)))
@@ -123,11 +113,9 @@ def drop(batch: Batch, probability: float, seed: int) -> Batch:
 
 def _erased(batch: Batch, present: dict[str, Tensor]) -> Batch:
     """The batch without what is not present, so that nothing downstream can read it."""
-    values = {}
-    for name, value in batch.values.items():
-        values[name] = value.clone()
-        absent = float("nan") if value.is_floating_point() else 0 if value.dtype == torch.uint8 else -1
-        values[name][~present[name]] = absent
+    values = {name: value.clone() for name, value in batch.values.items()}
+    for name, value in values.items():
+        value[~present[name]] = math.nan if value.is_floating_point() else 0 if value.dtype == torch.uint8 else -1
     return Batch(values, present)
 
 
@@ -142,8 +130,8 @@ def pairing_order(batch: Batch, seed: int, balance: str | None = None) -> Tensor
         return order
     classes = batch.values.get(balance)
     if classes is None or classes.is_floating_point() or classes.dim() != 1:
-        fit = [n for n, v in batch.values.items() if v.dim() == 1 and not v.is_floating_point()]
-        raise ValueError(f"balance: expected a category ({', '.join(fit) or 'there is none'}), got '{balance}'")
+        fit = ", ".join(n for n, v in batch.values.items() if v.dim() == 1 and not v.is_floating_point())
+        raise ValueError(f"balance: expected a category ({fit or 'there is none'}), got '{balance}'")
     ordered = classes[order]
     turn = torch.empty_like(order)  # how many rows of its class come before each row
     for value in ordered.unique():

@@ -1,25 +1,18 @@
-"""Where the files of a data set are, fetching those that are not there, and checking contents."""
+"""Files of data sets: found, fetched, checked and read."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mvae.files import DataError
 
-__all__ = [
-    "Collection",
-    "cache_folder",
-    "content_md5",
-    "data_places",
-    "decoded_lines",
-    "read_bytes",
-    "text_lines",
-]
+__all__ = ["Collection", "cache_folder", "data_places", "decoded_lines", "locate", "md5_of", "read_bytes", "text_lines"]
 
 
 _FOLDERS: set[str] = set()
@@ -28,18 +21,14 @@ _FOLDERS: set[str] = set()
 
 @dataclass(frozen=True)
 class Collection:
-    """The files of a data set as its authors publish them.
-
-    Args:
-        folder: the folder they lie in, below a data directory.
-        contents: file name to the md5 of its contents, uncompressed: a re-compressed `.gz` with the right contents is
-            right.
-        mirrors: addresses of folders that serve the files, tried in turn.
-    """
+    """The files of a data set as its authors publish them."""
 
     folder: str
+    """The folder they lie in, below a data directory."""
     contents: Mapping[str, str]
+    """File name to the md5 of its uncompressed contents; a `.gz` may be compressed anew."""
     mirrors: Sequence[str]
+    """Addresses of folders that serve the files, tried in turn."""
 
     def __post_init__(self) -> None:
         _FOLDERS.add(self.folder)
@@ -63,23 +52,15 @@ class Collection:
                     return found
                 if found:
                     missing.append(f"{folder} lacks {', '.join(sorted(self.contents.keys() - found.keys()))}")
-        raise DataError(
-            f"no {self.folder} files in {', '.join(map(str, places))}"
-            + "".join(f"; {line}" for line in missing)
-            + f". Put {', '.join(self.contents)} into DIR/{self.folder} and pass --data-dir DIR or set MVAE_DATA=DIR,"
-            f" or run 'mvae data fetch {self.folder}'"
-        )
+        raise _not_found(self.folder, places, self.contents, missing, f", or run 'mvae data fetch {self.folder}'")
 
     def fetch(self, data_dir: str | Path | None = None) -> Path:
-        """Download what is not there yet, into `data_dir` or the user cache. Nothing that exists is replaced.
+        """Download missing files into a folder of `data_dir` or of the user cache. Nothing that exists is replaced.
 
         `$MVAE_MIRROR`, where set, is asked before the published mirrors: the address of a folder above `folder`.
 
-        Returns:
-            The folder.
-
         Raises:
-            DataError: if a file that is there has other contents than published, or no mirror serves the right ones.
+            DataError: if a file there has other contents than published, or no mirror serves the right ones.
         """
         folder = (Path(data_dir) if data_dir is not None else cache_folder()) / self.folder
         own = os.environ.get("MVAE_MIRROR")
@@ -89,7 +70,7 @@ class Collection:
             path = _present(folder, name)
             if path is None:
                 _download(folder / name, md5, mirrors)
-            elif content_md5(path) != md5:
+            elif md5_of(path) != md5:
                 raise DataError(f"{path}: its contents are not the published ones; move it away to fetch it anew")
         return folder
 
@@ -99,7 +80,31 @@ class Collection:
         Raises:
             DataError: if files are missing or cannot be read.
         """
-        return [(path, content_md5(path) == self.contents[name]) for name, path in self.find(data_dir).items()]
+        return [(path, md5_of(path) == self.contents[name]) for name, path in self.find(data_dir).items()]
+
+
+def locate(folder: str, names: Sequence[str], data_dir: str | Path | None = None, advice: str = "") -> Path:
+    """The first of `data_places`, or its subfolder of a name, that has all these files and folders.
+
+    Raises:
+        DataError: if there is none, naming the places and the files; it ends with the advice.
+    """
+    places = data_places(data_dir)
+    for place in places:
+        for here in (place / folder, place):
+            if all((here / name).exists() for name in names):
+                return here
+    raise _not_found(folder, places, names, (), advice)
+
+
+def _not_found(
+    folder: str, places: Iterable[Path], names: Iterable[str], missing: Iterable[str], advice: str
+) -> DataError:
+    where = "; ".join([", ".join(map(str, places)), *missing])
+    return DataError(
+        f"no {folder} files in {where}. Put {', '.join(names)} into DIR/{folder} and pass --data-dir DIR or set"
+        f" MVAE_DATA=DIR{advice}"
+    )
 
 
 def data_places(data_dir: str | Path | None = None) -> list[Path]:
@@ -110,8 +115,7 @@ def data_places(data_dir: str | Path | None = None) -> list[Path]:
     """
     if data_dir is not None and not Path(data_dir).is_dir():
         raise DataError(f"data directory {data_dir}: not a folder")
-    environment = os.environ.get("MVAE_DATA")
-    return [Path(place) for place in (data_dir, environment, cache_folder()) if place]
+    return [Path(place) for place in (data_dir, os.environ.get("MVAE_DATA"), cache_folder()) if place]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -122,12 +126,12 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read as {'gzip' if path.suffix == '.gz' else 'a file'}: {error}") from error
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file, one by one, without what ends them.
+    """The lines of a text file, one by one, without their line ends.
 
     Raises:
         DataError: if it cannot be read, or naming a line that is not UTF-8.
@@ -140,11 +144,7 @@ def text_lines(path: Path) -> Iterator[str]:
 
 
 def decoded_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    """Lines of UTF-8, one by one, without what ends them.
-
-    Args:
-        lines: such as an open file gives.
-        name: of what they come from.
+    """Lines of UTF-8, such as an open file of that name gives, one by one, without their line ends.
 
     Raises:
         DataError: naming a line that is not UTF-8.
@@ -153,11 +153,10 @@ def decoded_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
         try:
             yield line.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            fault = f"not UTF-8: {error.reason} at byte {error.start}"
-            raise DataError(f"{name}, line {number}: {fault}") from None
+            raise DataError(f"{name}, line {number}: not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def content_md5(path: Path) -> str:
+def md5_of(path: Path) -> str:
     """md5 of the uncompressed contents."""
     return hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
 
@@ -181,10 +180,8 @@ def _download(target: Path, md5: str, mirrors: Sequence[str]) -> None:
     partial = target.with_name(f"partial-{target.name}")
     for mirror in mirrors:
         try:
-            pooch.retrieve(
-                mirror + target.name, known_hash=None, path=target.parent, fname=partial.name, progressbar=True
-            )
-            if content_md5(partial) == md5:
+            pooch.retrieve(mirror + target.name, None, partial.name, target.parent, progressbar=True)
+            if md5_of(partial) == md5:
                 partial.rename(target)
                 return
             faults.append(f"{mirror}: other contents than published")

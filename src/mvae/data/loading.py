@@ -17,7 +17,7 @@ __all__ = ["COMPLETE", "ShuffledBatches", "grouped"]
 
 
 COMPLETE = "complete"
-"""In shares: the rows that have every modality."""
+"""The kind, in shares, of the rows that have every modality."""
 STRETCH = 50
 """Batches among which rows of about the same length are put together."""
 
@@ -33,11 +33,11 @@ class ShuffledBatches(Sampler[Part]):
         groups: row numbers and share of each batch, kind by kind; the shares sum to 1.
         batch_size: rows a batch.
         seed: of the run.
-        epoch: the first to come; a resumed run starts at another than 0.
+        epoch: the first one; above 0 in a resumed run.
         rank: number of this process, from 0.
         world: how many processes share each batch.
         passes: how often an epoch goes through all rows.
-        lengths: of all rows, `[R]`, where rows of about the same length shall share a batch; None where it is all one.
+        lengths: of all rows, `[R]`, so that rows of about the same length share a batch; None if they need not.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ShuffledBatches(Sampler[Part]):
         return (Part.of(rows, self.rank, self.world) for rows in self._batches())
 
     def _batches(self) -> Sequence[Tensor] | Tensor:
-        """The row numbers of each whole batch."""
+        """The row numbers of each batch, over all processes."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         if len(self.groups) == 1:
             rows = torch.cat([_shuffled(self.groups[0][0], generator) for _ in range(self.passes)])
@@ -80,18 +80,17 @@ class ShuffledBatches(Sampler[Part]):
         return self._mixed(torch.cat(parts, 1), generator)
 
     def _alike(self, rows: Tensor, size: int) -> Tensor:
-        """The rows sorted by length within each stretch of some batches, `size` rows to a batch."""
+        """The rows sorted by length within each stretch of some batches of `size` rows."""
         if self.lengths is None or not size:
             return rows
         stretches = rows.split(STRETCH * size)
         return torch.cat([stretch[self.lengths[stretch].argsort(stable=True)] for stretch in stretches])
 
     def _mixed(self, batches: Sequence[Tensor] | Tensor, generator: torch.Generator) -> Sequence[Tensor] | Tensor:
-        """The batches, where they are sorted by length, in any order again."""
+        """The batches, shuffled again where they were sorted by length."""
         if self.lengths is None:
             return batches
-        order = torch.randperm(len(batches), generator=generator).tolist()
-        return [batches[number] for number in order]
+        return [batches[number] for number in torch.randperm(len(batches), generator=generator)]
 
 
 def grouped(rows: Batch, names: Sequence[str], shares: Mapping[str, float] | None) -> list[tuple[Tensor, float]]:
@@ -107,7 +106,7 @@ def grouped(rows: Batch, names: Sequence[str], shares: Mapping[str, float] | Non
         Row numbers and share of each kind that has rows; the shares sum to 1.
 
     Raises:
-        ValueError: if a kind is unknown, or the shares leave nothing for rows that there are.
+        ValueError: if a kind is unknown, or rows are left without a share.
     """
     table, left = rows.presence(names), torch.ones(len(rows), dtype=torch.bool)
     groups = []
@@ -123,9 +122,9 @@ def grouped(rows: Batch, names: Sequence[str], shares: Mapping[str, float] | Non
     if rest < -1e-9 or (left.any() and rest < 1e-9):
         raise ValueError(f"shares: expected a sum below 1, which leaves some for other rows, got {1 - rest:g}")
     groups = [(here, share) for here, share in [*groups, (left.nonzero().flatten(), rest)] if len(here) and share > 0]
+    total = sum(share for _, share in groups)
     if not groups:
         raise ValueError("shares: they leave no rows to train on")
-    total = sum(share for _, share in groups)
     return [(here, share / total) for here, share in groups]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from pathlib import Path
 
 import torch
@@ -41,24 +42,18 @@ FASHION_MNIST = Collection(
 )
 
 
-def load_idx_pairs(collection: Collection, data_dir: str | Path | None = None) -> tuple[Batch, Batch]:
+def load_idx_pairs(collection: Collection, data_dir: str | Path | None = None) -> tuple[Batch, ...]:
     """Training and test rows: `image` `[1, 28, 28]`, grey in [0, 1], and `label`, 0 to 9.
 
     Raises:
         DataError: on a missing, damaged or misaligned file, naming it and the fault.
     """
-    paths = collection.find(data_dir)
-    return tuple(  # type: ignore[return-value]
-        _pair(paths[f"{part}-images-idx3-ubyte.gz"], paths[f"{part}-labels-idx1-ubyte.gz"])
-        for part in ("train", "t10k")
-    )
+    images, labels, test_images, test_labels = collection.find(data_dir).values()
+    return _pair(images, labels), _pair(test_images, test_labels)
 
 
 def read_idx(path: Path, num_dimensions: int) -> Tensor:
-    """Read an IDX file of unsigned bytes: a magic number, the sizes, the values.
-
-    Returns:
-        uint8 tensor with `num_dimensions` dimensions.
+    """Read an IDX file of unsigned bytes, with so many dimensions: a magic number, the sizes, the values.
 
     Raises:
         DataError: if the magic number, the sizes or the length are not those of such a file.
@@ -71,14 +66,12 @@ def read_idx(path: Path, num_dimensions: int) -> Tensor:
     expected = 0x0800 + num_dimensions  # 08: unsigned bytes
     if magic != expected:
         raise DataError(f"{path}: magic number {magic:#010x}, expected {expected:#010x}")
-    sizes = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(num_dimensions)]
-    if len(content) - header != math.prod(sizes):
-        raise DataError(
-            f"{path}: sizes {'x'.join(map(str, sizes))} need {math.prod(sizes)} bytes of values,"
-            f" found {len(content) - header}"
-        )
+    sizes = struct.unpack(f">{num_dimensions}I", content[4:header])
+    shown, found = "x".join(map(str, sizes)), len(content) - header
+    if found != math.prod(sizes):
+        raise DataError(f"{path}: sizes {shown} need {math.prod(sizes)} bytes of values, found {found}")
     if not all(sizes):
-        raise DataError(f"{path}: sizes {'x'.join(map(str, sizes))}: there are no values")
+        raise DataError(f"{path}: sizes {shown}: there are no values")
     return torch.frombuffer(bytearray(content[header:]), dtype=torch.uint8).reshape(sizes)
 
 
@@ -97,7 +90,7 @@ def _pair(image_path: Path, label_path: Path) -> Batch:
         raise DataError(f"{image_path} has {len(images)} images but {label_path} has {len(labels)} labels")
     if images.shape[1:] != (28, 28):
         raise DataError(f"{image_path}: expected images of 28x28, got {images.shape[1]}x{images.shape[2]}")
-    if len(labels) and int(labels.max()) >= NUM_CLASSES:
+    if int(labels.max()) >= NUM_CLASSES:
         row = int((labels >= NUM_CLASSES).nonzero()[0])
         raise DataError(f"{label_path}: label {int(labels[row])} at row {row}, expected 0 to {NUM_CLASSES - 1}")
     return Batch({"image": images.unsqueeze(1).float() / 255, "label": labels.long()})

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mvae.batch import Batch
 from mvae.data.cache import cached
-from mvae.data.download import cache_folder, content_md5
+from mvae.data.download import cache_folder, md5_of
 from mvae.data.mnist import MNIST, read_idx
 from mvae.files import DataError
 from mvae.vocabularies import Alphabet
@@ -59,22 +59,18 @@ class Rules:
             raise ValueError(f"seed: expected a number of at least 0, got {self.seed}")
 
 
-def load_multimnist(data_dir: str | Path | None = None, rules: Rules = Rules()) -> tuple[Batch, Batch]:
+def load_multimnist(data_dir: str | Path | None = None, rules: Rules = Rules()) -> tuple[Batch, ...]:
     """Training and test rows, as many as MNIST has: `image` `[1, 50, 50]`, bytes, and `text`, 4 symbols.
 
-    They are made once, which takes half a minute, and kept in the user cache.
-
-    Args:
-        data_dir: where to look first for the files of MNIST.
-        rules: how rows are drawn.
+    They are made once from the files of MNIST, which takes half a minute, and kept in the user cache.
 
     Raises:
         DataError: if those files, or what was kept, are missing or damaged.
     """
-    paths, parts = MNIST.find(data_dir), []
-    for number, part in enumerate(("train", "t10k")):
-        files = str(paths[f"{part}-images-idx3-ubyte.gz"]), str(paths[f"{part}-labels-idx1-ubyte.gz"])
-        settings = {**asdict(rules), "part": number, "digits": [content_md5(Path(file)) for file in files]}
+    images, labels, test_images, test_labels = map(str, MNIST.find(data_dir).values())
+    parts = []
+    for number, files in enumerate(((images, labels), (test_images, test_labels))):
+        settings = {**asdict(rules), "part": number, "digits": [md5_of(Path(file)) for file in files]}
         made = cached(
             cache_folder() / "made",
             "multimnist",
@@ -85,7 +81,7 @@ def load_multimnist(data_dir: str | Path | None = None, rules: Rules = Rules()) 
         )
         text = torch.from_numpy(made["text"]).long()
         parts.append(Batch({"image": torch.from_numpy(made["image"]), "text": text}))
-    return parts[0], parts[1]
+    return tuple(parts)
 
 
 @lru_cache(maxsize=2)
@@ -95,7 +91,7 @@ def _digits(files: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _make(files: tuple[str, str], rules: Rules, part: int, rows: range) -> dict[str, np.ndarray]:
-    """As `make_rows`, in a process that reads the digits itself."""
+    """`make_rows` in a process that reads the digits itself."""
     return make_rows(*_digits(files), rules, part, rows)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn.functional import pad
 
 __all__ = ["fitted", "image_grid", "open_picture", "read_image"]
 
@@ -17,43 +18,29 @@ GAP = 4
 
 
 def image_grid(images: Tensor) -> Image.Image:
-    """Lay images out in rows and columns on white.
-
-    Args:
-        images: `[rows, columns, channels, height, width]`, values in [0, 1] (others are clipped); NaN leaves a gap.
-    """
-    images = images.detach().cpu().float()
-    num_rows, num_columns, channels, height, width = images.shape
-    scale = max(1, -(-SMALLEST_CELL // min(height, width)))
-    images = images.clamp(0, 1).nan_to_num(1.0)
-    images = images.expand(-1, -1, 3, -1, -1) if channels == 1 else images
-    images = images.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
-    tall, wide = height * scale + GAP, width * scale + GAP
-    canvas = torch.ones(3, num_rows * tall + GAP, num_columns * wide + GAP)
-    for row in range(num_rows):
-        for column in range(num_columns):
-            top, left = row * tall + GAP, column * wide + GAP
-            canvas[:, top : top + height * scale, left : left + width * scale] = images[row, column]
+    """Lay images `[rows, columns, 1 or 3, height, width]` out on white, values clipped to [0, 1]; NaN leaves a gap."""
+    images = images.detach().cpu().float().clamp(0, 1).nan_to_num(1.0)
+    images = images.expand(-1, -1, 3, -1, -1)
+    scale = max(1, -(-SMALLEST_CELL // min(images.shape[-2:])))
+    cells = images.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+    cells = pad(cells, (0, GAP, 0, GAP), value=1.0)
+    canvas = pad(torch.cat([torch.cat([*row], -1) for row in cells], -2), (GAP, 0, GAP, 0), value=1.0)
     return Image.fromarray((canvas * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
-    """Read a picture as an observation, converted to grey or colour and `fitted` as the shape asks.
-
-    Args:
-        path: of any format Pillow reads.
-        shape: `(1 or 3, height, width)`.
+    """Read a picture of any format that Pillow reads as an observation, grey or in colours and `fitted`.
 
     Returns:
-        float32 of that shape, in [0, 1].
+        float32 of the shape `(1 or 3, height, width)`, in [0, 1].
 
     Raises:
         ValueError: if the file is missing or is no picture.
     """
     channels, height, width = shape
     picture = fitted(open_picture(path).convert("L" if channels == 1 else "RGB"), width, height)
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return pixels.reshape(height, width, channels).permute(2, 0, 1).float() / 255
+    pixels = torch.tensor(np.asarray(picture)).reshape(height, width, channels)
+    return pixels.permute(2, 0, 1).float() / 255
 
 
 def open_picture(path: str | Path) -> Image.Image:

@@ -16,10 +16,7 @@ __all__ = ["LoadedBatches", "Samples", "batch_of"]
 
 
 def batch_of(item: Any) -> Batch:
-    """What a `DataLoader` gives, as a batch.
-
-    Args:
-        item: a `Batch`; a mapping of modalities to B values; or such a mapping and one of masks, name to B booleans.
+    """A `Batch` of what a `DataLoader` gives: that, a mapping of modalities to B values, or the latter and its masks.
 
     Raises:
         ValueError: as `Batch.of`, or if it is something else.
@@ -41,7 +38,7 @@ class Samples:
     Args:
         dataset: of known length. An item is one row: a mapping of modalities to values, where a modality that is left
             out, None or all NaN is missing; or a pair of such a mapping and one of masks, name to a boolean.
-        checked: what is done to each batch before it is used, such as `MultimodalVAE.checked`.
+        checked: is applied to each batch, such as `MultimodalVAE.checked`.
     """
 
     def __init__(self, dataset: Dataset[Any], checked: Callable[[Batch], Batch]) -> None:
@@ -68,8 +65,8 @@ class LoadedBatches:
     """Batches of a `DataLoader`, in an order that seed and epoch alone decide where it shuffles by itself.
 
     Args:
-        loader: of known length; what it gives is as `batch_of` takes it.
-        checked: what is done to each batch before it is used.
+        loader: of known length; `batch_of` reads what it gives.
+        checked: as in `Samples`.
     """
 
     def __init__(self, loader: DataLoader[Any], checked: Callable[[Batch], Batch]) -> None:

@@ -33,9 +33,9 @@ class ShardedBatches(Sampler[Part]):
         num_rows: N.
         batch_size: rows a batch, over all ranks.
         seed: of the run.
-        epoch: the first to come; a resumed run starts at another than 0.
-        rank: which process this is.
-        world: how many there are.
+        epoch: the first one; above 0 in a resumed run.
+        rank: number of this process, from 0.
+        world: how many processes share each batch.
         block: rows of a block.
         window: blocks among which rows are shuffled.
     """
@@ -51,8 +51,6 @@ class ShardedBatches(Sampler[Part]):
         block: int = BLOCK,
         window: int = WINDOW,
     ) -> None:
-        if not 0 <= rank < world:
-            raise ValueError(f"rank: expected 0 to {world - 1}, got {rank}")
         self.num_rows, self.batch_size, self.seed, self.epoch = num_rows, batch_size, seed, epoch
         self.rank, self.world, self.block, self.window = rank, world, block, window
 
@@ -63,15 +61,11 @@ class ShardedBatches(Sampler[Part]):
     def __len__(self) -> int:
         return math.ceil(self.num_rows / self.batch_size)
 
-    def _part(self, step: int, rank: int) -> tuple[int, int, int]:
-        """A rank's rows of a step's batch: from, up to (not with), and how many there are over all ranks."""
-        total = min(self.batch_size, self.num_rows - step * self.batch_size)
-        return total * rank // self.world, total * (rank + 1) // self.world, total
-
     def __iter__(self) -> Iterator[Part]:
         waiting, windows = torch.zeros(0, dtype=torch.long), self._windows()
         for step in range(len(self)):
-            start, stop, total = self._part(step, self.rank)
+            total = min(self.batch_size, self.num_rows - step * self.batch_size)
+            start, stop = (total * rank // self.world for rank in (self.rank, self.rank + 1))
             while len(waiting) < stop - start:
                 waiting = torch.cat([waiting, next(windows)])
             if start == stop:  # a last batch of fewer rows than processes
@@ -96,13 +90,11 @@ class ShardedBatches(Sampler[Part]):
         starts = order * self.block
         ends = np.minimum(self.block, self.num_rows - starts).cumsum()
         before = np.append(0, ends[:-1])
-        begin = sum(self._rows_of(rank) for rank in range(self.rank))
-        low, high = np.maximum(before, begin), np.minimum(ends, begin + self._rows_of(self.rank))
+        low, high = np.maximum(before, self._before(self.rank)), np.minimum(ends, self._before(self.rank + 1))
         some = high > low
         return (starts + low - before)[some], (high - low)[some]
 
-    def _rows_of(self, rank: int) -> int:
-        """How many rows a rank has in an epoch."""
-        whole, rest = divmod(self.num_rows, self.batch_size)
-        steps = [(0, whole)] + ([(whole, 1)] if rest else [])
-        return sum(times * (stop - start) for step, times in steps for start, stop, _ in [self._part(step, rank)])
+    def _before(self, rank: int) -> int:
+        """How many rows an epoch has for all ranks before this one."""
+        complete, rest = divmod(self.num_rows, self.batch_size)
+        return complete * (self.batch_size * rank // self.world) + rest * rank // self.world

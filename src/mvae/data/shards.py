@@ -14,18 +14,9 @@ import torch
 from torch import Tensor
 
 from mvae.batch import Batch, Part
-from mvae.data.arrow import (
-    SUFFIXES,
-    FaultError,
-    Shard,
-    column_fault,
-    first_shape,
-    holds_floats,
-    pyarrow,
-    read_shard,
-    tensors,
-)
-from mvae.data.dataset import SPLITS, Dataset
+from mvae.data import arrow
+from mvae.data.arrow import SUFFIXES, FaultError, Shard, pyarrow, read_shard
+from mvae.data.dataset import Dataset
 from mvae.data.sharded_order import BLOCK, WINDOW
 from mvae.files import DataError
 
@@ -35,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Shards", "open_shards"]
 
 OPEN_SHARDS = 2 * WINDOW
-"""How many files are mapped at a time: as many as a window can touch."""
+"""Files mapped at a time: as many as a window can touch."""
 FEWEST_HELD_BLOCKS = 16
 SPLIT_SEED = 0  # the validation rows are the same whatever seed a run has
 
@@ -43,17 +34,13 @@ SPLIT_SEED = 0  # the validation rows are the same whatever seed a run has
 def open_shards(folder: str | Path) -> Dataset[Shards]:
     """Open a folder of Arrow or Parquet files as a data set that stays on disk.
 
-    Training rows lie in `train/` or in the folder itself; `validation/` and `test/` may stand beside. Each holds
+    Training rows lie in `train/` or in the folder itself; `validation/` and `test/` may lie beside them. Each holds
     `.arrow` or `.parquet` files, or what `datasets.Dataset.save_to_disk` writes. A column is a modality: numbers,
-    booleans, or lists of numbers, nested or flat. What is null, or all NaN, is absent.
-
-    Arrow files are mapped as they lie. Parquet is converted once, into the user's cache.
-
-    Args:
-        folder: where the files are.
+    booleans, or lists of numbers, nested or flat; a null or all-NaN row is missing. Arrow files are mapped as they
+    are; Parquet is converted once, into the user's cache.
 
     Returns:
-        A data set whose parts are `Shards`; a part without files has no rows.
+        A data set whose splits are `Shards`; a split without files has no rows.
 
     Raises:
         DataError: if there is nothing to read, a file is damaged, files disagree on a column's type, or the package
@@ -62,25 +49,19 @@ def open_shards(folder: str | Path) -> Dataset[Shards]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    places = {name: folder / name for name in SPLITS}
-    lying = _files(folder)
-    if places["train"].is_dir():
-        if lying:
-            raise DataError(f"{folder}: holds {lying[0].name} beside train/; expected training rows in one of the two")
-        lying = _files(places["train"])
-    if not lying:
-        raise DataError(
-            f"{folder}: expected files ending in {' or '.join(SUFFIXES)}, here or in train/; there are none"
-        )
-    train = Shards([read_shard(path) for path in lying])
-    if not len(train):
-        raise DataError(f"{lying[0].parent}: its {len(lying)} files have no rows")
-    validation, test = (
-        Shards([read_shard(path) for path in _files(place)] if place.is_dir() else [])
-        for place in (places["validation"], places["test"])
-    )
-    words = f"{len(lying):,} file{'s' if len(lying) > 1 else ''} of rows, read from disk as they are needed"
-    return Dataset(str(folder.resolve()), train, validation, test, words)
+    train, inside = _files(folder), (folder / "train").is_dir()
+    if train and inside:
+        raise DataError(f"{folder}: holds {train[0].name} beside train/; expected training rows in one of the two")
+    train = _files(folder / "train") if inside else train
+    if not train:
+        expected = f"files ending in {' or '.join(SUFFIXES)}, here or in train/"
+        raise DataError(f"{folder}: expected {expected}; there are none")
+    held = [_files(place) if place.is_dir() else [] for place in (folder / "validation", folder / "test")]
+    rows, validation, test = (Shards([read_shard(path) for path in paths]) for paths in (train, *held))
+    if not len(rows):
+        raise DataError(f"{train[0].parent}: its {len(train)} files have no rows")
+    description = f"{len(train):,} file{'s' if len(train) > 1 else ''} of rows, read from disk as they are needed"
+    return Dataset(str(folder.resolve()), rows, validation, test, description)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -96,9 +77,9 @@ def _files(folder: Path) -> list[Path]:
                 raise DataError(f"{path}: not there, but {saved} lists it")
         return listed
     found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))
-    kinds = {path.suffix for path in found}
+    kinds = sorted({path.suffix for path in found})
     if len(kinds) > 1:
-        raise DataError(f"{folder}: holds {' and '.join(sorted(kinds))} files; expected one kind")
+        raise DataError(f"{folder}: holds {' and '.join(kinds)} files; expected one kind")
     return found
 
 
@@ -123,18 +104,19 @@ class Shards:
         pieces: np.ndarray | None = None,
     ) -> None:
         self.files, self._variables = list(files), variables
-        whole = [(number, 0, len(file)) for number, file in enumerate(self.files) if len(file)]
-        self._pieces = np.array(whole, dtype=np.int64).reshape(-1, 3) if pieces is None else pieces
-        self._ends = self._pieces[:, 2].cumsum()
+        if pieces is None:
+            pieces = np.array([(n, 0, len(file)) for n, file in enumerate(files) if len(file)], int).reshape(-1, 3)
+        self._pieces, self._ends = pieces, pieces[:, 2].cumsum()
         self.names: tuple[str, ...] = tuple(variables or (self.files[0].types if self.files else ()))
         self._types: dict[str, Any] = {}
-        for name in variables or ():
-            self._type(name)  # refuses what does not fit
         self._shapes: dict[str, tuple[int, ...]] = {}
+        for name, variable in (variables or {}).items():
+            self._type(name)  # refuses what does not fit
+            self._shapes[name] = variable.shape
         self._opened: OrderedDict[int, tuple[list[Any], np.ndarray]] = OrderedDict()
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return int(self._pieces[:, 2].sum())
 
     def __repr__(self) -> str:
         return f"Shards({len(self):,} rows in {len(self.files):,} files; {', '.join(self.names)})"
@@ -143,10 +125,7 @@ class Shards:
         return self.__dict__ | {"_opened": OrderedDict()}  # another process maps the files anew
 
     def __getitem__(self, rows: Part | Tensor | slice | Sequence[int]) -> Batch:
-        """Read rows.
-
-        Args:
-            rows: row numbers `[B]`, in any order, or a slice.
+        """Read rows, by their numbers `[B]` in any order or as a slice.
 
         Raises:
             DataError: on a value that cannot be read, naming file, row (within the file) and column.
@@ -158,36 +137,38 @@ class Shards:
         part, index = (rows, rows.rows) if isinstance(rows, Part) else (None, rows)
         numbers = self._numbers(index)
         order = numbers.argsort(kind="stable")
-        parts = list(self._taken(numbers[order]))
+        taken = list(self._taken(numbers[order]))
         values, present = {}, {}
         for column, name in enumerate(self.names):
-            arrays = [part.column(column) for part in parts]
+            arrays = [batch.column(column) for batch in taken]
             try:
-                values[name], present[name] = tensors(arrays, self._type(name), self._shape(name), order)
+                values[name], present[name] = arrow.tensors(arrays, self._type(name), self._shape(name), order)
             except FaultError as fault:
                 place = self.place(int(numbers[order[fault.position]]))
                 raise DataError(f"{place}, column '{name}': {fault}") from None
-        return self._as_read(Batch(values, present, part), numbers)
+        batch = Batch(values, present, part)
+        for name, variable in (self._variables or {}).items():
+            value, here = values[name], batch.rows(name)
+            shown = value if here is None else value[here]
+            variable.check(name, shown, here, lambda row: self.place(int(numbers[row])))
+            values[name] = variable.as_read(value)
+        return batch.holding(values)
 
     def place(self, row: int) -> str:
-        """Where a row lies, in words: file, and row within it, counted from 0."""
-        piece = int(self._ends.searchsorted(row, side="right"))
-        file, start, count = (int(number) for number in self._pieces[piece])
-        return f"{self.files[file].path}, row {start + row - (int(self._ends[piece]) - count)}"
+        """The file of a row, and its number there, counted from 0."""
+        file, inside = self._located(np.array([row]))
+        return f"{self.files[file[0]].path}, row {inside[0]}"
 
     def nulls(self, name: str) -> int:
-        """In how many rows of the files a column is null. Rows of NaN, which are absent too, are not counted."""
+        """The number of rows of the files in which a column is null. Rows of NaN, missing too, are not counted."""
         return sum(file.nulls.get(name, 0) for file in self.files)
 
     def may_be_nan(self, name: str) -> bool:
-        """Whether a column holds floating point numbers, so that NaN may stand for what is absent."""
-        return holds_floats(self._type(name))
+        """Whether a column holds floating point numbers, so that it may have missing values that are NaN."""
+        return arrow.holds_floats(self._type(name))
 
     def read_as(self, variables: Mapping[str, Variable]) -> Shards:
-        """The same rows with only these columns, in the shapes and types that a model reads, each value checked.
-
-        Args:
-            variables: column to what it is, as `model.variables`.
+        """The same rows with only these columns, in the shapes and types of `model.variables`, each value checked.
 
         Raises:
             DataError: if a column is missing or cannot hold such values, naming file and column.
@@ -195,7 +176,7 @@ class Shards:
         return Shards(self.files, variables, self._pieces)
 
     def hold_out(self, count: int) -> tuple[Shards, Shards]:
-        """Split into rows kept and `count` rows held out, both in order; whole blocks are held out, chosen at random.
+        """Split into rows kept and `count` rows held out, both in order; blocks of rows are held out, chosen at random.
 
         Raises:
             ValueError: unless `0 <= count < len(self)`.
@@ -207,24 +188,13 @@ class Shards:
         order = torch.randperm(len(starts), generator=torch.Generator().manual_seed(SPLIT_SEED)).numpy()
         lengths = np.minimum(size, len(self) - starts)[order]
         held = np.minimum(lengths, np.maximum(0, count - (lengths.cumsum() - lengths)))  # of each block, the first
-        begin, end = starts[order][held > 0], (starts[order] + held)[held > 0]
-        place = begin.argsort()
-        begin, end = begin[place], end[place]
-        kept = self._between(np.append(0, end), np.append(begin, len(self)))
-        return kept, self._between(begin, end)
-
-    def _between(self, begin: np.ndarray, end: np.ndarray) -> Shards:
-        """The rows of some ascending ranges."""
-        pieces = []
-        firsts = self._ends - self._pieces[:, 2]
-        for start, stop in zip(begin.tolist(), end.tolist(), strict=True):
-            while start < stop:
-                piece = int(self._ends.searchsorted(start, side="right"))
-                file, first, _ = self._pieces[piece].tolist()
-                count = min(stop, int(self._ends[piece])) - start
-                pieces.append((file, first + start - int(firsts[piece]), count))
-                start += count  # noqa: PLW2901
-        return Shards(self.files, self._variables, np.array(pieces, dtype=np.int64).reshape(-1, 3))
+        begins, ends = np.sort(starts[order][held > 0]), np.sort((starts[order] + held)[held > 0])
+        cuts = np.unique(np.concatenate([[0], begins, ends, self._ends]))
+        first, length = cuts[:-1], np.diff(cuts)
+        is_held = begins.searchsorted(first, side="right") > ends.searchsorted(first, side="right")
+        pieces = np.stack([*self._located(first), length], 1)
+        kept, taken = (Shards(self.files, self._variables, pieces[mask]) for mask in (~is_held, is_held))
+        return kept, taken
 
     def _type(self, name: str) -> Any:
         """The Arrow type of a column: of the first file that has values in it, and of all others."""
@@ -237,9 +207,8 @@ class Shards:
             here = file.types[name]
             if types.is_null(here):
                 continue
-            shape = None if self._variables is None else self._variables[name].shape
-            fault = column_fault(here, shape)
-            if fault is not None and self._variables is not None:
+            fault = None if self._variables is None else arrow.column_fault(here, self._variables[name].shape)
+            if fault is not None:
                 raise DataError(f"{file.path}: column '{name}' {fault}")
             if kind is None:
                 kind, first = here, file
@@ -249,13 +218,11 @@ class Shards:
         return self._types[name]
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        if self._variables is not None:
-            return self._variables[name].shape
         if name not in self._shapes:
-            fault = column_fault(self._type(name))
+            fault = arrow.column_fault(self._type(name))
             if fault is not None:
                 raise DataError(f"{self.files[0].path}: column '{name}' {fault}")
-            shapes = (first_shape(file.open(), list(file.types).index(name)) for file in self.files)
+            shapes = (arrow.first_shape(file.open(), list(file.types).index(name)) for file in self.files)
             self._shapes[name] = next((shape for shape in shapes if shape is not None), ())
         return self._shapes[name]
 
@@ -268,45 +235,33 @@ class Shards:
             raise IndexError(f"row {numbers[wrong][0]}: expected 0 to {len(self) - 1}")
         return numbers
 
+    def _located(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The file number of each row, and its number within that file."""
+        piece = self._ends.searchsorted(numbers, side="right")
+        file, first, count = self._pieces[piece].T
+        return file, numbers - self._ends[piece] + count + first
+
     def _taken(self, numbers: np.ndarray) -> Iterator[Any]:
         """Copies of rows, given in ascending order, a record batch for each that they lie in."""
-        pa = pyarrow()
-        for piece, inside in _among(numbers, self._ends):
-            file, start, _ = self._pieces[piece].tolist()
+        files, inside = self._located(numbers)
+        for file, rows in _runs(files, inside):
             batches, ends = self._batches(file)
-            for number, here in _among(inside + start, ends):
-                yield batches[number].take(pa.array(here))
+            for number, some in _runs(ends.searchsorted(rows, side="right"), rows):
+                yield batches[number].take(pyarrow().array(some - (ends[number] - batches[number].num_rows)))
 
     def _batches(self, file: int) -> tuple[list[Any], np.ndarray]:
         """The record batches of a file, only the columns to read, and where each ends."""
-        if file in self._opened:
-            self._opened.move_to_end(file)
-            return self._opened[file]
-        while len(self._opened) >= OPEN_SHARDS:
-            self._opened.popitem(last=False)
-        batches = [batch.select(list(self.names)) for batch in self.files[file].open() if batch.num_rows]
-        self._opened[file] = batches, np.array([batch.num_rows for batch in batches], dtype=np.int64).cumsum()
+        if file not in self._opened:
+            while len(self._opened) >= OPEN_SHARDS:
+                self._opened.popitem(last=False)
+            batches = [batch.select(list(self.names)) for batch in self.files[file].open() if batch.num_rows]
+            self._opened[file] = batches, np.array([batch.num_rows for batch in batches], int).cumsum()
+        self._opened.move_to_end(file)
         return self._opened[file]
 
-    def _as_read(self, batch: Batch, numbers: np.ndarray) -> Batch:
-        """The batch in the types that a model reads, after a look at every value."""
-        if self._variables is None:
-            return batch
-        values = {}
-        for name, variable in self._variables.items():
-            value, rows = batch.values[name], batch.rows(name)
-            shown = value if rows is None else value[rows]
-            variable.check(name, shown, rows, lambda row: self.place(int(numbers[row])))
-            values[name] = variable.as_read(value)
-        return batch.holding(values)
 
-
-def _among(numbers: np.ndarray, ends: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Ascending numbers by the part they lie in: its number, and theirs counted from its start."""
-    if not len(numbers):
-        return
-    parts = ends.searchsorted(numbers, side="right")
-    cuts = [0, *(np.flatnonzero(parts[1:] != parts[:-1]) + 1).tolist(), len(numbers)]
+def _runs(keys: np.ndarray, values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each run of equal keys, with its values."""
+    cuts = [*np.flatnonzero(np.diff(keys, prepend=-1)).tolist(), len(keys)]
     for start, stop in pairwise(cuts):
-        part = int(parts[start])
-        yield part, numbers[start:stop] - (int(ends[part - 1]) if part else 0)
+        yield int(keys[start]), values[start:stop]

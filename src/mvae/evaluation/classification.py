@@ -15,8 +15,7 @@ from mvae.models import MultimodalVAE, as_names
 
 __all__ = ["alike", "classify", "guess", "proportion_interval", "write"]
 
-STRINGS = 200
-"""Rows whose strings are written at a time."""
+STRINGS_AT_ONCE = 200
 
 
 @torch.inference_mode()
@@ -47,10 +46,9 @@ def classify(
         batch: B rows; the target's own values are not read.
         target: a categorical modality.
         given: names to condition on, where present; all others where None.
-        estimator: `"importance"`, the better of the two at few labels and no worse at many (docs/experiments), or
-            `"decoder"`.
+        estimator: `"importance"`, better with few labels and no worse with many (docs/experiments), or `"decoder"`.
         num_samples: K, at least 2.
-        memory: what the samples may take, in bytes.
+        memory: bytes that the samples may take.
         seed: of the draws.
         progress: show a bar.
 
@@ -93,19 +91,9 @@ def guess(
     num_samples: int = 100,
     seed: int = 0,
 ) -> Tensor:
-    """The value of one modality that its decoder finds likeliest, over draws from q(z | given).
+    """The likeliest class, `[B]`, or string, `[B, T]`, int64, by its decoder at draws from q(z | given).
 
-    Args:
-        model: any model.
-        batch: B rows; the target's own values are not read.
-        target: a category, of which the likeliest class is given (`classify`), or a string, which is written symbol by
-            symbol (`Strings.mixture_mode`).
-        given: names to condition on, where present; all others where None.
-        num_samples: posterior draws a row.
-        seed: of the draws.
-
-    Returns:
-        `[B]` or `[B, T]`, int64.
+    A class is the likeliest one of `classify`; a string is written symbol by symbol (`Strings.mixture_mode`).
 
     Raises:
         ValueError: as `classify`.
@@ -119,12 +107,12 @@ def guess(
 
 @torch.inference_mode()
 def write(model: MultimodalVAE, rows: Batch, target: str, num_samples: int = 100, seed: int = 0) -> Tensor:
-    """As `guess`, of a string, from all that rows have, which are as `model.checked` gives them."""
+    """`guess` of a string from all that rows have; they are as `model.checked` gives them."""
     modality, written = model.modalities[target], []
     with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else None):
         torch.manual_seed(seed)
-        for start in range(0, len(rows), STRINGS):
-            z = model.draw_given(rows[start : start + STRINGS], num_samples)
+        for start in range(0, len(rows), STRINGS_AT_ONCE):
+            z = model.draw_given(rows[start : start + STRINGS_AT_ONCE], num_samples)
             written.append(modality.decoder(z).mixture_mode().cpu())
     return torch.cat(written)
 
@@ -132,7 +120,7 @@ def write(model: MultimodalVAE, rows: Batch, target: str, num_samples: int = 100
 def _given(
     model: MultimodalVAE, batch: Batch, target: str, given: str | Iterable[str] | None
 ) -> tuple[tuple[str, ...], list[str]]:
-    """What a target is predicted from, and what of that the batch has."""
+    """The names that a target is predicted from, and those of them that the batch has."""
     names = tuple(n for n in model.names if n != target) if given is None else as_names(given)
     if target in names:
         raise ValueError(f"'{target}' cannot be both predicted and given")
@@ -143,7 +131,7 @@ def _given(
 
 
 def alike(guesses: Tensor, truth: Tensor) -> Tensor:
-    """Whether each row's guess is the truth, of strings all symbols: `[B]`."""
+    """Whether each row's guess is the truth, for strings in all symbols: `[B]`."""
     return (guesses == truth).reshape(len(truth), -1).all(1)
 
 
@@ -154,7 +142,7 @@ def proportion_interval(successes: int, trials: int, z: float = 1.96) -> tuple[f
         >>> [round(x, 3) for x in proportion_interval(9, 10)]
         [0.596, 0.982]
     """
-    share, spread = successes / trials, z * z / trials
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / trials + spread / (4 * trials)) / (1 + spread)
+    share, excess = successes / trials, z * z / trials
+    centre = (share + excess / 2) / (1 + excess)
+    half = z * math.sqrt(share * (1 - share) / trials + excess / (4 * trials)) / (1 + excess)
     return centre - half, centre + half

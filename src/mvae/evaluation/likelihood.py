@@ -1,11 +1,11 @@
-"""Log-likelihoods by importance sampling, for any model, modalities and pattern of absence (paper, section 5)."""
+"""Log-likelihoods by importance sampling, for any model, modalities and missing values (paper, section 5)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,29 +16,18 @@ from mvae.models import MultimodalVAE, as_names
 from mvae.posteriors import log_prior
 from mvae.seeds import seed_of
 
-__all__ = [
-    "Draws",
-    "LogLikelihood",
-    "LogMoments",
-    "conditional",
-    "importance_draws",
-    "log_likelihood",
-    "marginal_likelihoods",
-]
+__all__ = ["LogLikelihood", "LogMoments", "conditional", "importance_draws", "log_likelihood", "marginal_likelihoods"]
 
 GIBIBYTE = 2**30
 LARGEST_CALL = 2**15
-"""Draws a decoder call at most: more are no faster, and fall out of the processor's caches."""
+"""Most draws of one decoder call: more are no faster, and fall out of the processor's caches."""
 NOISE_BLOCK = 1000
 """Draws of a row that come from one seed: fixed, so that the numbers do not depend on the memory."""
 
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """Estimates for B rows, in nats, as float64 `[B]` tensors on the CPU.
-
-    A row that lacks some targets is scored on those it has; one that lacks all has NaN.
-    """
+    """Estimates for B rows, in nats, as float64 `[B]` tensors on the CPU; NaN where all targets are missing."""
 
     value: Tensor
     """The log-likelihood."""
@@ -81,13 +70,13 @@ def log_likelihood(
 
     With `given`, this estimate of log p(targets, given) minus one of log p(given): by importance sampling from
     q(z | given), or from the prior, :math:`\log \tfrac 1 K \sum_k p(x_G \mid z_k)`, as the paper does (section 5).
-    A model of p(targets | given) itself, the CVAE, needs no second term: its own p(x_T | z, x_G) stands in w_k.
+    A model of p(targets | given) itself, the CVAE, needs no second term: w_k has its own p(x_T | z, x_G).
     Modality weights play no part. The random numbers of a row depend on the seed and its place only, so
     that the answer is the same, up to rounding, whatever the memory allows.
 
     Args:
         model: any model.
-        batch: B rows; any modality may be absent in any row.
+        batch: B rows; each is scored on the targets, and conditioned on the given, that it has.
         targets: names to score.
         given: names to condition on.
         proposal: names that the proposal is given, of which a row uses those it has; `()` for the prior. Default:
@@ -95,7 +84,7 @@ def log_likelihood(
         num_samples: K.
         denominator: how log p(given) is estimated, `"importance"` or, the paper's, `"prior"`.
         denominator_samples: K of log p(given); `num_samples` where None. The paper takes 5,000.
-        memory: what the samples may take, in bytes.
+        memory: bytes that the samples may take.
         seed: of the draws.
         progress: show a bar.
 
@@ -120,19 +109,16 @@ def log_likelihood(
     batch = model.checked(batch)
     (joint,) = _estimates(model, batch, [targets + known], proposal, num_samples, seed, memory, progress)
     if known:
-        behind = known if denominator == "importance" else ()
-        count, other = denominator_samples or num_samples, seed_of(seed, 1)
-        (marginal,) = _estimates(model, batch, [known], behind, count, other, memory, progress)
-        joint = conditional(joint, marginal)
+        second = known if denominator == "importance" else (), denominator_samples or num_samples, seed_of(seed, 1)
+        joint = conditional(joint, *_estimates(model, batch, [known], *second, memory, progress))
     has_target = batch.presence(targets).any(1).cpu()
     return replace(joint, value=joint.value.where(has_target, math.nan))
 
 
 def conditional(joint: LogLikelihood, marginal: LogLikelihood) -> LogLikelihood:
-    """log p(targets | given) from estimates of log p(targets, given) and log p(given), drawn independently.
+    """log p(targets | given) from independent estimates of log p(targets, given) and log p(given).
 
-    Returns:
-        Their difference; variance, effective sample size and proposal are those of `joint`.
+    Variance of the weights, effective sample size and proposal are those of `joint`.
     """
     value = joint.value - marginal.value.nan_to_num(0.0)  # nothing given: log p() = 0
     error = (joint.standard_error.square() + marginal.standard_error.nan_to_num(0.0).square()).sqrt()
@@ -151,20 +137,7 @@ def marginal_likelihoods(
     memory: int = GIBIBYTE,
     progress: bool = False,
 ) -> list[LogLikelihood]:
-    """log p(x_T) for several sets of targets T, from the same draws: each modality is decoded once.
-
-    Args:
-        model: any model.
-        batch: B rows.
-        targets: sets of names to score.
-        proposal: names that the proposal is given.
-        num_samples: K.
-        seed: as `log_likelihood`.
-        memory: as `log_likelihood`.
-        progress: as `log_likelihood`.
-
-    Returns:
-        For each set what `log_likelihood` gives for it alone.
+    """`log_likelihood` of several sets of targets, from the same draws: each modality is decoded once.
 
     Raises:
         ValueError: as `importance_draws`.
@@ -177,30 +150,24 @@ def _estimates(
     batch: Batch,
     targets: Sequence[tuple[str, ...]],
     proposal: tuple[str, ...],
-    num_samples: int,
-    seed: int,
-    memory: int,
-    progress: bool,
+    count: int,
+    *how: Any,
 ) -> list[LogLikelihood]:
-    """As `marginal_likelihoods`, of a batch that is checked."""
+    """`marginal_likelihoods` of a checked batch; `how` is seed, memory and progress."""
     scored = tuple(dict.fromkeys(name for names in targets for name in names))
     moments = [LogMoments(len(batch)) for _ in targets]
-    for draws in importance_draws(model, batch, scored, proposal, num_samples, seed, memory, progress):
+    for draws in importance_draws(model, batch, scored, proposal, count, *how):
         for moment, names in zip(moments, targets, strict=True):
             moment.add(draws.rows, draws.log_weights(names))
     conditioned = batch.presence(model.conditions).all(1) if model.conditions else True
     return [
-        moment.estimate(proposal, num_samples, absent=~(batch.presence(names).any(1) & conditioned).cpu())
+        moment.estimate(proposal, count, missing=~(batch.presence(names).any(1) & conditioned).cpu())
         for moment, names in zip(moments, targets, strict=True)
     ]
 
 
 class LogMoments:
-    """Running sums over draws of log weights w, row by row, from which an estimate and its quality come.
-
-    Args:
-        num_rows: B.
-    """
+    """Running sums over draws of log weights w of each of B rows, from which an estimate and its quality come."""
 
     def __init__(self, num_rows: int) -> None:
         self.total, self.squares = torch.full((2, num_rows), -math.inf, dtype=torch.float64)  # log of sums of w, w^2
@@ -208,7 +175,7 @@ class LogMoments:
         self.first, self.second = torch.zeros(2, num_rows, dtype=torch.float64)  # moments of log w - shift
 
     def add(self, rows: slice, log_weights: Tensor) -> None:
-        """Take in `[k, b]` draws of these rows."""
+        """Add `[k, b]` draws of these rows."""
         log_weights = log_weights.cpu()
         self.shift[rows] = torch.where(self.total[rows].isinf(), log_weights[0], self.shift[rows])
         self.total[rows] = self.total[rows].logaddexp(log_weights.logsumexp(0))
@@ -216,8 +183,8 @@ class LogMoments:
         self.first[rows] += (log_weights - self.shift[rows]).sum(0)
         self.second[rows] += (log_weights - self.shift[rows]).square().sum(0)
 
-    def estimate(self, proposal: tuple[str, ...], num_samples: int, absent: Tensor) -> LogLikelihood:
-        """What all `num_samples` draws say, NaN for the rows `absent`."""
+    def estimate(self, proposal: tuple[str, ...], num_samples: int, missing: Tensor) -> LogLikelihood:
+        """The estimates from all `num_samples` draws, NaN for the rows `missing` `[B]`."""
         size = (2 * self.total - self.squares).exp()
         columns = (
             self.total - math.log(num_samples),
@@ -225,7 +192,7 @@ class LogMoments:
             (self.second - self.first.square() / num_samples).clamp_min(0) / (num_samples - 1),
             size,
         )
-        value, error, variance, size = (column.masked_fill(absent, math.nan) for column in columns)
+        value, error, variance, size = (column.masked_fill(missing, math.nan) for column in columns)
         return LogLikelihood(value, error, variance, size, proposal, num_samples)
 
 
@@ -239,7 +206,7 @@ class Draws(NamedTuple):
     log_ratio: Tensor
     """log p(z) - log q(z | proposal), `[k, b]`, float64."""
     log_likelihood: dict[str, Tensor]
-    """log p(x_i | z) of each scored modality, `[k, b]`, 0 where absent."""
+    """log p(x_i | z) of each scored modality, `[k, b]`, 0 where missing."""
 
     def log_weights(self, names: Iterable[str], weights: Mapping[str, float] | None = None) -> Tensor:
         """log p(x_names, z) - log q(z | proposal), `[k, b]`, float64; likelihoods raised to `weights` where given."""
@@ -270,7 +237,7 @@ def importance_draws(
         proposal: names that the proposal is given, where present.
         num_samples: K, at least 2.
         seed: of the draws.
-        memory: what the samples may take, in bytes.
+        memory: bytes that the samples may take.
         progress: show a bar.
 
     Yields:
@@ -290,9 +257,8 @@ def importance_draws(
     at_once = min(LARGEST_CALL, max(1, memory // _bytes_per_draw(model, scored)))
     rows_at_once = max(1, at_once // min(num_samples, NOISE_BLOCK))
     draws_at_once = max(1, at_once // rows_at_once)
-    with tqdm(
-        total=len(batch), unit="row", disable=not progress, desc=f"log p({', '.join(scored)})" if scored else "z"
-    ) as bar:
+    title = f"log p({', '.join(scored)})" if scored else "z"
+    with tqdm(total=len(batch), unit="row", disable=not progress, desc=title) as bar:
         for start in range(0, len(batch), rows_at_once):
             rows = slice(start, min(start + rows_at_once, len(batch)))
             some = batch[rows]
@@ -316,7 +282,7 @@ def _noise(size: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _bytes_per_draw(model: MultimodalVAE, names: tuple[str, ...]) -> int:
-    """What decoding and scoring a draw takes: the widest layer with its input, and the likelihood's steps."""
+    """Memory to decode and score a draw: the widest layer with its input, and the likelihood's steps."""
     widest, observation = model.latent_dim, 1
     for name in names:
         modality = model.modalities[name]

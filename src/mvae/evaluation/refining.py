@@ -1,8 +1,7 @@
 """A posterior fitted to each row, from where the encoders put it.
 
-What the encoders say of a row is a guess, learned for all rows at once; a few steps of ascent on the row's own ELBO
-make it a better one (semi-amortised inference, Kim et al. 2018). It matters most where rows lack elements in patterns
-that training never showed.
+The encoders are learned for all rows at once; a few steps of ascent on the row's own ELBO improve on their posterior
+(semi-amortised inference, Kim et al. 2018), most so for patterns of missing elements that training never showed.
 """
 
 from __future__ import annotations
@@ -17,10 +16,7 @@ from mvae.posteriors import Gaussian, Posterior, kl
 
 __all__ = ["STEPS", "refined"]
 
-STEPS = 100
-RATE = 0.05
-DRAWS = 2
-SEED = 0
+STEPS, RATE, DRAWS, SEED = 100, 0.05, 2, 0
 
 
 def refined(model: MultimodalVAE, batch: Batch, steps: int = STEPS) -> Posterior:
@@ -34,14 +30,14 @@ def refined(model: MultimodalVAE, batch: Batch, steps: int = STEPS) -> Posterior
         steps: of Adam; 0 leaves the encoders' posterior.
 
     Returns:
-        Distributions of z of batch shape `[B]`: Gaussians, begun at the mean and variance of the encoders' posterior.
+        Gaussians of batch shape `[B]`, begun at the mean and variance of the encoders' posterior.
     """
     with torch.no_grad():
         start = model.q(batch)
     if not steps:
         return start
     generator = torch.Generator(model.device).manual_seed(SEED)
-    # Gradients are wanted whatever the caller does without them; recurrent networks of cudnn have none in evaluation.
+    # gradients are needed even if the caller turned them off; recurrent networks of cudnn have none in evaluation
     with torch.inference_mode(False), torch.enable_grad(), cudnn.flags(enabled=False):
         parts = ({name: part.clone() for name, part in parts.items()} for parts in (batch.values, batch.present))
         rows = Batch(next(parts), next(parts))

@@ -1,4 +1,4 @@
-"""Everything that can be said of a trained model on held-out rows, as one JSON-ready record."""
+"""The scores of a trained model on held-out rows, as one JSON-ready record."""
 
 from __future__ import annotations
 
@@ -30,19 +30,15 @@ def evaluate(
         progress: show bars.
 
     Returns:
-        `log_likelihood`: per set of targets (given the model's conditions, if it has any) the average row in nats, its
-        standard error over rows, the Monte Carlo error of that average, the mean variance of the log weights and the
-        mean effective sample size.
-        `accuracy`: per categorical modality the share of rows predicted right, with a 95 % interval.
+        `log_likelihood`: for each set of targets (given the model's conditions, if any) the mean row in nats, its
+        standard error over rows, its Monte Carlo error, and the means of the other parts of `LogLikelihood`.
+        `accuracy`: for each categorical modality the share of rows predicted right, with a 95 % interval.
     """
     rows = rows.only([name for name in rows.values if name in model.names])
     modalities = model.modalities
     targets = [(name,) for name in modalities] + ([tuple(modalities)] if len(modalities) > 1 else [])
-    names = [
-        name
-        for name, modality in modalities.items()
-        if modality.num_classes and len(modalities) > 1 and name in rows.values and rows.present[name].any()
-    ]
+    classes = [name for name, modality in modalities.items() if modality.num_classes and name in rows.values]
+    names = [name for name in classes if len(modalities) > 1 and rows.present[name].any()]
     return {
         "rows": len(rows),
         "samples": num_samples,
@@ -80,14 +76,13 @@ def _accuracy(model: MultimodalVAE, rows: Batch, name: str, seed: int, progress:
     probabilities = classify(
         model, rows, name, given, estimator=ESTIMATOR, num_samples=CLASSIFICATION_SAMPLES, seed=seed, progress=progress
     )
-    right = int((probabilities.argmax(1) == rows.values[name].cpu())[known].sum())
-    low, high = proportion_interval(right, int(known.sum()))
+    right, count = int((probabilities.argmax(1) == rows.values[name].cpu())[known].sum()), int(known.sum())
     return {
         "target": name,
         "given": given,
-        "accuracy": right / int(known.sum()),
-        "interval": [low, high],
+        "accuracy": right / count,
+        "interval": list(proportion_interval(right, count)),
         "estimator": ESTIMATOR,
         "samples": CLASSIFICATION_SAMPLES,
-        "rows": int(known.sum()),
+        "rows": count,
     }

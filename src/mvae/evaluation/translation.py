@@ -1,104 +1,47 @@
-"""How good translations are: BLEU and chrF, retrieval in the latent space, and the nearest pair to compare with."""
+"""How good translations are: BLEU and chrF, and retrieval in the latent space."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mvae.baselines.latents import posterior_means
 from mvae.batch import Batch
 from mvae.models import MultimodalVAE
 from mvae.optional import imported
 
-__all__ = ["NearestPair", "quality_of_texts", "retrieval"]
+__all__ = ["posterior_means", "quality_of_texts", "retrieval"]
 
-AT_ONCE = 200
-"""How many texts are compared with all training texts at a time."""
+
+def posterior_means(model: MultimodalVAE, rows: Batch) -> list[Tensor]:
+    """The mean of q(z | what the rows have), `[B, D]`, in parts of 1,000 rows, where the model is."""
+    return [model.posterior(rows[start : start + 1000]).mean for start in range(0, len(rows), 1000)]
 
 
 @torch.no_grad()
 def retrieval(model: MultimodalVAE, rows: Batch, source: str, target: str) -> float:
-    """How often z from one modality lies nearest to z from the other modality of the same row, among all rows.
+    """The share of rows whose z from one modality is nearest, among all rows, to that from the other modality.
 
     Nearness is the cosine between the means of q(z | source) and q(z | target). Chance is one over the number of rows.
 
-    Args:
-        model: any model.
-        rows: B rows that have both.
-        source: what is looked for with.
-        target: what is found.
-
-    Returns:
-        The share of rows that find themselves.
-
     Raises:
-        ValueError: if a row lacks one of them.
+        ValueError: if one of them is missing in a row.
     """
     if not rows.presence([source, target]).all():
         raise ValueError(f"retrieval needs rows that have both '{source}' and '{target}'")
-    first, second = (_means(model, rows, name) for name in (source, target))
+    first, second = (
+        normalize(torch.cat(posterior_means(model, rows.only([name]))).double().cpu(), dim=1)
+        for name in (source, target)
+    )
     return float(((first @ second.T).argmax(1) == torch.arange(len(rows))).double().mean())
 
 
-def _means(model: MultimodalVAE, rows: Batch, name: str) -> Tensor:
-    return normalize(torch.cat(posterior_means(model, rows.only([name]))).double().cpu(), dim=1)
-
-
-class NearestPair:
-    """Translates a text as the training text most like it was: the cosine of words weighted by how rare they are.
-
-    What anyone can do without a model, and the one to beat.
-    """
-
-    def fit(self, texts: Sequence[str], translations: Sequence[str]) -> NearestPair:
-        """Remember pairs of texts, words parted by spaces."""
-        self._words = _weighted_words()
-        self._known, self._translations = self._words.fit_transform(texts), list(translations)
-        return self
-
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The translation of the nearest training text, of several the first."""
-        found: list[str] = []
-        for start in range(0, len(texts), AT_ONCE):
-            nearness = self._words.transform(texts[start : start + AT_ONCE]) @ self._known.T
-            found += [self._translations[int(best)] for best in nearness.toarray().argmax(1)]
-        return found
-
-    def retrieval(self, texts: Sequence[str], translations: Sequence[str]) -> float:
-        """How often what a text is translated as is nearest to its own translation, by words, among all translations.
-
-        Args:
-            texts: what is looked for with.
-            translations: of each text its own.
-
-        Returns:
-            The share of texts; of several nearest ones each counts its part, and none does that shares no word.
-        """
-        words = _weighted_words()
-        candidates = words.fit_transform([*translations, *self._translations])[: len(translations)]
-        nearness = (words.transform(self.predict(texts)) @ candidates.T).toarray()
-        best = nearness.max(1, keepdims=True)
-        nearest = (nearness >= best) & (best > 0)
-        return float((nearest.diagonal() / nearest.sum(1).clip(1)).mean())
-
-
-def _weighted_words() -> Any:
-    """Counts of words, weighted by how rare they are, of length 1."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    return TfidfVectorizer(tokenizer=str.split, token_pattern=None, lowercase=True)
-
-
 def quality_of_texts(found: Sequence[str], truth: Sequence[str]) -> dict[str, float]:
-    """BLEU (Papineni et al. 2002) and chrF (Popović 2015) of a corpus, from 0 to 100, by sacrebleu's usual settings.
+    """BLEU (Papineni et al. 2002) and chrF (Popović 2015) of translations against one reference each, from 0 to 100.
 
-    Args:
-        found: translations, as people write them.
-        truth: one reference each.
+    Both are written as people do, and scored by sacrebleu's default settings.
 
     Raises:
         ValueError: without sacrebleu, saying how to get it.

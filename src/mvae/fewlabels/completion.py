@@ -1,4 +1,4 @@
-"""Completing rows: an absent category is filled in with the model's own guess, and the row trained on as if whole.
+"""Completing rows: a missing category is filled in with the model's own guess, and the row trained on as complete.
 
 Not in the paper. A row with only x1 says nothing about p(x2 | z) by itself; completed, it asks for a boundary between
 classes that passes where there are few rows. With guesses sharpened this is the classification EM algorithm (Celeux &
@@ -19,18 +19,15 @@ DRAWS = 8
 
 @torch.no_grad()
 def complete(model: MultimodalVAE, batch: Batch, sharpness: float = 2.0) -> Batch | None:
-    r"""The rows that lack a category, with one drawn for them.
+    r"""The rows that have something but not every category, with the missing ones drawn; None where there are none.
 
     The class is drawn from :math:`\propto \big(\tfrac 1 K \sum_k p(y \mid z_k)\big)^{s}`, with z_k from
-    q(z | what the row has), K = 8.
+    q(z | what the row has), K = 8, by torch's global generator.
 
     Args:
-        model: any model; its draws come from torch's global generator.
+        model: any model.
         batch: B rows.
         sharpness: s; 1 draws from the model's p(y | x), larger values lean to the most likely class.
-
-    Returns:
-        Those of the rows that have something but lack a categorical modality, with it; None where there are none.
     """
     modalities = model.modalities
     values, present = dict(batch.values), dict(batch.present)
@@ -38,15 +35,15 @@ def complete(model: MultimodalVAE, batch: Batch, sharpness: float = 2.0) -> Batc
     changed = torch.zeros_like(has_something)
     z = None
     for name in [n for n, modality in modalities.items() if modality.num_classes]:
-        lacking = has_something & ~present[name] if name in present else has_something
-        if not lacking.any():
+        here = present.get(name, torch.zeros_like(has_something))
+        missing = has_something & ~here
+        if not missing.any():
             continue
         if z is None:
             z = model.q(batch).sample((DRAWS,))
-        guess = modalities[name].decoder(z[:, lacking]).probs.mean(0)
+        guess = modalities[name].decoder(z[:, missing]).probs.mean(0)
         drawn = torch.multinomial((guess / guess.amax(-1, keepdim=True)) ** sharpness, 1).squeeze(-1)
         old = values.get(name, torch.zeros(len(batch), dtype=torch.long, device=z.device))
-        values[name] = old.masked_scatter(lacking, drawn)
-        present[name] = lacking | present.get(name, torch.zeros_like(lacking))
-        changed |= lacking
+        values[name], present[name] = old.masked_scatter(missing, drawn), missing | here
+        changed |= missing
     return Batch(values, present)[changed] if changed.any() else None

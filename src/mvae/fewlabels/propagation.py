@@ -1,4 +1,4 @@
-"""Propagation: rows that lack a category are trained on with the one that rows near them in z have.
+"""Propagation: rows without a category are trained on with the one that rows near them in z have.
 
 Not in the paper. Before each epoch, labels spread over the nearest neighbours of the codes of all rows (Zhou, Bousquet,
 Lal, Weston & Schoelkopf 2004); the surest of what is found is trained on (Iscen, Tolias, Avrithis & Chum 2019). The
@@ -18,15 +18,15 @@ from torch.nn.functional import cross_entropy
 from mvae.batch import Batch
 from mvae.models import MultimodalVAE
 
-__all__ = ["guess_loss", "propagated", "spread", "surest"]
+__all__ = ["guess_loss", "propagated", "spread_classes", "surest"]
 
 UNKNOWN = -1
 CLAMPING = 0.99
 """How much of its label a row takes from its neighbours; alpha of Zhou et al."""
-STEPS = 100
-MOST = 30_000
-"""Rows whose neighbours are sought, at random where there are more: the time grows with their square."""
-BATCH = 1000
+SPREADING_STEPS = 100
+MOST_ROWS = 30_000
+"""Rows without a category whose neighbours are sought, drawn from more: the time grows with their square."""
+ROWS_AT_ONCE = 1000
 
 
 @torch.no_grad()
@@ -38,19 +38,15 @@ def propagated(
     share: float,
     as_seen: Callable[[Batch], Batch] | None = None,
 ) -> Tensor:
-    """A class for each row that lacks one and whose neighbours are sure of it.
+    """A class for each row without one whose neighbours are sure of it, and -1 for all others, `[R]`.
 
     Args:
         model: any model, in evaluation mode.
-        rows: R rows.
+        rows: R rows, of which 30,000 without the category are used at most, drawn by torch's global generator.
         target: the category.
-        neighbours: as `spread`.
+        neighbours: as `spread_classes`.
         share: as `surest`.
-        as_seen: what is done to rows before a model reads them, e.g. binarising; draws from torch's global generator,
-            as does the choice of rows where there are more than 30,000.
-
-    Returns:
-        `[R]`, -1 where a row has the category, has nothing else, or its guess is not among the surest.
+        as_seen: is applied to rows before the model reads them, e.g. to binarise.
     """
     names = [name for name in model.names if name != target and name in rows.values]
     guesses = torch.full((len(rows),), UNKNOWN)
@@ -58,30 +54,30 @@ def propagated(
         return guesses
     known, somewhere = rows.presence([target]).all(1), rows.presence(names).any(1)
     others = (somewhere & ~known).nonzero().flatten()
-    others = others[torch.randperm(len(others))[:MOST].sort().values]
+    others = others[torch.randperm(len(others))[:MOST_ROWS].sort().values]
     used = torch.cat([(somewhere & known).nonzero().flatten(), others])
     classes = torch.where(known, rows.values[target], UNKNOWN)[used].cpu()
     if not len(others) or not (classes >= 0).any():
         return guesses
     codes = []
-    for part in used.split(BATCH):
+    for part in used.split(ROWS_AT_ONCE):
         batch = model.read(rows[part].only(names).to(model.device))
         batch = batch if as_seen is None else as_seen(batch)
         codes.append(model.q(batch, names).mean.float().cpu())
     count = int(model.modalities[target].num_classes or 0)
     frequency = rows.values[target][known].cpu().bincount(minlength=count)  # also of rows that have nothing else
-    shares = spread(torch.cat(codes), classes, frequency, neighbours)
+    shares = spread_classes(torch.cat(codes), classes, frequency, neighbours)
     guesses[used] = surest(shares, classes, share)
     return guesses
 
 
-def spread(codes: Tensor, classes: Tensor, frequency: Tensor, neighbours: int) -> Tensor:
-    """Classes for rows that have none, from those that have one, over a graph of nearest neighbours.
+def spread_classes(codes: Tensor, classes: Tensor, frequency: Tensor, neighbours: int) -> Tensor:
+    """Spread the classes of rows that have one over a graph of nearest neighbours.
 
     Args:
         codes: `[R, D]`, where each row is.
-        classes: `[R]`, the class of each row, -1 where unknown; one is known at least.
-        frequency: `[C]`, how often each class is to be expected, on any scale.
+        classes: `[R]`, the class of each row, -1 where unknown; at least one is known.
+        frequency: `[C]`, the expected frequency of each class, on any scale.
         neighbours: rows that each row is joined to; fewer where there are fewer rows.
 
     Returns:
@@ -102,7 +98,7 @@ def spread(codes: Tensor, classes: Tensor, frequency: Tensor, neighbours: int) -
         nearest = kneighbors_graph(x, count)
         return nearest.maximum(nearest.T)  # neighbours of each other where one is the other's
 
-    spreading = LabelSpreading(kernel=graph, alpha=CLAMPING, max_iter=STEPS)
+    spreading = LabelSpreading(kernel=graph, alpha=CLAMPING, max_iter=SPREADING_STEPS)
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore", ConvergenceWarning)
         spreading.fit(codes.numpy(), classes.numpy())
@@ -116,9 +112,9 @@ def surest(shares: Tensor, classes: Tensor, share: float) -> Tensor:
     """The likeliest class of the rows without one whose shares have the least entropy.
 
     Args:
-        shares: `[R, C]`, rows summing to 1, or to 0 where there is nothing to go by.
+        shares: `[R, C]`, rows summing to 1, or to 0 where nothing is known.
         classes: `[R]`, -1 where unknown.
-        share: how many of the rows without a class, but with shares, to keep, from 0 to 1.
+        share: of the rows without a class, but with shares, to keep, from 0 to 1.
 
     Returns:
         `[R]`, -1 for all other rows.
@@ -132,13 +128,7 @@ def surest(shares: Tensor, classes: Tensor, share: float) -> Tensor:
 
 
 def guess_loss(model: MultimodalVAE, batch: Batch, target: str, guesses: Tensor) -> Tensor | None:
-    """Cross-entropy of guessed classes, by the decoder at a draw from q(z | the rest), in nats.
-
-    Args:
-        model: any model; draws come from torch's global generator.
-        batch: B rows.
-        target: the category.
-        guesses: `[B]`, a class or -1; a row with a class has more than the category.
+    """Cross-entropy of guessed classes `[B]` (-1 without), by the decoder at a draw from q(z | the rest), in nats.
 
     Returns:
         A scalar: the sum over rows that have a guess over all B, times the modality's lambda; None where fewer than two
@@ -151,6 +141,5 @@ def guess_loss(model: MultimodalVAE, batch: Batch, target: str, guesses: Tensor)
     rows = batch.only(names)[guessed]
     noise = torch.randn(1, len(rows), model.latent_dim, device=model.device, dtype=model.dtype)
     (z,) = model.q(rows, names).placed(noise)
-    modality = model.modalities[target]
-    losses = cross_entropy(modality.decoder(z).logits, guesses.to(model.device)[guessed], reduction="sum")
-    return modality.weight * losses / len(batch)
+    losses = cross_entropy(model.class_logits(target, z), guesses.to(model.device)[guessed], reduction="sum")
+    return model.modalities[target].weight * losses / len(batch)

@@ -1,8 +1,8 @@
-"""Smoothness: the guess of a category should not change where what it is guessed from changes a little.
+"""Smoothness: small changes of its input should not change the guess of a category.
 
 Not in the paper. Virtual adversarial training (Miyato, Maeda, Koyama & Ishii 2018): for each row, labelled or not, the
-small change of the input that changes the model's guess most is found, and that change of the guess is what is made
-small. A boundary between classes then passes where there are few rows.
+small change of the input that changes the model's guess most is found, and the change of the guess is penalised.
+A boundary between classes then passes where there are few rows.
 """
 
 from __future__ import annotations
@@ -24,13 +24,9 @@ def roughness(model: MultimodalVAE, batch: Batch, radius: float) -> Tensor | Non
     r"""How much the model's guess changes under the worst small change of its input, in nats.
 
     With p(y | x) the decoder of y at a draw from q(z | x), the same noise for both, x all that a row has and that is
-    not a category: :math:`\mathrm{KL}[p(y \mid x), p(y \mid x + r)]`, r of length `radius` in each modality, along
-    the direction that one power iteration finds (Miyato et al. 2018, Eqs. 5 to 11). p(y | x) itself is held fixed.
-
-    Args:
-        model: any model with a categorical modality; draws come from torch's global generator.
-        batch: B rows.
-        radius: Euclidean length of the change, in the units of the data.
+    not a category: :math:`\mathrm{KL}[p(y \mid x), p(y \mid x + r)]`, r of Euclidean length `radius` (in the units
+    of the data) in each modality, along the direction that one power iteration finds (Miyato et al. 2018, Eqs. 5 to
+    11). p(y | x) itself is held fixed. Draws come from torch's global generator.
 
     Returns:
         A scalar: the sum over categorical modalities, the mean over the rows of the batch; rows without anything to
@@ -39,19 +35,17 @@ def roughness(model: MultimodalVAE, batch: Batch, radius: float) -> Tensor | Non
     modalities = model.modalities
     targets = [name for name, modality in modalities.items() if modality.num_classes]
     sources = [n for n, modality in modalities.items() if modality.num_symbols is None and n in batch.values]
-    if not targets or not sources:
-        return None
-    some = batch.presence(sources).any(1)
+    some = batch.presence(sources).any(1) if targets and sources else torch.zeros(1, dtype=torch.bool)
     if not some.any():
         return None
     rows = batch.only(sources) if some.all() else batch.only(sources)[some]
     present = {name: rows.present[name] for name in sources}
-    x = {name: torch.where(_wide(present[name], v), v, 0.0) for name, v in rows.values.items()}
+    x = {name: torch.where(_like(present[name], v), v, 0.0) for name, v in rows.values.items()}
 
     def guesses(shift: dict[str, Tensor] | None = None) -> list[Tensor]:
         values = x if shift is None else {name: x[name] + shift[name] for name in sources}
         (z,) = model.q(Batch(values, present)).placed(noise, offset)
-        return [modalities[name].decoder(z).logits.log_softmax(-1) for name in targets]
+        return [model.class_logits(name, z).log_softmax(-1) for name in targets]
 
     noise = torch.randn(1, len(rows), model.latent_dim, device=model.device, dtype=model.dtype)
     with evaluating(model):  # no dropout, which would change the guess too, and nothing for batch normalisation to keep
@@ -74,9 +68,10 @@ def _divergence(fixed: list[Tensor], changed: list[Tensor]) -> Tensor:
 
 def _scaled(change: Tensor, length: float) -> Tensor:
     """Each row of a change, made that long."""
-    norm = change.flatten(1).norm(dim=1).clamp_min(1e-20)
-    return change * (length / norm).reshape(-1, *[1] * (change.dim() - 1))
+    norm = change.reshape(len(change), -1).norm(dim=1).clamp_min(1e-20)
+    return change * _like(length / norm, change)
 
 
-def _wide(mask: Tensor, values: Tensor) -> Tensor:
-    return mask.reshape(-1, *[1] * (values.dim() - 1))
+def _like(each: Tensor, values: Tensor) -> Tensor:
+    """One number a row `[B]`, in as many dimensions as the values have."""
+    return each.reshape(-1, *[1] * (values.dim() - 1))

@@ -1,11 +1,11 @@
-"""Drawing from a trained model into files: images as a grid, labels, numbers and texts as a table."""
+"""Draws from a trained model, into files: images as a grid, labels, numbers and texts as a table."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -24,16 +24,13 @@ Drawn = Tensor | list[str]
 
 
 def read_given(model: MultimodalVAE, texts: Mapping[str, str]) -> dict[str, Tensor]:
-    """Turn `NAME=VALUE` as a person types it into observations.
+    """Turn values as a person types them, by name, into observations.
 
     Args:
-        model: what will be conditioned.
+        model: whose modalities they are.
         texts: name to text: a class number, a number, numbers parted by commas, the names of a vector's elements that
             are 1 while the others are 0, a text, or for an image the path of a picture (made grey or coloured, resized,
             cropped to the middle, and binarised at 1/2 where the model's images are binary).
-
-    Returns:
-        Name to observation.
 
     Raises:
         ValueError: on an unknown name or a value that is not of its modality, saying what is possible.
@@ -41,8 +38,8 @@ def read_given(model: MultimodalVAE, texts: Mapping[str, str]) -> dict[str, Tens
     given = {}
     for name, text in texts.items():
         if name not in model.names:
-            within = next((whole for whole, part in model.variables.items() if name in part.elements), None)
-            hint = f"; '{name}' is one of the elements of {within}: say {within}={name}" if within else ""
+            vector = next((vector for vector, part in model.variables.items() if name in part.elements), None)
+            hint = f"; '{name}' is one of the elements of {vector}: say {vector}={name}" if vector else ""
             raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.names)}{hint}")
         given[name] = _read_value(name, model.variables[name], text)
     return given
@@ -50,19 +47,13 @@ def read_given(model: MultimodalVAE, texts: Mapping[str, str]) -> dict[str, Tens
 
 @torch.no_grad()
 def draw(model: MultimodalVAE, given: Mapping[str, Tensor], count: int) -> dict[str, Drawn]:
-    """Draw z given some modalities (the prior where none), and from it what is not given (everything where all is).
-
-    Args:
-        model: what to draw from.
-        given: name to one observation.
-        count: number of draws.
+    """Draw z given one observation each of some modalities (or none), and decode the others (or all, if all are given).
 
     Returns:
-        Name to `[count, *shape]`, or to `count` texts where symbols stand for characters. Images are the mean of
+        Name to `[count, *shape]`, or to `count` texts where the modality has an alphabet. Images are the mean of
         p(x | z), as in the paper's figures; the rest is drawn.
     """
-    modelled = list(model.modalities)
-    names = [name for name in modelled if name not in given] or modelled
+    names = [name for name in model.modalities if name not in given] or list(model.modalities)
     drawn = model.decode(model.draw_latent(dict(given) or None, count).squeeze(1), names)
     samples: dict[str, Drawn] = {}
     for name, distribution in drawn.items():
@@ -82,49 +73,40 @@ def shown(alphabet: Alphabet | Vocabulary, symbols: Tensor) -> str:
 def write_samples(
     samples: Mapping[str, Drawn], out: Path, elements: Mapping[str, Sequence[str]] | None = None
 ) -> list[Path]:
-    """Write draws: images as grids into a `.png`, the rest as rows into a `.csv` or `.json` of the same name.
+    """Write the images of what `draw` gives as grids into `.png` files, or the rest as rows into a `.csv` or `.json`.
 
     Args:
-        samples: as `draw` gives them.
-        out: a path that ends in `.png`, `.csv` or `.json`; further files get the modality's name or another ending.
-        elements: what the elements of vectors are called, by modality; their numbers where it says nothing.
+        samples: name to draws.
+        out: ends in `.png`, `.csv` or `.json`; pictures after the first have the modality's name added.
+        elements: names of the elements of vectors, by modality; their numbers where it has none.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: if the ending is another, there is nothing of that kind to write, or a file is already there.
+        ValueError: if the ending is another, there is nothing of that kind to write, or a file exists.
     """
     images = {name: values for name, values in samples.items() if are_images(values)}
-    others: dict[str, list[object]] = {
-        name: list(values) if isinstance(values, list) else values.tolist()
-        for name, values in samples.items()
-        if name not in images
-    }
+    others = {name: values for name, values in samples.items() if name not in images}
     if out.suffix == ".png" and images:
-        paths = {name: out if index == 0 else out.with_stem(f"{out.stem}-{name}") for index, name in enumerate(images)}
-        refuse_existing(paths.values())
-        for name, path in paths.items():
-            columns = math.ceil(math.sqrt(len(images[name])))
+        paths = [out, *(out.with_stem(f"{out.stem}-{name}") for name in list(images)[1:])]
+        refuse_existing(paths)
+        for path, values in zip(paths, images.values(), strict=True):
             with atomic(path) as temporary:
-                image_grid(_in_rows(images[name], columns)).save(temporary)
-        return list(paths.values())
+                image_grid(_in_rows(values)).save(temporary)
+        return paths
     if out.suffix in (".csv", ".json") and others:
         refuse_existing([out])
         if out.suffix == ".json":
-            write_json(out, others)
+            write_json(out, {n: rows.tolist() if isinstance(rows, Tensor) else rows for n, rows in others.items()})
         else:
             import pandas
 
             with atomic(out) as temporary:
                 pandas.DataFrame(_flat_columns(others, elements or {})).to_csv(temporary, index=False)
         return [out]
-    kinds = " and ".join(
-        [
-            *([".png for " + ", ".join(images)] if images else []),
-            *([".csv or .json for " + ", ".join(others)] if others else []),
-        ]
-    )
+    endings = ((".png", images), (".csv or .json", others))
+    kinds = " and ".join(f"{ending} for {', '.join(names)}" for ending, names in endings if names)
     raise ValueError(f"{out}: what was drawn can be written as {kinds}")
 
 
@@ -150,8 +132,8 @@ def _read_value(name: str, modality: Variable, text: str) -> Tensor:
         values = torch.tensor([float(part) for part in text.split(",")])
     except ValueError:
         values = torch.empty(0)
-    if len(values) != math.prod(modality.shape) or not values.isfinite().all():
-        count = math.prod(modality.shape)
+    count = math.prod(modality.shape)
+    if len(values) != count or not values.isfinite().all():
         names = f", or some of {', '.join(modality.elements)}" if modality.elements and modality.binary else ""
         raise ValueError(f"{name}: expected {count} number{'s parted by commas' * (count > 1)}{names}, got '{text}'")
     return values.reshape(modality.shape)
@@ -162,19 +144,19 @@ def are_images(values: Drawn) -> TypeGuard[Tensor]:
     return isinstance(values, Tensor) and is_image_shape(tuple(values.shape[1:]))
 
 
-def _in_rows(images: Tensor, columns: int) -> Tensor:
+def _in_rows(images: Tensor) -> Tensor:
+    """Images `[N, ...]` in about as many rows as columns, the last row filled up with NaN."""
+    columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     filled = images.new_full((rows * columns, *images.shape[1:]), math.nan)
     filled[: len(images)] = images
-    return filled.reshape(rows, columns, *images.shape[1:])
+    return filled.unflatten(0, (rows, columns))
 
 
-def _flat_columns(
-    samples: Mapping[str, list[object]], elements: Mapping[str, Sequence[str]]
-) -> dict[str, list[object]]:
-    columns: dict[str, list[object]] = {}
+def _flat_columns(samples: Mapping[str, Drawn], elements: Mapping[str, Sequence[str]]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
     for name, rows in samples.items():
-        flat = torch.tensor(rows).flatten(1).T.tolist() if isinstance(rows[0], list) else [rows]
+        flat = [rows] if isinstance(rows, list) else rows.reshape(len(rows), -1).T.tolist()
         called = elements.get(name) or range(len(flat))
         columns |= {name if len(flat) == 1 else f"{name}[{one}]": part for one, part in zip(called, flat, strict=True)}
     return columns

@@ -1,4 +1,4 @@
-"""From some modalities to others: what they look like on average, and several draws that show how sure that is."""
+"""From some modalities to others: pictures as means and single draws, texts by beam search."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from mvae.models import MultimodalVAE, as_names
 from mvae.vocabularies import Alphabet, Vocabulary
 
 __all__ = [
-    "Sentence",
     "Translated",
     "check_pictures",
     "paths_of",
@@ -34,13 +33,13 @@ __all__ = [
 ]
 
 ROWS_AT_ONCE = 50
-SAMPLES = 50
+TRANSLATION_SAMPLES = 50
 """Draws of z that an answer is the average over."""
 
 
 @dataclass(frozen=True)
 class Translated:
-    """One modality as it may be, given others."""
+    """One modality, given others."""
 
     mean: Tensor
     """E[x | given], `[B, *shape]`: the mean of p(x | z), averaged over draws of z from q(z | given)."""
@@ -54,15 +53,15 @@ def translate(
     given: Batch | Mapping[str, Tensor],
     names: str | Sequence[str],
     draws: int = 0,
-    num_samples: int = SAMPLES,
+    num_samples: int = TRANSLATION_SAMPLES,
     seed: int = 0,
 ) -> dict[str, Translated]:
-    """What modalities of numbers or pictures look like, given others.
+    """Modalities of numbers or pictures, given others.
 
     Args:
         model: any model.
         given: B rows of some modalities, or one observation of each.
-        names: what is wanted; one that is given too is its reconstruction.
+        names: modalities to make; one that is given too is its reconstruction.
         draws: how many single draws are returned.
         num_samples: draws of z a row, `draws` at least.
         seed: of the draws.
@@ -89,17 +88,12 @@ def translate(
 
 
 def with_certain(found: Mapping[str, Translated], given: Mapping[str, Tensor]) -> dict[str, Translated]:
-    """What was translated, with what the given say of it for certain put in (`mvae.data.vision.CERTAIN`).
-
-    Args:
-        found: by modality.
-        given: the transformations given, `[B, 1 or 3, 64, 64]`.
-    """
+    """Translations corrected by what the given `[B, 1 or 3, 64, 64]` show for certain (`mvae.data.vision.CERTAIN`)."""
     result = dict(found)
-    for (source, target), put_in in CERTAIN.items():
+    for (source, target), correct in CERTAIN.items():
         if source in given and target in result:
             one = result[target]
-            result[target] = Translated(put_in(one.mean, given[source]), put_in(one.draws, given[source]))
+            result[target] = Translated(correct(one.mean, given[source]), correct(one.draws, given[source]))
     return result
 
 
@@ -111,19 +105,15 @@ def read_picture(
     data_dir: str | None = None,
     landmarks: bool = False,
 ) -> dict[str, Tensor]:
-    """A picture file as the modalities a model is given.
+    """A picture file, of any format and size, as observations `[1, C, H, W]` of some modalities of a model.
 
     Args:
-        model: what will be given them.
-        path: of a picture, of any format and size.
+        model: whose modalities they are.
+        path: of the picture.
         names: of the modalities.
-        transform: make each of the picture by the transformation of that name; else the picture is resized and is a
-            grey one, edges, a mask, ... already.
-        data_dir: where to look first for what the masks need.
-        landmarks: the masks that the model knows are of dlib's landmarks.
-
-    Returns:
-        Name to `[1, C, H, W]`.
+        transform: make each by the transformation of that name; else the picture is only resized.
+        data_dir: as `mvae.data.vision.transformed`.
+        landmarks: as `mvae.data.vision.transformed`.
 
     Raises:
         ValueError: if it is not readable, a name is unknown or no picture, or a transformation finds nothing in it.
@@ -142,30 +132,22 @@ def read_picture(
 
 @dataclass(frozen=True)
 class Sentence:
-    """A text and what it was translated to."""
+    """A translation, and what of the text was not read."""
 
-    text: str
     translation: str
-    unknown: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
     """Words that the model does not know, and reads as one and the same."""
-    cut: int
-    """How many words, or pieces of words, were too many for it, and were not read."""
+    cut: int = 0
+    """How many words, or pieces of words, at its end were too many for the model."""
 
 
 @torch.no_grad()
 def translate_texts(
     model: MultimodalVAE, texts: Iterable[str], source: str, target: str, width: int = 5
 ) -> Iterator[Sentence]:
-    """Texts from one modality of texts to another, one after the other, as they come.
+    """Translate texts, as people write them, from one modality of texts to another, one after the other.
 
-    Each is read as the mean of q(z | text), and written as the best of `width` texts that are grown side by side.
-
-    Args:
-        model: any model.
-        texts: as people write them; one that is blank stays so.
-        source: the modality that they are of.
-        target: the modality that they shall be of.
-        width: of the beam; 1 writes the likeliest next symbol each time.
+    Each is read as the mean of q(z | text), and written by a beam search of that width. A blank text stays blank.
 
     Raises:
         ValueError: on a modality that is unknown or has no texts, or a text with other characters than it has.
@@ -176,15 +158,15 @@ def translate_texts(
     (length,) = model.modalities[source].shape
     for text in texts:
         if not text.strip():
-            yield Sentence(text, "", (), 0)
+            yield Sentence("")
             continue
-        unknown: tuple[str, ...] = ()
-        cut, kept = 0, text
+        unknown, cut, kept = [], 0, text
         if isinstance(reads, Vocabulary):
             kept, cut = reads.cut(as_words(text), length)
-            unknown = tuple(dict.fromkeys(map(as_read, reads.strange(kept))))
+            unknown = [as_read(word) for word in reads.strange(kept)]
         z = model.posterior({source: reads.symbols(kept, length).unsqueeze(0)}).mean
-        yield Sentence(text, shown(writes, model.modalities[target].decoder(z).beam(width)[0]), unknown, cut)
+        written = shown(writes, model.modalities[target].decoder(z).beam(width)[0])
+        yield Sentence(written, tuple(dict.fromkeys(unknown)), cut)
 
 
 def _alphabet(model: MultimodalVAE, name: str) -> Alphabet | Vocabulary:
@@ -197,11 +179,7 @@ def _alphabet(model: MultimodalVAE, name: str) -> Alphabet | Vocabulary:
 
 
 def check_pictures(model: MultimodalVAE, names: Sequence[str]) -> Sequence[str]:
-    """Names of modalities that are pictures.
-
-    Raises:
-        ValueError: if one is unknown, or no picture.
-    """
+    """The names, if all are of modalities that are pictures; `ValueError` on an unknown one or another kind."""
     for name in names:
         if name not in model.names:
             raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.names)}")
@@ -211,16 +189,13 @@ def check_pictures(model: MultimodalVAE, names: Sequence[str]) -> Sequence[str]:
 
 
 def paths_of(pictures: Sequence[str], names: Sequence[str], draws: int, folder: Path) -> dict[str, dict[str, Path]]:
-    """Where `write_pictures` writes: by picture, then by modality, and for draws by modality and `-draws`.
+    """The files of `write_pictures`: by picture, then by modality, and for draws by modality and `-draws`.
 
     Raises:
-        ValueError: if a file is there already, or two pictures would be written to one.
+        ValueError: if a file exists, or two pictures would be written to one.
     """
     kinds = [*names, *(f"{name}-draws" for name in names if draws)]
-    places = {
-        picture: {kind: folder / f"{Path(picture).stem}-{kind}.png" for kind in kinds}
-        for picture in dict.fromkeys(pictures)
-    }
+    places = {one: {kind: folder / f"{Path(one).stem}-{kind}.png" for kind in kinds} for one in pictures}
     counts = Counter(path for paths in places.values() for path in paths.values())
     refuse_existing(counts)
     twice = next((path for path, count in counts.items() if count > 1), None)
@@ -230,12 +205,7 @@ def paths_of(pictures: Sequence[str], names: Sequence[str], draws: int, folder: 
 
 
 def write_pictures(found: Mapping[str, Translated], paths: Mapping[str, Path]) -> None:
-    """Write pictures, and draws beside each other.
-
-    Args:
-        found: one row each.
-        paths: by kind, as `paths_of` gives them for a picture; folders are made.
-    """
+    """Write translations of one row, and its draws beside each other, to the paths of `paths_of`, making folders."""
     for name, one in found.items():
         pixels = (one.mean[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
         pictures = {name: Image.fromarray((pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).numpy())}

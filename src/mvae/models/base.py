@@ -239,6 +239,11 @@ class MultimodalVAE(Banked, ABC):
 
     # Parts of losses and estimators
 
+    def class_logits(self, name: str, z: Tensor) -> Tensor:
+        """log p(x_i = c | z) of each class c of a category, up to a constant: `[..., D]` to `[..., C]`."""
+        (bank,) = (bank for bank in self._decoders if name in bank.modules)
+        return bank.call(name, lambda decoder, z: decoder(z).logits, z)
+
     def log_likelihoods(
         self, batch: Batch, z: Tensor, reconstruct: Tensor, counts: Tensor | None = None
     ) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -263,12 +268,11 @@ class MultimodalVAE(Banked, ABC):
     ) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor, Tensor]]:
         """`log_likelihoods` of modalities of one architecture at once: their names, and what `Bank.score` returns."""
         z = self._decoder_input(batch, z)
-        wanted, columns = reconstruct.any(0).tolist(), reconstruct.unbind(1)
+        wanted = reconstruct.any(0).tolist()
         for bank in self._decoders:
             some = tuple(name for name in bank.modules if wanted[self._place[name]] and name in batch.values)
             if some:
-                table = torch.stack([columns[self._place[name]] for name in some])
-                scored = bank.score(batch, some, z, table, counts)
+                scored = bank.score(batch, some, z, reconstruct, [self._place[name] for name in some], counts)
                 if scored is not None:
                     yield some, *scored
 
@@ -314,8 +318,10 @@ class MultimodalVAE(Banked, ABC):
         for names, owner, rows, values in self._term_likelihoods(batch, z, reconstruct, counts):
             weights = values.new_tensor([modalities[name].weight for name in names])[owner].unsqueeze(1)
             terms = terms.index_add(0, rows, weights * values)
-            first = rows % subsets == 0
-            elbo = elbo + (values[first] if share is None else share[rows[first]] * values[first]).sum(0)
+            if share is None:
+                elbo = elbo + values[rows == 0].sum(0)
+            else:
+                elbo = elbo + (share[rows] * values)[rows % subsets == 0].sum(0)
             sizes = owner.bincount(minlength=len(names)).tolist()
             log_likelihood |= dict(zip(names, values.split(sizes), strict=True))
         terms = terms if share is None else share * terms

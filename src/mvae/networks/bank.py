@@ -58,6 +58,10 @@ class Bank:
     def tie(self) -> None:
         """Stack the modules' parameters and make them views of the stacks; after anything that replaced a tensor."""
 
+    def call(self, name: str, call: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+        """`call(module, *arguments)` of one module, whose gradient comes to what is learned."""
+        return call(self.modules[name], *arguments)
+
     def encode(self, batch: Batch, names: Sequence[str], latent_dim: int) -> tuple[Tensor, Tensor] | None:
         """The experts of some modalities, from one call of their encoders on the rows that have them.
 
@@ -83,7 +87,13 @@ class Bank:
         return mean, log_variance
 
     def score(
-        self, batch: Batch, names: Sequence[str], z: Tensor, reconstruct: Tensor, counts: Tensor | None
+        self,
+        batch: Batch,
+        names: Sequence[str],
+        z: Tensor,
+        reconstruct: Tensor,
+        columns: Sequence[int],
+        counts: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor] | None:
         """log p(x_i | z_s) of some modalities, from few calls of their decoders, mostly one.
 
@@ -91,7 +101,8 @@ class Bank:
             batch: B rows.
             names: G modalities of the bank and the batch.
             z: `[S, B, D]`.
-            reconstruct: boolean `[G, S]`: the P pairs of a modality and a term that reconstructs it, one at least.
+            reconstruct: boolean `[S, N]`, which of all modalities each term reconstructs.
+            columns: numbers of the G among the N; some term reconstructs each.
             counts: boolean `[S, B]`, which terms count for which row; all where None.
 
         Returns:
@@ -99,7 +110,7 @@ class Bank:
             `[P, B]`, 0 where missing or not counted. None where all are missing.
         """
         (name,) = names
-        terms = reconstruct[0].nonzero().flatten().to(z.device)
+        terms = reconstruct[:, columns[0]].nonzero().flatten().to(z.device)
         decoder, present = self.modules[name], batch.rows(name)
         if present is not None and not len(present):
             return None
@@ -155,6 +166,10 @@ class Stack(Bank):
 
         return torch.vmap(one)(tensors, *arguments)
 
+    def call(self, name: str, call: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+        own = self._chosen([name], self.parameters[0].device)
+        return self(call, *(argument.unsqueeze(0) for argument in arguments), members=own).squeeze(0)
+
     def encode(self, batch: Batch, names: Sequence[str], latent_dim: int) -> tuple[Tensor, Tensor] | None:
         # Rows that lack a modality are left out where that saves more than it costs: in all but small networks.
         values, chosen = batch.block(names), self._chosen(names, batch.device)
@@ -176,11 +191,17 @@ class Stack(Bank):
         return results[0], results[1]
 
     def score(
-        self, batch: Batch, names: Sequence[str], z: Tensor, reconstruct: Tensor, counts: Tensor | None
+        self,
+        batch: Batch,
+        names: Sequence[str],
+        z: Tensor,
+        reconstruct: Tensor,
+        columns: Sequence[int],
+        counts: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Each decoder gets all that it decodes, of whatever terms and rows, side by side. Where some get much more than
         # others, those that get about equally much are called together, so that little is filled up.
-        owner, terms = (index.to(z.device) for index in reconstruct.nonzero(as_tuple=True))
+        owner, terms = (index.to(z.device) for index in reconstruct[:, columns].T.nonzero(as_tuple=True))
         values, chosen = batch.block(names), self._chosen(names, batch.device)
         if counts is None and batch.has_all(names):  # a cell is all rows of a term: whose it is, and where its z stands
             cell_owner, place, drawn, pair, row = owner, terms, z, torch.arange(len(owner), device=z.device), None

@@ -1,1 +1,1 @@
-"""Tables: columns of numbers, categories, texts and pictures, any cell of which may be empty."""
+"""Tables: columns of numbers, categories, texts and pictures, any cell of which may be missing."""

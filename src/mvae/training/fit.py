@@ -14,7 +14,7 @@ from mvae.training.spread import Processes
 __all__ = ["fit"]
 
 
-# The options from `validation_rows` to `radius` are written by `python -m mvae.config.options --write`.
+# The options from `validation_rows` to `radius` are written by `scripts/write_options.py`.
 def fit(
     source: Any = "digits",
     *,
@@ -81,12 +81,12 @@ def fit(
         groups: of a table: name to the columns that are one modality; `{}` makes each column one.
         join: of a table: paths of more tables; rows found in only one are kept.
         on: the column that tables are joined by.
-        validation_rows: validation rows, taken from the training rows; the best epoch on them is kept (a table with
-            fewer than 10,000 rows is used whole for training; celeba and vision have their own).
+        validation_rows: validation rows, taken from the training rows; the best epoch on them is kept (tables with
+            fewer than 10,000 rows are used whole for training; celeba and vision have their own).
         paired_fraction: share of rows that stay complete; the others keep one modality (paper, section 5.1).
         balance: keep as many complete rows of each value of this category, e.g. label.
-        binarisation: of binary-mnist: new pixels at each use (dynamic), or once (fixed).
-        data_options: choices that a data set has: multimnist anywhere=true repeats=false fewest=1 most=2; celeba
+        binarisation: binary-mnist: new pixels at each use (dynamic), or once (fixed).
+        data_options: choices of a data set: multimnist anywhere=true repeats=false fewest=1 most=2; celeba
             skip_damaged=true.
         method: the model: mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo, mmvae.
         latent_dim: D, the dimension of z.
@@ -110,8 +110,8 @@ def fit(
         keep: keep the weights of the epoch with the best validation, or of the last epoch.
         best_by: keep the epoch that predicts this category or string best from the rest, in place of the best ELBO.
         patience: stop after this many epochs without a better validation.
-        precision: precision of the networks' matrix products; bfloat16 is faster where the processor computes in it,
-            and far slower where not; auto: bfloat16 there, float32 elsewhere.
+        precision: precision of the networks' matrix products; auto: bfloat16 where the processor computes in it, which
+            is then faster (and else far slower), float32 elsewhere.
         compile: compile the networks with torch.compile first, which needs a C++ compiler.
         seed: seed of initialisation, order, draws and the choice of complete rows.
         paired_share: fill this share of each batch with complete rows, however few; short for shares of complete alone.
@@ -124,8 +124,8 @@ def fit(
             method.
         neighbours: neighbours of each row in z over which propagation spreads classes.
         surest: share of the rows with a missing class that propagation trains on, the surest first.
-        smoothness: weight of virtual adversarial training, by which the guess of a category changes little where what
-            it is guessed from does; 0 is the paper's method.
+        smoothness: weight of virtual adversarial training, by which a category's guess changes little where what it is
+            guessed from does; 0 is the paper's method.
         radius: Euclidean length of the changes that smoothness looks at, in the data's units.
         data_dir: where to look first for data files.
         config: a YAML or JSON file, or a mapping, with any part of a run's `config.json`; options given here win.

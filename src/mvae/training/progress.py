@@ -39,16 +39,25 @@ class Progress(Silence):
         interval = 0.1 if sys.stderr.isatty() else 10.0  # seconds; a log file wants few lines
         self.bar = tqdm(total=total, initial=done, unit="step", mininterval=interval, dynamic_ncols=True)
         self.epochs, self.held = epochs, ""
+        self.latest: tuple[int, Objective] | None = None
 
     def step(self, done: int, epoch: int, objective: Objective) -> None:
-        if self.bar.update():  # it was redrawn: this is what it shows the next time
-            self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
-            shown = f"loss {objective.loss.item():.4g}, ELBO {objective.elbo.mean().item():.4g}{self.held}"
-            self.bar.set_postfix_str(shown, refresh=False)
+        self.latest = epoch, objective
+        if self.bar.update():  # it was redrawn
+            self._say()
 
     def validated(self, record: Mapping[str, float]) -> None:
         each = [f"{name} {nats:.2f}" for name, nats in held(record).items()]
         self.held = f", z holds {', '.join(each)} nats" if each else ""
+        self._say()
+
+    def _say(self) -> None:
+        """Settle what the bar shows when it is drawn the next time."""
+        if self.latest is not None:
+            epoch, objective = self.latest
+            self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
+            shown = f"loss {objective.loss.item():.4g}, ELBO {objective.elbo.mean().item():.4g}{self.held}"
+            self.bar.set_postfix_str(shown, refresh=False)
 
     def close(self) -> None:
         self.bar.close()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mvae.config.folder import read_spec
+from mvae.config.folder import read_own_spec, read_spec
 from mvae.config.recipes import merge, read_config, resolve
-from mvae.config.specs import RunSpec
+from mvae.config.specs import OwnRunSpec, RunSpec
 from mvae.files import RunError
 from mvae.models import METHODS
 from mvae.training.checkpoints import finished_epochs
 
-__all__ = ["resumed"]
+__all__ = ["check_resumed", "resumed"]
 
 EPOCHS, ANNEALING = ("training", "epochs"), ("training", "annealing_epochs")
 
@@ -24,31 +24,60 @@ def resumed(
     config: str | Path | Mapping[str, Any] | None,
     options: Mapping[tuple[str, ...], Any],
 ) -> RunSpec:
-    """The spec a run has, once it is sure that what is asked for does not contradict it. Epochs may grow."""
-    if folder is None:
-        raise RunError("nothing to resume: name the run's folder")
+    """The spec a run has, with the epochs asked for, which may be more.
+
+    Raises:
+        RunError: if there is no run, or anything else that is asked for differs.
+    """
+    folder = _named(folder)
     spec = read_spec(folder)
     if source != spec.data.source:
         raise RunError(f"{folder} is a run on {spec.data.source}, not on {source}")
     options = {place: value for place, value in options.items() if value is not None}
-    content = spec.model_dump(mode="json")
-    changes = read_config(config)
+    content, changes = spec.model_dump(mode="json"), read_config(config)
     kept = {ANNEALING: spec.training.annealing_epochs}  # more epochs do not stretch what has begun
     asked = resolve(None, merge(content, changes), kept | options).model_dump(mode="json")
-    for place in sorted({*_places(changes), *options} - {EPOCHS, *(kept if ANNEALING not in options else ())}):
-        new, old = _at(asked, place), _at(content, place)
-        if new != old:
-            raise RunError(f"{folder} was started with {'.'.join(place)} = {old}; it cannot be resumed with {new}")
-    epochs, done = options.get(EPOCHS, spec.training.epochs), finished_epochs(folder)
-    stages = METHODS[spec.model.method].num_stages if spec.model.method in METHODS else 1
+    _refuse_other(folder, content, asked, {*_places(changes), *options} - (kept.keys() - options.keys()))
+    epochs = options.get(EPOCHS, spec.training.epochs)
+    stages = METHODS[spec.model.method].num_stages
     if stages > 1 and epochs != spec.training.epochs:
         raise RunError(
             f"{folder} trains in {stages} stages of equally many epochs; it cannot be resumed with another number than"
             f" {spec.training.epochs}"
         )
+    _refuse_fewer(folder, epochs)
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": epochs})})
+
+
+def check_resumed(folder: Path | None, spec: OwnRunSpec) -> None:
+    """Refuse to continue a run of `mvae.train` with another model or other options than it has; epochs may be more.
+
+    Raises:
+        RunError: naming what differs.
+    """
+    folder = _named(folder)
+    old, new = (one.model_dump(mode="json") for one in (read_own_spec(folder), spec))
+    _refuse_other(folder, old, new, [(part, name) for part in ("data", "model", "training") for name in new[part]])
+    _refuse_fewer(folder, spec.training.epochs)
+
+
+def _named(folder: Path | None) -> Path:
+    if folder is None:
+        raise RunError("nothing to resume: name the run's folder")
+    return folder
+
+
+def _refuse_other(folder: Path, content: Any, asked: Any, places: Iterable[tuple[str, ...]]) -> None:
+    for place in sorted(set(places) - {EPOCHS}):
+        old, new = _at(content, place), _at(asked, place)
+        if new != old:
+            raise RunError(f"{folder} was started with {'.'.join(place)} = {old}; it cannot be resumed with {new}")
+
+
+def _refuse_fewer(folder: Path, epochs: int) -> None:
+    done = finished_epochs(folder)
     if epochs < done:
         raise RunError(f"{folder} has {done} epochs already; it cannot be resumed with training.epochs = {epochs}")
-    return spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": epochs})})
 
 
 def _places(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -36,13 +36,12 @@ class Kind(ABC):
         spec: what the user chose, and what the column has learned.
 
     Example:
-        >>> from typing import Literal
-        >>> from mvae.config.table_spec import NumberColumn
-        >>> from mvae.tables.kinds import Number, register
-        >>> class PercentColumn(NumberColumn):
-        ...     kind: Literal["percent"] = "percent"
+        >>> from mvae.config.table_spec import StandardisedColumn
+        >>> from mvae.tables.kinds import StandardisedKind, register
+        >>> class PercentColumn(StandardisedColumn):
+        ...     kind: str = "percent"
         >>> @register
-        ... class Percent(Number):
+        ... class Percent(StandardisedKind):
         ...     column = PercentColumn
         ...
         ...     def values(self, cells):  # "12 %" is 12
@@ -51,8 +50,7 @@ class Kind(ABC):
         ...
         ...     def spelled(self, series, known, values, textual):
         ...         return series, [f"{value:.0f} %" for value in values]
-        >>> kind = kind_of(PercentColumn())
-        >>> kind_of(kind.learned(Cells("share", pd.Series(["10 %", "", "30 %"]), str))).spec.mean
+        >>> kind_of(PercentColumn()).learned(Cells("share", pd.Series(["10 %", "", "30 %"]), str)).mean
         20.0
 
         Then `mvae.fit(table, columns={"share": "percent"})`.

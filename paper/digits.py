@@ -1,0 +1,91 @@
+"""`digits`: labels predicted from few pairs, beside logistic regression on the same pairs."""
+
+import statistics
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+from mvae.batch import Batch
+from mvae.evaluation.classification import classify
+from mvae.evaluation.likelihood import log_likelihood
+from mvae.training.prepare import prepare
+from paper.baselines.logistic import PairedLogisticRegression
+from paper.pages import table
+from paper.runner import CATALOG, Cell, Report, Setup
+
+METHODS = CATALOG["digits"]["methods"]
+
+
+def name(setup: Setup) -> str:
+    """What the results and their page are called: whether the MVAE sets rows aside, whose pairs the others get too."""
+    return "digits-validated" if setup.options.get("validation_rows") else "digits"
+
+
+def settings(setup: Setup) -> dict[str, Any]:
+    """The recipe, which keeps the last weights and needs no rows set aside."""
+    return {"recipe": prepare("digits", options=_aside(setup)).spec.model_dump(mode="json")}
+
+
+def cells(setup: Setup) -> list[Cell]:
+    """Each share of pairs, from seed to seed other pairs."""
+    seeds = range(setup.options["seeds"])
+    return [{"fraction": fraction, "seed": seed} for fraction in setup.spent["fractions"] for seed in seeds]
+
+
+def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
+    """Train by the recipe; accuracy of each method on test rows."""
+    options = {("data", "paired_fraction"): cell["fraction"], ("training", "seed"): cell["seed"]}
+    run = prepare("digits", options=_aside(setup) | options)
+    outcome = run.train_to_the_end(progress=False)
+    model, dataset, samples = run.model, run.dataset, setup.spent["samples"]
+    parts = [rows[rows.presence(["image", "label"]).all(1)] for rows in (dataset.train, dataset.validation)]
+    pairs = Batch({name: torch.cat([part.values[name] for part in parts]) for name in ("image", "label")})
+    test, label = dataset.test, dataset.test.values["label"]
+    nearest = KNeighborsClassifier(1).fit(pairs.values["image"].flatten(1), pairs.values["label"])
+    predictions = {
+        "decoder": classify(model, test, "label", estimator="decoder", num_samples=samples).argmax(1),
+        "importance": classify(model, test, "label", estimator="importance", num_samples=samples).argmax(1),
+        "logistic": torch.from_numpy(PairedLogisticRegression().fit(pairs).predict(test)),
+        "nearest": torch.from_numpy(nearest.predict(test.values["image"].flatten(1))),
+    }
+    return {
+        **cell,
+        "epoch": outcome.kept["epoch"],
+        "pairs": len(pairs),
+        **{name: (predicted == label).double().mean().item() for name, predicted in predictions.items()},
+        "joint": log_likelihood(model, test, ["image", "label"], num_samples=samples).mean(),
+    }
+
+
+def _aside(setup: Setup) -> dict[tuple[str, ...], Any]:
+    return {("data", "validation_rows"): setup.options.get("validation_rows", 0)}
+
+
+def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows: a column for each share of pairs."""
+    frame = pd.DataFrame(content["cells"])
+    groups = [frame[frame["fraction"] == fraction] for fraction in content["settings"]["fractions"]]
+    rows = {"pairs": [str(group["pairs"].iloc[0]) for group in groups]}
+    for method, title in METHODS.items():
+        rows[title] = [_spread(100 * group[method]) for group in groups]
+    for method in ("logistic", "nearest"):
+        ahead = partial(_spread, of_mean=True)
+        gains = [ahead(100 * (group["importance"] - group[method])) for group in groups]
+        rows[f"importance-weighted minus {METHODS[method]}"] = gains
+    rows["log p(image, label), nats"] = [_spread(group["joint"]) for group in groups]
+    head = ["", *(f"{100 * fraction:g} % paired" for fraction in content["settings"]["fractions"])]
+    count = content["settings"]["recipe"]["data"]["validation_rows"]
+    return {
+        "table": table(head, [[title, *values] for title, values in rows.items()]),
+        "seeds": frame["seed"].nunique(),
+        "count": count,
+    }
+
+
+def _spread(values: pd.Series, of_mean: bool = False) -> str:
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.1f} ± {spread / len(values) ** 0.5 if of_mean else spread:.1f}"

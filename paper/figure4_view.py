@@ -1,0 +1,83 @@
+"""The docs page of Figure 4, made from its results."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from paper.pages import pivot
+from paper.runner import CATALOG
+
+SOURCE, DRAWS = "vision", 3
+ENTRY = CATALOG["figure4"]
+RECIPES, BASELINES, MEASURES = ENTRY["choices"]["recipe"], ENTRY["baselines"], ENTRY["measures"]
+LIT = {"edge": 0.2, "mask": 0.5}
+"""From which level on a pixel of the truth is: the edges, one pixel wide, have become grey in being made smaller."""
+DIRECTIONS = {(given, wanted): title for given, wanted, title in ENTRY["directions"]}
+MADE = ("gray", "obscured", "watermark")
+"""Images made of other modalities, by which recipes are compared."""
+WAYS = {"model": "the model alone", "with certain": "with what is sure put in"}
+
+
+def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows: each direction by recipe and way, and the recipe that is best on validation rows."""
+    cells = {name: cell for name in RECIPES for cell in content["cells"] if cell["recipe"] == name}
+    names = {name: RECIPES[name]["title"] for name in cells}
+    frame = pd.DataFrame(
+        {"recipe": name, "part": part, **one, **_shown(one)}
+        for name, cell in cells.items()
+        for part in ("validation", "test")
+        for one in cell[part]
+    )
+    frame["both"] = frame["psnr_shown"] + ", " + frame["ssim_shown"]
+    held, test = (frame[frame["part"] == part] for part in ("validation", "test"))
+    held = held[(held["way"] == "model") & (held["wanted"] == "image")]
+    best = held[held["given"].isin(MADE)].groupby("recipe")["ssim"].mean().loc[list(cells)].idxmax()
+    to_image = {given: title for (given, wanted), title in DIRECTIONS.items() if wanted == "image"}
+    sure = test[(test["recipe"] == best) & (test["wanted"] == "image")]
+    return {
+        "some": next(iter(cells.values())),
+        "directions": {DIRECTIONS[pair].capitalize(): _direction(test, pair, names) for pair in DIRECTIONS},
+        "verdicts": {
+            (DIRECTIONS[given, "image"].capitalize(), BASELINES[given]): {
+                one["way"]: one for one in sure[sure["given"] == given].to_dict("records")
+            }
+            for given in MADE
+        },
+        "validation": pivot(
+            held, {"recipe": names}, {"given": to_image}, lambda part: part["both"].iloc[0], head=["PSNR in dB, SSIM"]
+        ),
+        "best": RECIPES[best],
+        "source": SOURCE,
+        "draws": DRAWS,
+        "lit": LIT,
+        "pictures": [(names[name], cells[name]["file"]) for name in dict.fromkeys([best, next(iter(cells))])],
+    }
+
+
+def _shown(one: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        f"{name}_shown": f"{scale * one[name]:.{digits}f}"
+        for name, (_, scale, digits) in MEASURES.items()
+        if name in one
+    }
+
+
+def _direction(test: pd.DataFrame, pair: tuple[str, str], names: Mapping[str, str]) -> str:
+    """A table of a direction: the simplest way, then each recipe in each way."""
+    given, wanted = pair
+    part = test[(test["given"] == given) & (test["wanted"] == wanted)]
+    if part.empty:
+        return "No row has it."
+    ways = WAYS if given in ("gray", "obscured") else {"model": ""}
+    rows = {
+        f"{name}/{way}": "; ".join(filter(None, (title, words)))
+        for name, title in names.items()
+        for way, words in ways.items()
+    }
+    baseline = part[part["way"] == "baseline"].head(1)
+    part = pd.concat([baseline.assign(recipe=""), part])
+    rows = {"/baseline": BASELINES.get(given if wanted == "image" else wanted, "")} | rows
+    part = part.assign(row=part["recipe"] + "/" + part["way"])
+    measures = {f"{name}_shown": title for name, (title, _, _) in MEASURES.items()}
+    return pivot(part, {"row": rows}, {"": {name: title for name, title in measures.items() if name in part}}, "".join)
