@@ -541,7 +541,7 @@ def test_data_check_of_files_that_are_whole_but_not_the_published(tmp_path, writ
     assert main(["data", "check", "mnist", "--data-dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert out.count("readable, but not the published contents") == 4
-    assert "whole, 40 training and 12 test rows" in out
+    assert "complete, 40 training and 12 test rows" in out
 
 
 def test_data_check_names_what_is_damaged(mvae_command, tmp_path, write_mnist):

@@ -113,7 +113,7 @@ def test_how_much_there_is_stands_wherever_the_data_set_is_named(faces, capsys):
     assert main(["data", "check", "celeba", "--data-dir", str(faces)]) == 0
     said = capsys.readouterr().out
     assert "8 of 202,599 images" in said
-    assert "whole, 4 training and 2 test rows" in said
+    assert "complete, 4 training and 2 test rows" in said
 
 
 def test_it_is_not_fetched_and_not_called_bundled(nowhere, capsys):

@@ -289,7 +289,7 @@ def test_a_line_of_what_comes_in_that_is_no_text_is_named(sentences, monkeypatch
     assert main(["translate", str(sentences / "run"), "-", "--from", "vi", "--to", "en"]) == 2
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 1
-    assert "what comes in, line 2: not UTF-8: invalid start byte at byte 0" in said.err
+    assert "standard input, line 2: not UTF-8: invalid start byte at byte 0" in said.err
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_line_of_what_comes_in_that_is_no_text_is_named(sentences, monkeypatch
         (("--from", "en", "--to", "fr"), "unknown modality 'fr'; this model has en, vi"),
         (("--from", "en", "--to", "vi,en"), "expected one name each, where texts are translated"),
         (("--from", "en", "--to", "en"), "'en' to 'en': expected another modality"),
-        (("--from", "en", "--to", "vi", "--out", "made"), "--out: only of pictures; texts are printed"),
+        (("--from", "en", "--to", "vi", "--out", "made"), "--out: only for pictures; texts are printed"),
     ],
 )
 def test_texts_that_cannot_be_translated(sentences, capsys, options, message):

@@ -23,7 +23,7 @@ COMMANDS = {
     "translate": ("Make pictures of pictures, or texts of texts", "translate"),
     "data": ("List, check and fetch data sets", "data"),
 }
-"""What each command does, and the file here that it lies in, which is imported when the command is chosen."""
+"""What each command does, and its file here, which is imported when the command is chosen."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,8 +13,8 @@ def _data_arguments(parser: ArgumentParser) -> None:
     commands = parser.add_subcommands(dest="action")
     commands.add_subcommand("list", ArgumentParser(description="The data sets known by name."), help="what there is")
     for action, summary in (
-        ("check", "Read the files of a data set and say whether they are whole and as published."),
-        ("fetch", "Download the files of a data set that are not there yet."),
+        ("check", "Read the files of a data set and say whether they are complete and as published."),
+        ("fetch", "Download the missing files of a data set."),
     ):
         part = ArgumentParser(description=f"{summary} Example: mvae data {action} mnist", formatter_class=Help)
         commands.add_subcommand(action, part, help=summary)
@@ -43,7 +43,7 @@ def _data(options: Namespace) -> int:
     for path, published in source.collection.check(chosen.data_dir) if source.collection else ():
         print(f"{path}: {'as published' if published else 'readable, but not the published contents'}")
     train, *_, test = source.load(chosen.data_dir)
-    print(f"{chosen.name}: whole, {len(train):,} training and {len(test):,} test rows")
+    print(f"{chosen.name}: complete, {len(train):,} training and {len(test):,} test rows")
     return 0
 
 

@@ -18,7 +18,7 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
     add("--samples", metavar="K", type=PositiveInt, default=1000, help="importance samples a row (default: 1000)")
     add("--split", choices=["test", "validation", "train"], default="test", help="which rows (default: test)")
     add("--limit", metavar="N", type=PositiveInt, help="only the first N rows")
-    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
+    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="seed of the draws (default: 0)")
     add("--data-dir", metavar="DIR", type=str, help="where to look first for data files")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jsonargparse.typing
 from jsonargparse import ArgumentParser, Namespace
@@ -12,37 +12,29 @@ from jsonargparse.typing import PositiveInt
 
 from mvae.cli.options import INTERRUPTED, Command, fail, fit_flags, of_table, pairs, table_arguments
 
-if TYPE_CHECKING:
-    from mvae.training.run import Run
-
 __all__ = ["FIT"]
 
 
 def _fit_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "source",
-        help="a data set: digits, mnist, multimnist, celeba, ... ('mvae data list'); a table, also with missing values,"
-        " in a .csv, .tsv, .parquet, .feather or .jsonl file; or a folder of Arrow or Parquet files, a column a"
-        " modality, which stay on disk (with --config)",
+    source = (
+        "a data set: digits, mnist, multimnist, celeba, ... ('mvae data list'); a table, also with missing values, in a"
+        " .csv, .tsv, .parquet, .feather or .jsonl file; or a folder of Arrow or Parquet files, a column a modality,"
+        " which stay on disk (with --config)"
     )
+    parser.add_argument("source", help=source)
     groups: dict[str, Any] = {}
     for flag in fit_flags():
         if flag["group"] not in groups:
             groups[flag["group"]] = parser.add_argument_group(flag["group"].capitalize())
         groups[flag["group"]].add_argument(flag["flag"], help=flag["help"], **_reading(flag))
     table_arguments(groups["data"])
-    groups["data"].add_argument(
-        "--data-dir", metavar="DIR", type=str, help="where to look first for data files (then $MVAE_DATA, the cache)"
-    )
+    places = "where to look first for data files (then $MVAE_DATA, the cache)"
+    groups["data"].add_argument("--data-dir", metavar="DIR", type=str, help=places)
     add = parser.add_argument_group("Running").add_argument
     add("--out", metavar="DIR", type=str, help="folder of the run (default: runs/SOURCE)")
     add("--resume", action="store_true", help="continue the run in --out from its last checkpoint")
-    add(
-        "--config",
-        metavar="FILE.yaml",
-        type=str,
-        help="any part of a run's config.json, networks too, or the name of a recipe, or of a variant; flags win",
-    )
+    config = "any part of a run's config.json, networks too, or the name of a recipe, or of a variant; flags win"
+    add("--config", metavar="FILE.yaml", type=str, help=config)
     add("--devices", metavar="N", type=PositiveInt, default=1, help="GPUs, or CPU processes, on each machine (1)")
     add("--nodes", metavar="M", type=PositiveInt, default=1, help="machines, with torchrun or Slurm (1)")
 
@@ -80,6 +72,7 @@ def _number(what: str, text: str) -> bool | int | float:
 def _fit(options: Namespace) -> int:
     if options.devices * options.nodes > 1:  # read when torch is imported: DDP warns of what is as it should be
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from mvae.cli.display import print_outcome, print_plan
     from mvae.config.options import placed
     from mvae.training.prepare import folder_of_shards, prepare, takes_table
     from mvae.training.spread import LostProcessError, Processes
@@ -96,27 +89,20 @@ def _fit(options: Namespace) -> int:
         options=placed({flag["name"]: _value(flag, options[flag["name"]]) for flag in fit_flags()}),
         processes=Processes(options.devices, options.nodes),
     )
+    first = run.processes.first  # which alone prints
+    if first:
+        print_plan(run)
     try:
-        return _trained(run) if run.processes.first else _followed(run)
+        outcome = run.train(progress=first)
     except LostProcessError as error:
         return fail(error, 1)
-
-
-def _trained(run: Run) -> int:
-    from mvae.cli.display import print_outcome, print_plan
-
-    print_plan(run)
-    outcome = run.train()
-    print_outcome(run, outcome)
-    return INTERRUPTED if outcome.interrupted else 0
-
-
-def _followed(run: Run) -> int:
-    """Train beside the first process, which does the talking."""
-    try:
-        return INTERRUPTED if run.train(progress=False).interrupted else 0
     except ArithmeticError:
+        if first:
+            raise
         return 1
+    if first:
+        print_outcome(run, outcome)
+    return INTERRUPTED if outcome.interrupted else 0
 
 
 FIT = Command(

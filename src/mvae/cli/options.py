@@ -1,4 +1,4 @@
-"""What several commands say and read alike."""
+"""What several commands share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INTERRUPTED = 130
 
 
 class Command(NamedTuple):
-    """One of the command line's."""
+    """A command."""
 
     description: str
     """What `--help` says beside its summary; an example at the end."""
@@ -36,7 +36,7 @@ class Help(DefaultHelpFormatter):
 
 
 def fail(error: Exception, status: int) -> int:
-    """Say what went wrong in a line, or all of it where MVAE_DEBUG is set; the exit status."""
+    """Print an error in a line, or raise it where MVAE_DEBUG is set; the exit status."""
     if os.environ.get("MVAE_DEBUG"):
         raise error
     print(f"mvae: {_with_flags(str(error))}", file=sys.stderr)
@@ -67,29 +67,21 @@ def _with_flags(message: str) -> str:
 
 
 def table_arguments(parser: ArgumentParser) -> None:
-    """What may be said of a table."""
+    """Add the options of a table."""
+    kinds = (
+        "table: number, positive, count, date, yes-no, category, text, image or left-out, where the inferred kind"
+        " ('mvae inspect') is wrong"
+    )
+    groups = "table: columns that are one modality; those in no group are one each (default: all are one)"
     add = parser.add_argument
-    add("--join", metavar="FILE", type=str, nargs="+", help="of a table: more tables; rows in only one are kept")
-    add("--on", metavar="COLUMN", type=str, help="of a table: the column that tables are joined by")
-    add(
-        "--kind",
-        metavar="COLUMN=KIND",
-        type=str,
-        nargs="+",
-        help="of a table: number, positive, count, date, yes-no, category, text, image or left-out, where what is"
-        " inferred ('mvae inspect') is wrong",
-    )
-    add(
-        "--group",
-        metavar="NAME=COLUMN,COLUMN,...",
-        type=str,
-        nargs="+",
-        help="of a table: columns that are one modality; those in no group are one each (default: all are one)",
-    )
+    add("--join", metavar="FILE", type=str, nargs="+", help="table: more tables; rows in only one are kept")
+    add("--on", metavar="COLUMN", type=str, help="table: the column that tables are joined by")
+    add("--kind", metavar="COLUMN=KIND", type=str, nargs="+", help=kinds)
+    add("--group", metavar="NAME=COLUMN,COLUMN,...", type=str, nargs="+", help=groups)
 
 
 def of_table(options: Namespace, config: str | None) -> Any:
-    """A config with what the options say of a table."""
+    """A config with the options of a table."""
     from mvae.training.prepare import with_table
 
     kinds = pairs("--kind", options.kind) or None
@@ -98,7 +90,7 @@ def of_table(options: Namespace, config: str | None) -> Any:
 
 
 def answered(options: Namespace, answer: Callable[[], Any]) -> int:
-    """Write a frame that says something of each row."""
+    """Write a frame with an answer for each row."""
     from mvae.tables.write import check_out, write_table
 
     if not options.out:

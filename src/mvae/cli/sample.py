@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, count
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
@@ -15,17 +16,11 @@ __all__ = ["SAMPLE"]
 def _sample_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("run", help="folder of a run")
-    add(
-        "--given",
-        metavar="NAME=VALUE",
-        type=str,
-        nargs="+",
-        action="extend",
-        help="what is known, e.g. label=7, text=1773 or image=digit.png; nothing draws from the prior",
-    )
+    known = "observed values, e.g. label=7, text=1773 or image=digit.png; without any, draws come from the prior"
+    add("--given", metavar="NAME=VALUE", type=str, nargs="+", action="extend", help=known)
     add("--count", metavar="N", type=PositiveInt, default=64, help="how many to draw (default: 64)")
     add("--out", metavar="FILE", type=str, help="a .png for images, a .csv or .json for labels, numbers and texts")
-    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
+    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="seed of the draws (default: 0)")
 
 
 def _sample(options: Namespace) -> int:
@@ -44,7 +39,9 @@ def _sample(options: Namespace) -> int:
     given = read_given(model, pairs("--given", options.given))
     torch.manual_seed(options.seed)
     samples = draw(model, given, options.count)
-    out = Path(options.out) if options.out else _free_path(Path(options.run) / "samples.png")
+    default = Path(options.run) / "samples.png"
+    paths = chain([default], (default.with_stem(f"samples-{number}") for number in count(2)))
+    out = Path(options.out) if options.out else next(path for path in paths if not path.exists())
     elements = {name: part.elements for name, part in model.variables.items()}
     pictures = any(are_images(values) for values in samples.values())
     if options.out or pictures:
@@ -53,16 +50,6 @@ def _sample(options: Namespace) -> int:
     if out.suffix == ".png":
         print_samples(samples, elements)
     return 0
-
-
-def _free_path(path: Path) -> Path:
-    """The path, or the first of path-2, path-3, ... that is not taken."""
-    taken = path
-    count = 1
-    while taken.exists():
-        count += 1
-        taken = path.with_stem(f"{path.stem}-{count}")
-    return taken
 
 
 SAMPLE = Command(

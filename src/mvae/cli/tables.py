@@ -58,26 +58,14 @@ def _impute(options: Namespace) -> int:
     cells = out.with_name(f"{out.stem}-cells.csv")
     draws = [out.with_stem(f"{out.stem}-{number}") for number in range(1, options.draws + 1)]
     check_out(out, cells, *draws)
-    found = impute(
-        options.run,
-        options.data,
-        draws=options.draws,
-        num_samples=options.samples,
-        refine=options.refine,
-        seed=options.seed,
-        join=options.join or (),
-        progress=True,
-    )
+    how = {"num_samples": options.samples, "refine": options.refine, "seed": options.seed, "progress": True}
+    found = impute(options.run, options.data, draws=options.draws, join=options.join or (), **how)
     for frame, path in zip([found.frame, found.cells, *found.draws], [out, cells, *draws], strict=True):
         write_table(frame, path)
     columns = found.cells["column"].nunique()
     print(f"filled {len(found.cells):,} missing cells in {columns} columns; written to {out}")
     print(f"standard deviations and intervals: {cells}" + (f"; {len(draws)} draws: {draws[0]}, ..." if draws else ""))
     return 0
-
-
-def _embed_arguments(parser: ArgumentParser) -> None:
-    _answer_arguments(parser, "the place of each row in the latent space")
 
 
 def _embed(options: Namespace) -> int:
@@ -88,10 +76,9 @@ def _embed(options: Namespace) -> int:
 
 def _score_arguments(parser: ArgumentParser) -> None:
     _answer_arguments(parser, "a log-likelihood a row")
-    parser.add_argument(
-        "--samples", metavar="K", type=PositiveInt, default=200, help="importance samples a row (default: 200)"
-    )
-    parser.add_argument("--seed", metavar="N", type=NonNegativeInt, default=0, help="seed of the draws (default: 0)")
+    add = parser.add_argument
+    add("--samples", metavar="K", type=PositiveInt, default=200, help="importance samples a row (default: 200)")
+    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="seed of the draws (default: 0)")
 
 
 def _score(options: Namespace) -> int:
@@ -102,29 +89,19 @@ def _score(options: Namespace) -> int:
 
 
 INSPECT = Command(
-    "What is printed is a config for mvae fit. Example: mvae inspect people.csv --out people.yaml",
+    "The output is a config for mvae fit. Example: mvae inspect people.csv --out people.yaml",
     _inspect_arguments,
     _inspect,
 )
-
-
 IMPUTE = Command(
     "Observed cells are unchanged; FILE-cells.csv has the standard deviation and"
     " interval of each filled one. Example: mvae impute runs/people people.csv --out filled.csv --draws 20",
     _impute_arguments,
     _impute,
 )
-
-
 EMBED = Command(
     "Example: mvae embed runs/people people.csv --out z.parquet",
-    _embed_arguments,
+    lambda parser: _answer_arguments(parser, "the place of each row in the latent space"),
     _embed,
 )
-
-
-SCORE = Command(
-    "Example: mvae score runs/people people.csv --out odd.csv",
-    _score_arguments,
-    _score,
-)
+SCORE = Command("Example: mvae score runs/people people.csv --out odd.csv", _score_arguments, _score)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,23 +22,17 @@ __all__ = ["TRANSLATE"]
 def _translate_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("run", help="folder of a run whose modalities are pictures (vision) or texts (iwslt-en-vi)")
-    add(
-        "inputs",
-        nargs="+",
-        help="picture files, of any size; or texts, or files with a text a line ('-': what comes in)",
-    )
-    add("--from", metavar="NAME,...", dest="source", type=str, required=True, help="what the model is given, e.g. gray")
-    add("--to", metavar="NAME,...", dest="target", type=str, required=True, help="what it shall make, e.g. image,edge")
-    add("--out", metavar="DIR", type=str, help="of pictures: folder of PICTURE-NAME.png")
-    add("--draws", metavar="N", type=NonNegativeInt, default=0, help="of pictures: single draws, beside each other (0)")
-    add("--as-it-is", action="store_true", help="of pictures: they are grey, obscured, edges, ... already")
-    add(
-        "--plain",
-        action="store_true",
-        help="of pictures: what the model says alone, though grey or half a picture says some for certain",
-    )
-    add("--beam", metavar="N", type=PositiveInt, default=5, help="of texts: how many are grown side by side (5)")
-    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="of the draws (default: 0)")
+    inputs = "picture files, of any size; or texts, or files with a text a line ('-': standard input)"
+    add("inputs", nargs="+", help=inputs)
+    add("--from", metavar="NAME,...", dest="source", type=str, required=True, help="modalities given, e.g. gray")
+    add("--to", metavar="NAME,...", dest="target", type=str, required=True, help="modalities to make, e.g. image,edge")
+    add("--out", metavar="DIR", type=str, help="pictures: folder of PICTURE-NAME.png")
+    add("--draws", metavar="N", type=NonNegativeInt, default=0, help="pictures: single draws, side by side (0)")
+    add("--as-it-is", action="store_true", help="pictures: they are grey, obscured, edges, ... already")
+    certain = "pictures: the model's answer alone, without the pixels that a grey or half a picture settles"
+    add("--plain", action="store_true", help=certain)
+    add("--beam", metavar="N", type=PositiveInt, default=5, help="texts: how many are searched side by side (5)")
+    add("--seed", metavar="N", type=NonNegativeInt, default=0, help="seed of the draws (default: 0)")
     add("--data-dir", metavar="DIR", type=str, help="where to look first for dlib's landmarks")
 
 
@@ -51,7 +46,7 @@ def _translate(options: Namespace) -> int:
             raise ValueError("--from, --to: expected one name each, where texts are translated")
         for name in ("out", "draws", "as_it_is", "plain"):
             if options[name]:
-                raise ValueError(f"--{name.replace('_', '-')}: only of pictures; texts are printed")
+                raise ValueError(f"--{name.replace('_', '-')}: only for pictures; texts are printed")
         return _translate_texts(options, model, sources[0], targets[0])
     return _translate_pictures(options, model, sources, targets, data)
 
@@ -70,23 +65,16 @@ def _translate_texts(options: Namespace, model: Any, source: str, target: str) -
     return 0
 
 
-def _lines(text: str) -> Iterator[str]:
-    """The lines of a file, or of what comes in; or the text itself."""
+def _lines(text: str) -> Iterable[str]:
+    """The lines of a file, or of standard input; or the text itself."""
     from mvae.data.download import decoded_lines, text_lines
 
     if text == "-":
-        yield from decoded_lines(sys.stdin.buffer, "what comes in")
-    elif _is_file(text):
-        yield from text_lines(Path(text))
-    else:
-        yield text
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # longer than a name may be, or with characters that none has
-        return False
+        return decoded_lines(sys.stdin.buffer, "standard input")
+    with suppress(OSError, ValueError):  # longer than a name may be, or with characters that none has
+        if Path(text).is_file():
+            return text_lines(Path(text))
+    return [text]
 
 
 def _translate_pictures(options: Namespace, model: Any, sources: list[str], targets: list[str], data: DataSpec) -> int:
@@ -108,10 +96,8 @@ def _translate_pictures(options: Namespace, model: Any, sources: list[str], targ
     transform = own and not options.as_it_is
     if not own and not options.as_it_is:
         print("mvae: pictures are only resized, as with --as-it-is: the run's data set is not vision", file=sys.stderr)
-    everything = {
-        picture: read_picture(model, picture, sources, transform, options.data_dir, landmarks) for picture in places
-    }
-    for picture, given in everything.items():
+    how = sources, transform, options.data_dir, landmarks
+    for picture, given in {picture: read_picture(model, picture, *how) for picture in places}.items():
         found = translate(model, given, targets, options.draws, seed=options.seed)
         write_pictures(with_certain(found, given) if own and not options.plain else found, places[picture])
         for path in places[picture].values():

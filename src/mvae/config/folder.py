@@ -50,7 +50,7 @@ def load(run: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
     from safetensors.torch import load_file
 
     if model is None:
-        with torch.random.fork_rng(devices=[]):  # the fresh parameters, which give way to those of the run
+        with torch.random.fork_rng(devices=[]):  # fresh parameters, which those of the run replace
             model = build_model(read_spec(run).model)
     path = Path(run) / WEIGHTS
     zipped = _zipped(run, WEIGHTS)
@@ -70,22 +70,19 @@ def fill(model: MultimodalVAE, weights: Mapping[str, Tensor], path: Path) -> Non
     Raises:
         RunError: if they are another model's, naming the file and the tensor.
     """
-    expected = model.state_dict()
-    for name in sorted(expected.keys() | weights.keys()):
-        if name not in weights:
+    found, expected = ({name: tuple(one.shape) for name, one in part.items()} for part in (weights, model.state_dict()))
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
             raise RunError(f"{path}: tensor '{name}' is missing")
         if name not in expected:
             raise RunError(f"{path}: tensor '{name}' is not part of the model")
-        if weights[name].shape != expected[name].shape:
-            raise RunError(
-                f"{path}: tensor '{name}' has shape {tuple(weights[name].shape)}, the model has"
-                f" {tuple(expected[name].shape)}"
-            )
+        if found[name] != expected[name]:
+            raise RunError(f"{path}: tensor '{name}' has shape {found[name]}, the model has {expected[name]}")
     model.load_state_dict(weights)
 
 
 def read_spec(run: str | Path) -> RunSpec:
-    """What a run was made of.
+    """The spec of a run.
 
     Raises:
         RunError: if there is no run, or its config is not JSON; `SpecError` if it is not valid.
@@ -94,21 +91,17 @@ def read_spec(run: str | Path) -> RunSpec:
 
 
 def read_own_spec(run: str | Path) -> OwnRunSpec:
-    """What a run of `mvae.train` was made of, but for its code.
-
-    Raises:
-        RunError: as `read_spec`.
-    """
+    """The spec of a run of `mvae.train`; errors are those of `read_spec`."""
     return validated(OwnRunSpec, *_config(run))
 
 
 def is_own(run: str | Path) -> bool:
-    """Whether a run was trained by `mvae.train`, on a model whose code it does not hold."""
+    """Whether a run is one of `mvae.train`, which does not hold its model's code."""
     return "own" in (_config(run)[0].get("model") or {})
 
 
 def refuse_used(folder: Path | None) -> None:
-    """Refuse a folder that holds anything but what a write that was cut short left behind.
+    """Refuse a folder that holds anything but the remains of a write that was cut short.
 
     Raises:
         RunError: naming the folder.

@@ -8,8 +8,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mvae.config.options import OPTIONS
 from mvae.config.specs import RunSpec, SpecError, parse, renamed
 from mvae.data.sources import SOURCES
@@ -25,28 +23,36 @@ def recipe(source: str) -> dict[str, Any]:
     """
     if source not in (known := _named()):
         raise SpecError(f"no recipe for source '{source}'; there is one for {', '.join(known)}")
-    content = yaml.safe_load(known[source].read_text(encoding="utf-8"))
+    content = _yaml(known[source].read_text(encoding="utf-8"))
     complete = SOURCES[source].recipe if source in SOURCES else None
     return content if complete is None else complete(content)
 
 
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
 def _named(folder: str = "recipes") -> dict[str, Traversable]:
     """The files of the recipes, by name."""
-    place = resources.files(__package__) / folder
-    files = sorted(place.iterdir(), key=lambda file: file.name)
+    files = sorted((resources.files(__package__) / folder).iterdir(), key=lambda file: file.name)
     return {file.name.removesuffix(".yaml"): file for file in files if file.name.endswith(".yaml")}
 
 
 def resolve(
     source: str | None, config: str | Path | Mapping[str, Any] | None, options: Mapping[tuple[str, ...], Any]
 ) -> RunSpec:
-    """What a run will do: the source's recipe, changed by a config, changed by single options.
+    """The spec of a new run: the source's recipe, changed by a config, changed by single options.
 
-    Where `epochs` changes and `annealing_epochs` does not, annealing keeps its share of the epochs. What a recipe
-    chose for its own method (that method's options, shares of each batch, completion) goes where the method changes.
+    Where `epochs` changes and `annealing_epochs` does not, annealing keeps its share of the epochs. A recipe's choices
+    for its own method (that method's options, shares of each batch, completion) are dropped where the method changes.
 
     Args:
-        source: a source's name; None where `config` says all.
+        source: a source's name; None where `config` holds everything.
         config: a YAML or JSON file with any part of a `RunSpec` (a run's `config.json` is one), or such a mapping.
         options: place to value, e.g. `{("training", "epochs"): 5}`; None leaves a value as it is.
 
@@ -92,15 +98,9 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     """
     merged = dict(base)
     for key, value in changes.items():
-        old = merged.get(key)
-        if (
-            isinstance(value, Mapping)
-            and isinstance(old, Mapping)
-            and value.get("kind", old.get("kind")) == old.get("kind")
-        ):
-            merged[key] = merge(old, value)
-        else:
-            merged[key] = value
+        old: Any = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        merged[key] = merge(old, value) if both and value.get("kind", old.get("kind")) == old.get("kind") else value
     return merged
 
 
@@ -137,30 +137,26 @@ def _annealing(content: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
 
 
 def read_config(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a config says, with the names of today.
+    """The content of a config, with the names of today.
 
     Args:
-        config: a file, YAML or JSON; the name of a recipe, or of a variant of one; a mapping; None, which says nothing.
+        config: a file, YAML or JSON; the name of a recipe, or of a variant of one; a mapping; None for an empty one.
 
     Raises:
         SpecError: if it cannot be read or holds no mapping.
     """
-    return renamed(config if isinstance(config, Mapping) else {} if config is None else _read_config(config))
-
-
-def _read_config(path: str | Path) -> dict[str, Any]:
-    variants = _named("recipes/variants")
-    if not Path(path).is_file():
-        if str(path) in _named():
-            return recipe(str(path))
-        if str(path) in variants:
-            return yaml.safe_load(variants[str(path)].read_text(encoding="utf-8"))
-        if not Path(path).exists() and not Path(path).suffix:
-            raise SpecError(f"{path}: no such file, nor one of the recipes {', '.join([*_named(), *variants])}")
+    if config is None or isinstance(config, Mapping):
+        return renamed(config or {})
+    path, name, variants = Path(config), str(config), _named("recipes/variants")
+    if name in _named() and not path.is_file():
+        return renamed(recipe(name))
+    if not path.exists() and not path.suffix and name not in variants:
+        raise SpecError(f"{path}: no such file, nor one of the recipes {', '.join([*_named(), *variants])}")
+    file = variants[name] if name in variants and not path.is_file() else path
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = _yaml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise SpecError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise SpecError(f"{path}: expected a mapping with data, model or training, got {type(content).__name__}")
-    return content
+    return renamed(content)
