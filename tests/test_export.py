@@ -119,7 +119,7 @@ def test_the_hub_gives_back_what_it_was_given(run, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--out", "there"], "is already there"),
+        (["--out", "there"], "there exists; choose another name or delete it"),
         (["--out", "no/such"], "no folder"),
         ([], "expected one of --out, --to-hub and --from-hub"),
         (["--out", "a", "--to-hub", "b/c"], "expected one of"),

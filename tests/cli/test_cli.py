@@ -414,7 +414,7 @@ def test_earlier_draws_are_kept(run_copy):
         (["--given", "image=absent.png"], ["absent.png"]),
         (["--given", "label=7", "--out", "sevens.csv"], ["sevens.csv", ".png for image"]),
         (["--out", "drawn.txt"], ["drawn.txt", ".png for image", ".csv or .json for label"]),
-        (["--out", "taken.png"], ["taken.png is already there"]),
+        (["--out", "taken.png"], ["taken.png exists"]),
         (["--out", "absent/drawn.png"], ["absent"]),
     ],
 )

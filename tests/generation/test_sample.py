@@ -319,7 +319,7 @@ def test_json_keeps_the_nesting(samples, tmp_path):
 def test_an_existing_file_is_not_replaced(samples, tmp_path, name):
     (tmp_path / name).write_text("mine")
     out = tmp_path / name.replace("-colours", "")
-    with pytest.raises(ValueError, match=f"{tmp_path / name} is already there"):
+    with pytest.raises(ValueError, match=f"{tmp_path / name} exists"):
         write_samples(samples, out)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "mine"}
 

@@ -127,7 +127,7 @@ def test_a_picture_of_any_size_becomes_others(run, tmp_path, capsys):
         assert draws.width > 3 * 64
     assert "written to" in capsys.readouterr().out
     assert translated(run, tmp_path, "--from", "gray", "--to", "image") == 2
-    assert "me-image.png is already there" in capsys.readouterr().err
+    assert "me-image.png exists" in capsys.readouterr().err
 
 
 def test_what_is_given_is_put_in_unless_told(run, tmp_path):

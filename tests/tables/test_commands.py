@@ -156,14 +156,14 @@ def test_joined_files_are_a_modality_each(people):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["impute", "runs/people", "people.csv", "--out", "people.csv"], "people.csv is already there"),
+        (["impute", "runs/people", "people.csv", "--out", "people.csv"], "people.csv exists"),
         (["impute", "runs/people", "people.csv", "--out", "filled.xlsx"], "ends in .csv"),
         (["impute", "runs/people", "people.csv", "--out", "no/filled.csv"], "no folder no"),
         (["impute", "runs/people", "none.csv", "--out", "filled.csv"], "none.csv: no such file"),
         (["impute", "runs/people", "bad.csv", "--out", "filled.csv"], "bad.csv, row 2, column 'size'.*'tall'"),
         (["impute", "runs/people", "other.csv", "--out", "filled.csv"], "other.csv: no column 'size'"),
         (["impute", "runs/none", "people.csv", "--out", "filled.csv"], "runs/none is not a run"),
-        (["score", "runs/people", "people.csv", "--out", "people.csv"], "already there"),
+        (["score", "runs/people", "people.csv", "--out", "people.csv"], "people.csv exists; choose another name"),
         (["sample", "runs/people"], "--out: name the file"),
         (["sample", "runs/people", "--given", "shape=round", "--out", "new.csv"], "unknown column 'shape'"),
         (["fit", "people.csv", "--kind", "size=big"], "size.*'big'"),
