@@ -267,7 +267,10 @@ def test_best_by_is_kept_whatever_the_recipe_keeps(tmp_path):
         ({"best_by": "label", "method": "vae"}, "training.best_by: expected a category or string .*has none"),
         ({"best_by": "label", "method": "vae", "target": "label"}, "'vae' has nothing but 'label' to predict it from"),
         ({"config": {"training": {"best_by": "label"}}}, "best_by: the last epoch is kept .training.keep: last."),
-        ({"propagation": 1.0, "method": "jmvae"}, "training.propagation: 'jmvae' learns from no row with a missing category"),
+        (
+            {"propagation": 1.0, "method": "jmvae"},
+            "training.propagation: 'jmvae' learns from no row with a missing category",
+        ),
         ({"balance": "label", "paired_fraction": 1.0}, "balance: all rows stay paired"),
         (
             {"best_by": "label", "paired_fraction": 0.0},
