@@ -11,17 +11,17 @@ from torch.optim.adam import adam
 __all__ = ["Adam"]
 
 FUSED = ("cpu", "cuda", "mps", "xpu")
-"""Devices with one kernel for all that a step does to a parameter."""
+"""Devices with one kernel for a step of a parameter."""
 
 
 class Adam:
     """Steps of Adam on some parameters, bit for bit those of `torch.optim.Adam(..., fused=True)`.
 
     Args:
-        parameters: floating-point leaves, where they are to stay.
-        learning_rate: of a step that names none.
-        betas: how fast the running means of gradients and of their squares forget.
-        eps: what keeps a division from being by zero.
+        parameters: floating-point leaves, on their device.
+        learning_rate: the default of `step`.
+        betas: decay of the running means of gradients and of their squares.
+        eps: added to the denominator.
     """
 
     def __init__(
@@ -40,11 +40,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self, learning_rate: float | None = None) -> None:
-        """Move every parameter that has a gradient.
-
-        Args:
-            learning_rate: of this step; the constructor's where None.
-        """
+        """Move every parameter that has a gradient."""
         some = [number for number, parameter in enumerate(self.parameters) if parameter.grad is not None]
         adam(
             [self.parameters[number] for number in some],
@@ -70,16 +66,12 @@ class Adam:
             parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """What the next step depends on besides parameters and gradients: the tensors themselves, no copies."""
+        """The tensors, not copies, that the next step depends on besides parameters and gradients."""
         parts = {"mean": self._means, "square": self._squares, "step": self._steps}
         return {f"{number}.{part}": value for part, values in parts.items() for number, value in enumerate(values)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the `state` of an Adam on parameters of the same shapes.
-
-        Raises:
-            ValueError: if names or shapes differ; nothing is changed then.
-        """
+        """Take over the `state` of an Adam on parameters of the same shapes; else a ValueError, and no change."""
         own = self.state()
         if {n: value.shape for n, value in own.items()} != {n: value.shape for n, value in state.items()}:
             raise ValueError("expected the state of an Adam on parameters of the same shapes")

@@ -1,4 +1,4 @@
-"""A batch: the values of each modality and, for each row, which modalities it has."""
+"""A batch: the values of each modality, and which modalities each row has."""
 
 from __future__ import annotations
 
@@ -15,26 +15,20 @@ __all__ = ["Batch", "Part", "Rows"]
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of a step's batch that one of several processes takes: those from `start` on, of `total`."""
+    """The rows of a step's batch that one of several processes takes: from `start` on, of `total`."""
 
     rows: Tensor
     """Row numbers `[B]`, at least one."""
     start: int
-    """Place of the first of them in the whole batch."""
+    """Place of the first of them in the batch of all processes."""
     total: int
-    """Rows of the whole batch."""
+    """Rows of that batch."""
     counts: bool = True
-    """Whether the rows count. They do not where the batch has fewer rows than there are processes and one of them
-    would stand idle: it takes a row of another one, since all must take part in each step."""
+    """False for a process that has no row, with fewer rows than processes: it takes another's, since all take part."""
 
     @classmethod
     def of(cls, rows: Tensor, rank: int = 0, world: int = 1) -> Part:
-        """What one process takes of a batch: parts of consecutive rows, as even as can be.
-
-        Args:
-            rows: row numbers of the whole batch, at least one.
-            rank: number of the process, from 0.
-            world: how many processes there are.
+        """The part of the process `rank` of `world`: consecutive row numbers, shared as evenly as possible.
 
         Example:
             >>> [Part.of(torch.arange(5), rank, 2).rows.tolist() for rank in (0, 1)]
@@ -45,12 +39,12 @@ class Part:
 
     @property
     def share(self) -> float:
-        """Which share of the whole batch these rows are; 0 where they do not count."""
+        """The share of these rows in the batch of all processes; 0 where they do not count."""
         return len(self.rows) / self.total if self.counts else 0.0
 
 
 class Rows(Protocol):
-    """Rows in memory or on disk: a `Batch`, or anything that gives one for row numbers."""
+    """Rows in memory or on disk: a `Batch`, or anything that returns one for row numbers."""
 
     def __len__(self) -> int: ...
 
@@ -60,13 +54,12 @@ class Rows(Protocol):
 class Batch:
     """Rows of several modalities, any of which a row may lack.
 
-    A whole data set is a `Batch` too: indexing one with row numbers gives a smaller one, so that a data set in memory
-    needs no other class, and a training batch is one indexing operation a modality.
+    A data set in memory is a `Batch` too: indexing with row numbers gives a smaller one.
 
     Args:
-        values: name to tensor `[B, ...]`. What stands where a value is absent is never read.
-        present: name to boolean tensor `[B]`; a name left out is present in every row.
-        part: which rows of a step's batch these are, where several processes share it; None elsewhere.
+        values: name to tensor `[B, ...]`. Numbers in place of missing values are never read.
+        present: name to boolean tensor `[B]`; a name left out is observed in every row.
+        part: the part of a step's batch that these rows are, where several processes share it.
 
     Raises:
         ValueError: if there is no modality, lengths disagree or `present` names what `values` does not hold.
@@ -83,12 +76,9 @@ class Batch:
         present = present or {}
         if not values:
             raise ValueError("a batch needs at least one modality")
-        for name in present:
-            if name not in values:
-                raise ValueError(f"present: unknown modality '{name}'; values has {', '.join(values)}")
+        _check_names(present, values)
         for name, value in values.items():
-            if not value.dim():
-                raise ValueError(f"modality '{name}': expected a value a row, got one value; put it into a list")
+            _check_rows(name, value)
         length = len(next(iter(values.values())))
         self.values: Mapping[str, Tensor] = dict(values)
         self.present: Mapping[str, Tensor] = {
@@ -96,14 +86,13 @@ class Batch:
             for name, value in values.items()
         }
         for name, value in self.values.items():
-            if self.present[name].dtype != torch.bool:
-                raise ValueError(
-                    f"modality '{name}': expected presence of dtype torch.bool, got {self.present[name].dtype}"
-                )
-            if len(value) != length or self.present[name].shape != (length,):
+            mask = self.present[name]
+            if mask.dtype != torch.bool:
+                raise ValueError(f"modality '{name}': expected presence of dtype torch.bool, got {mask.dtype}")
+            if len(value) != length or mask.shape != (length,):
                 raise ValueError(
                     f"modality '{name}': expected {length} rows of values and presence as in the first modality, got"
-                    f" {len(value)} rows and presence of shape {tuple(self.present[name].shape)}"
+                    f" {len(value)} rows and presence of shape {tuple(mask.shape)}"
                 )
         self._length = length
         self._rows: dict[str, Tensor | None] = {}
@@ -112,17 +101,16 @@ class Batch:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], present: Mapping[str, Any] | None = None) -> Batch:
-        """Turn arrays, lists or tensors with holes into a batch: the one place where "missing" becomes presence.
+        """A batch of arrays, lists or tensors with missing values.
 
-        A row of a modality is absent where its value is None, where all its numbers are NaN, or where the mask
-        `present` says so.
+        A value is missing where it is None, where all its numbers are NaN, or where the mask `present` is false.
 
         Args:
             values: name to tensor, array or sequence of B rows; in a sequence a row may be None.
             present: optional masks, name to B booleans.
 
         Raises:
-            ValueError: if a present row holds a NaN among numbers (naming modality, row and element), if rows have
+            ValueError: if an observed row holds a NaN among numbers (naming modality, row and element), if rows have
                 different shapes, or as `Batch` itself does.
 
         Example:
@@ -133,9 +121,7 @@ class Batch:
         for name, rows in values.items():
             mask = None if present is None or name not in present else torch.as_tensor(present[name], dtype=torch.bool)
             tensors[name], presence[name] = _with_presence(name, rows, mask)
-        for name in present or {}:
-            if name not in values:
-                raise ValueError(f"present: unknown modality '{name}'; values has {', '.join(values)}")
+        _check_names(present or {}, values)
         return cls(tensors, presence)
 
     def __len__(self) -> int:
@@ -154,12 +140,7 @@ class Batch:
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking), self.part)
 
     def holding(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Batch:
-        """The same rows with other values.
-
-        Args:
-            values: as in the constructor.
-            present: likewise; as it is here where None.
-        """
+        """The same rows with other values, and with other presence unless None."""
         if present is None:
             present = {name: self.present[name] for name in values if name in self.present}
         return Batch(values, present, self.part)
@@ -171,14 +152,13 @@ class Batch:
         return Batch(values, present, part)
 
     def drawn(self, draw: Callable[[Tensor], Tensor], like: Tensor, dim: int = 0) -> Tensor:
-        """Random numbers for each row, the same ones whether one process has the whole batch or several have parts.
+        """Random numbers for each row, the same in one process as in several.
 
-        A process with a part draws for the whole batch and keeps what belongs to its rows, so that all are left with
-        their generators in one state.
+        A process with a part draws for all rows and keeps its own, so that the generators of all stay in one state.
 
         Args:
             draw: from a tensor to random numbers of its shape, such as `torch.randn_like`.
-            like: a tensor of the shape that is wanted.
+            like: a tensor of the shape of the numbers.
             dim: the dimension of `like` that runs over this batch's rows.
         """
         shape = list(like.shape)
@@ -187,11 +167,7 @@ class Batch:
         return draw(like.new_empty(shape)).narrow(dim, start, len(self))
 
     def only(self, names: Iterable[str]) -> Batch:
-        """The same rows with only these modalities; others count as absent.
-
-        Raises:
-            ValueError: if a name is not in the batch, or none is given.
-        """
+        """The same rows with only these modalities; a ValueError on an unknown name, or none."""
         names = list(names)
         for name in names:
             if name not in self.values:
@@ -199,10 +175,7 @@ class Batch:
         return self.holding({name: self.values[name] for name in names})
 
     def rows(self, name: str) -> Tensor | None:
-        """The row numbers `[R]` in which a modality is present; None where that is all of them.
-
-        A modality that the batch does not hold is present in no row.
-        """
+        """The numbers `[R]` of the rows that have a modality; None where all have it."""
         if name not in self.values:
             return torch.zeros(0, dtype=torch.long, device=self.device)
         if name not in self._rows:
@@ -235,11 +208,11 @@ class Batch:
         return all(self.rows(name) is None for name in names)
 
     def presence(self, names: Sequence[str]) -> Tensor:
-        """Presence as one table `[B, N]` in the order of `names`; a name the batch lacks is absent."""
+        """Presence as one table `[B, N]` in the order of `names`; false for a name that the batch does not have."""
         if self._blocks is not None and tuple(names) == self._blocks.layout.names:
             return self._blocks.present
-        absent = torch.zeros(len(self), dtype=torch.bool, device=self.device)
-        return torch.stack([self.present.get(name, absent) for name in names], 1)
+        missing = torch.zeros(len(self), dtype=torch.bool, device=self.device)
+        return torch.stack([self.present.get(name, missing) for name in names], 1)
 
     def block(self, names: Sequence[str]) -> Tensor:
         """The values of several modalities of one shape, side by side: `[G, B, ...]`."""
@@ -250,10 +223,7 @@ class Batch:
         return torch.stack([self.values[name] for name in names])
 
     def blocked(self) -> Batch:
-        """The same batch, with modalities of one shape and type in one tensor each.
-
-        With many modalities, indexing then takes one operation a tensor and not one a modality.
-        """
+        """The same batch, with one tensor for all modalities of one shape and type: indexing takes less time."""
         kinds: dict[tuple[torch.dtype, torch.Size], list[str]] = {}
         for name, value in self.values.items():
             kinds.setdefault((value.dtype, value.shape[1:]), []).append(name)
@@ -268,12 +238,7 @@ class Batch:
 
 
 class _Layout:
-    """Where each modality of a blocked batch stands.
-
-    Args:
-        names: all, in order.
-        members: those of each block.
-    """
+    """Places of the modalities, of all `names`, in the blocks of a batch, whose `members` are named."""
 
     def __init__(self, names: tuple[str, ...], members: list[tuple[str, ...]]) -> None:
         self.names, self.members = names, members
@@ -283,20 +248,18 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """The tensors of a blocked batch."""
+    """The tensors of a blocked batch: `[B, G, ...]` for each of the layout's members, and presence `[B, N]`."""
 
     layout: _Layout
     values: list[Tensor]
-    """`[B, G, ...]` for each of the layout's members."""
     present: Tensor
-    """`[B, N]`, in the order of the layout's names."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> _Blocks:
         return _Blocks(self.layout, [change(block) for block in self.values], change(self.present))
 
 
 class _Columns(Mapping[str, Tensor]):
-    """One column of some table for each name, made when it is asked for."""
+    """A mapping of names to columns of tables."""
 
     def __init__(self, names: tuple[str, ...], tables: list[Tensor], places: Mapping[str, tuple[int, int]]) -> None:
         self._names, self._tables, self._places = names, tables, places
@@ -320,6 +283,17 @@ def _of_blocks(blocks: _Blocks, part: Part | None) -> Batch:
     return batch
 
 
+def _check_names(present: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    for name in present:
+        if name not in values:
+            raise ValueError(f"present: unknown modality '{name}'; values has {', '.join(values)}")
+
+
+def _check_rows(name: str, value: Tensor) -> None:
+    if not value.dim():
+        raise ValueError(f"modality '{name}': expected a value a row, got one value; put it into a list")
+
+
 def _with_presence(name: str, rows: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     tensor, given = _stacked(name, rows)
     if mask is not None:
@@ -328,28 +302,27 @@ def _with_presence(name: str, rows: Any, mask: Tensor | None) -> tuple[Tensor, T
         given = given & mask.to(given.device)
     if not tensor.is_floating_point():
         return tensor, given
-    holes = tensor.isnan().reshape(len(tensor), -1)
-    given = given & ~(holes.all(1) if holes.shape[1] else holes.any(1))
-    partly = holes.any(1) & given
+    nan = tensor.isnan().reshape(len(tensor), -1)
+    given = given & ~(nan.all(1) & nan.any(1))
+    partly = nan.any(1) & given
     if partly.any():
         row = int(partly.nonzero()[0])
         raise ValueError(
-            f"modality '{name}', row {row}, element {int(holes[row].nonzero()[0])}: NaN among other values; a row"
-            " is either all there or absent (all NaN, None, or masked by `present`)"
+            f"modality '{name}', row {row}, element {int(nan[row].nonzero()[0])}: NaN among other values;"
+            " expected a row without NaN, or a missing one (all NaN, None, or masked by `present`)"
         )
     return tensor.float() if tensor.dtype == torch.float64 else tensor, given
 
 
 def _stacked(name: str, rows: Any) -> tuple[Tensor, Tensor]:
-    """All rows in one tensor, and which of them are not None."""
+    """All rows in one tensor, and a mask of those that are not None."""
     if hasattr(rows, "to_numpy"):  # a pandas or Arrow column
         rows = rows.to_numpy()
     if getattr(rows, "dtype", None) == "object":
         rows = rows.tolist()
     if not isinstance(rows, list | tuple):
         tensor = torch.as_tensor(rows)
-        if not tensor.dim():
-            raise ValueError(f"modality '{name}': expected a value a row, got one value; put it into a list")
+        _check_rows(name, tensor)
         return tensor, torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
     some = next((row for row in rows if row is not None), None)
     if some is None:

@@ -11,13 +11,13 @@ from torch.nn.functional import logsigmoid
 __all__ = ["Experts", "first_expert", "kl_between", "kl_to_prior", "product_of_experts", "quotient_of_experts"]
 
 SMALLEST_LOG_VARIANCE = -120.0
-"""Of an expert: below it float32 has no numbers for the product's sums."""
+"""The least log variance of an expert: below it float32 has no numbers for the product's sums."""
 
 
 class Experts(NamedTuple):
-    """What the encoders say of a batch: one diagonal Gaussian q~(z | x_i) a modality and row.
+    """The encoders' results for a batch: a diagonal Gaussian for each modality and row.
 
-    Where `present` is false the numbers mean nothing and are never read.
+    Numbers where `present` is false mean nothing and are never read.
     """
 
     mean: Tensor
@@ -48,8 +48,8 @@ def product_of_experts(
         log_variance: `[N, B, D]`, the logarithms of their variances. Results are exact to rounding while these stay
             above -120; a smaller one counts as -120.
         subsets: boolean, `[S, N]` (the same subsets for each row) or `[S, B, N]`.
-        present: boolean `[B, N]`: which modalities each row has. An absent expert is in no product, whatever
-            `subsets` says, and its numbers are not read (they may be NaN).
+        present: boolean `[B, N]`, which modalities each row has; all where None. A missing expert is in no product,
+            and its numbers are not read (they may be NaN).
 
     Returns:
         Mean and log variance of each posterior, each `[S, B, D]`; float32 or wider.
@@ -79,7 +79,7 @@ def product_of_experts(
             return single
         dense = _dense_product(mean, log_precision, subsets[others].to(mean.device))
         first, last = (int(singles[0]), int(singles[-1]) + 1) if len(singles) else (0, 0)
-        if last - first == len(singles):  # they stand together
+        if last - first == len(singles):  # side by side
             return tuple(torch.cat([d[:first], s, d[first:]]) for d, s in zip(dense, single, strict=True))  # type: ignore[return-value]
         order = torch.cat([others, singles]).argsort().to(mean.device)
         return (torch.cat([dense[0], single[0]])[order], torch.cat([dense[1], single[1]])[order])
@@ -122,17 +122,7 @@ def quotient_of_experts(
 def first_expert(
     mean: Tensor, log_variance: Tensor, subsets: Tensor, present: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """For methods that combine nothing: of each subset the first expert that a row has, the prior where it has none.
-
-    Args:
-        mean: `[N, B, D]`, the experts' means.
-        log_variance: `[N, B, D]`, the logarithms of their variances.
-        subsets: boolean, `[S, N]`.
-        present: boolean `[B, N]`; all where None.
-
-    Returns:
-        Mean and log variance of each posterior, each `[S, B, D]`.
-    """
+    """The first expert of each subset that a row has, the prior where it has none; else as `product_of_experts`."""
     mean, log_variance = at_least_float32(mean), at_least_float32(log_variance)
     member = subsets.to(mean.device).unsqueeze(1).expand(-1, mean.shape[1], -1)
     member = member if present is None else member & present
@@ -147,14 +137,8 @@ def kl_between(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log
     .. math:: \tfrac 1 2 \sum_d \Big(\frac{\sigma_d^2 + (\mu_d - \nu_d)^2}{\tau_d^2} - 1
               - \log \frac{\sigma_d^2}{\tau_d^2}\Big)
 
-    Args:
-        mean: `[..., D]`.
-        log_variance: `[..., D]`.
-        other_mean: `[..., D]`, the :math:`\nu`.
-        other_log_variance: `[..., D]`, the :math:`\log \tau^2`.
-
-    Returns:
-        `[...]`, at least 0 to rounding.
+    All arguments are `[..., D]`, the others :math:`\nu` and :math:`\log \tau^2`; the result `[...]` is at least 0, to
+    rounding.
     """
     mean, log_variance, other_mean, other_log_variance = map(
         at_least_float32, (mean, log_variance, other_mean, other_log_variance)
@@ -169,12 +153,7 @@ def kl_to_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
 
     .. math:: \tfrac 1 2 \sum_d \big(\sigma_d^2 + \mu_d^2 - 1 - \log \sigma_d^2\big)
 
-    Args:
-        mean: `[..., D]`.
-        log_variance: `[..., D]`.
-
-    Returns:
-        `[...]`, at least 0 to rounding.
+    Both arguments are `[..., D]`; the result `[...]` is at least 0, to rounding.
     """
     return 0.5 * (log_variance.expm1() + mean.square() - log_variance).sum(-1)
 

@@ -1,4 +1,4 @@
-"""Files: JSON and text written whole or not at all, and what is raised about them."""
+"""Files: JSON and text written completely or not at all, and their errors."""
 
 from __future__ import annotations
 
@@ -22,11 +22,7 @@ class DataError(ValueError):
 
 
 def read_json(path: Path) -> Any:
-    """The contents of a JSON file.
-
-    Raises:
-        RunError: if it is missing or not JSON.
-    """
+    """The contents of a JSON file; a `RunError` if it is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -36,30 +32,26 @@ def read_json(path: Path) -> Any:
 
 
 def refuse_existing(paths: Iterable[Path]) -> None:
-    """Refuse to write over files.
-
-    Raises:
-        ValueError: naming the first that is there.
-    """
+    """Refuse to write over files: a ValueError naming the first that exists."""
     for path in paths:
         if path.exists():
-            raise ValueError(f"{path} is already there; choose another name")
+            raise ValueError(f"{path} exists; choose another name or delete it")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file, completely or not at all."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, completely or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
+    """A temporary path beside `path`, renamed to it after the block, or removed if the block fails."""
     if not path.parent.is_dir():
         raise RunError(f"{path}: there is no folder {path.parent}")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -76,7 +68,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file, or what a folder lists, is on the disk and not only on its way there."""
+    """Wait until a file, or a folder's list, is on the disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

@@ -1,7 +1,7 @@
-"""Decoder heads: from a network's output to a torch Distribution over one observation.
+"""Likelihood heads, from a network's output to a torch Distribution over one observation.
 
-A head is a module with `num_parameters`, how many numbers of the network it takes a row, and a `forward` from
-`[..., num_parameters]` to a distribution of batch shape `[...]` whose event is one observation.
+A head is a module with `num_parameters`, and a `forward` from `[..., num_parameters]` to a distribution of batch shape
+`[...]` whose event is one observation.
 """
 
 from __future__ import annotations
@@ -37,18 +37,14 @@ class _Shaped(nn.Module):
 
 
 class Bernoulli(_Shaped):
-    """Independent Bernoulli distributions over binary values in {0, 1}, from logits.
-
-    Args:
-        shape: shape of one observation.
-    """
+    """Independent Bernoulli distributions over binary values in {0, 1}, from logits; `shape` of one observation."""
 
     def forward(self, parameters: Tensor) -> Distribution:
         return self._independent(distributions.Bernoulli(logits=self._elements(parameters), validate_args=False))
 
 
 class PixelCrossEntropyDistribution(Distribution):
-    r"""What the paper trains on grey pixels: :math:`\log p(x) = x \log \pi + (1 - x) \log(1 - \pi)`, x in [0, 1].
+    r"""The paper's objective for grey pixels: :math:`\log p(x) = x \log \pi + (1 - x) \log(1 - \pi)`, x in [0, 1].
 
     For binary x this is the Bernoulli distribution. For grey x it is NOT a normalised density over [0, 1] (its
     integral is at most 1), so that its values compare with one another but not with those of a true density. `sample`
@@ -89,11 +85,7 @@ class PixelCrossEntropyDistribution(Distribution):
 
 
 class PixelCrossEntropy(_Shaped):
-    """The paper's cross-entropy on grey pixels in [0, 1]: `PixelCrossEntropyDistribution`, not a normalised density.
-
-    Args:
-        shape: shape of one image.
-    """
+    """The paper's cross-entropy on grey pixels in [0, 1]: `PixelCrossEntropyDistribution`, not a normalised density."""
 
     def forward(self, parameters: Tensor) -> Distribution:
         return self._independent(PixelCrossEntropyDistribution(self._elements(parameters), validate_args=False))
@@ -123,7 +115,12 @@ class Categorical(nn.Module):
 
 
 class _LocationScale(_Shaped):
-    """A location from the network and a scale that is given, or learned: one an element, the same for every z."""
+    """Independent elements with a location from the network.
+
+    Args:
+        shape: shape of one observation.
+        scale: above 0, in the data's units; None learns one an element, the same for every z.
+    """
 
     family: type[distributions.Normal] | type[distributions.Laplace]
 
@@ -144,28 +141,18 @@ class _LocationScale(_Shaped):
 
 
 class Normal(_LocationScale):
-    """Independent normal distributions over real values.
+    """Independent normal distributions over real values of a `shape`.
 
-    Args:
-        shape: shape of one observation.
-        scale: the standard deviation, in the data's units; None learns one an element, the same for every z.
-
-    Raises:
-        ValueError: if `scale` is not above 0.
+    `scale` is the standard deviation, in the data's units; None learns one an element, the same for every z.
     """
 
     family = distributions.Normal
 
 
 class Laplace(_LocationScale):
-    """Independent Laplace distributions over real values.
+    """Independent Laplace distributions over real values of a `shape`.
 
-    Args:
-        shape: shape of one observation.
-        scale: the scale parameter, in the data's units; None learns one an element, the same for every z.
-
-    Raises:
-        ValueError: if `scale` is not above 0.
+    `scale` is in the data's units; None learns one an element, the same for every z.
     """
 
     family = distributions.Laplace

@@ -1,7 +1,4 @@
-"""A modality: an encoder to a Gaussian expert, a decoder to a Distribution, and the weight of its reconstruction.
-
-A condition is a modality that a model takes as known and has no distribution of.
-"""
+"""Modalities, with their networks, and conditions: modalities that a model is given and does not model."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +21,11 @@ __all__ = ["Condition", "Decoder", "Modality", "Variable", "evaluating", "is_ima
 
 
 LEVELS = 255
-"""The byte that stands for 1."""
+"""The byte of the level 1."""
 
 
 def is_image_shape(shape: tuple[int, ...]) -> bool:
-    """Whether observations of this shape are pictures: `(1 or 3, height, width)`."""
+    """Whether observations of this shape are images: `(1 or 3, height, width)`."""
     return len(shape) == 3 and shape[0] in (1, 3)
 
 
@@ -55,42 +53,41 @@ class Decoder(nn.Module):
 
 
 class Variable(nn.Module):
-    """One kind of data: what its values look like, and the refusal of others."""
+    """A modality or a condition: the values that it may have."""
 
     shape: tuple[int, ...]
     """Shape of one observation."""
     num_symbols: int | None
-    """How many classes each element is one of; None where they are no classes."""
+    """Number of classes of each element; None where elements are no classes."""
     num_classes: int | None
-    """The same, of a variable with one element; None for others."""
+    """The same, for a variable with one element; None for others."""
     binary: bool
-    """Whether its values are 0 and 1."""
+    """Whether values are 0 and 1."""
     is_string: bool
-    """Whether it has a distribution of strings."""
+    """Whether the likelihood is of strings."""
     is_record: bool
-    """Whether its values may lack elements, which are NaN in them."""
+    """Whether elements may be missing: NaN."""
     alphabet: Alphabet | Vocabulary | None = None
-    """Which characters, or words, its symbols stand for, if they do."""
+    """The characters, or words, of the symbols, where they have any."""
     elements: tuple[str, ...] = ()
-    """What the elements of a vector are called, to people."""
+    """Names of the elements of a vector, for people."""
 
     @abstractmethod
     def _distribution(self) -> Distribution:
-        """Some distribution of this variable, of batch shape `(1,)`, for its shape and support."""
+        """A distribution of this variable, of batch shape `(1,)`, for its shape and support."""
 
     def _look(self) -> Distribution:
         distribution = self._distribution()
-        if distribution.batch_shape != (1,):
+        batch, self.shape = tuple(distribution.batch_shape), tuple(distribution.event_shape)
+        if batch != (1,):
             raise ValueError(
-                f"the decoder must give one distribution a row: for z of shape (1, D) expected batch shape"
-                f" (1,), got {tuple(distribution.batch_shape)} with event shape {tuple(distribution.event_shape)}"
+                f"the decoder must give one distribution a row: for z of shape (1, D) expected batch shape (1,), got"
+                f" {batch} with event shape {self.shape}"
             )
-        self.shape = tuple(distribution.event_shape)
         base = _base(distribution)
-        # A support whose bounds are numbers is always this one; then checking a batch runs no network.
+        # A support whose bounds are numbers never changes: then checking a batch runs no network.
         support = _support(base)
-        fixed = not any(isinstance(bound, Tensor) for bound in vars(support).values())
-        self._support = support if fixed else None
+        self._support = None if any(isinstance(bound, Tensor) for bound in vars(support).values()) else support
         self.binary = support is torch.distributions.constraints.boolean
         self.num_symbols = base.probs.shape[-1] if isinstance(base, torch.distributions.Categorical) else None
         self.is_string = isinstance(base, Strings)
@@ -107,10 +104,10 @@ class Variable(nn.Module):
         """Refuse values that this modality's likelihood cannot have produced.
 
         Args:
-            name: what to call the modality in the message.
-            values: `[R, *shape]`, present values only.
-            rows: `[R]`, the row numbers to report; counted from 0 where None.
-            place: how the message calls a row, given its number.
+            name: of the modality, for the message.
+            values: `[R, *shape]`, observed values only.
+            rows: `[R]`, row numbers, for the message; counted from 0 where None.
+            place: from a row number to the words of the message.
 
         Raises:
             ValueError: on a wrong shape or a value outside the likelihood's support, naming modality and row.
@@ -121,7 +118,7 @@ class Variable(nn.Module):
         support = self._support or _support(_base(self._distribution()))
         if self._are_levels(values):
             if support.check(torch.arange(LEVELS + 1) / LEVELS).all():
-                return  # whatever the bytes are, which may be gigabytes on disk
+                return  # without a look at the bytes, which may be gigabytes on disk
             values, name = values / LEVELS, f"{name} (bytes, of an image levels from 0 to 1)"
         inside = support.check(values)  # type: ignore[union-attr]  # one an element, or one a row
         finite = values.isfinite() | values.isnan() if self.is_record else values.isfinite()
@@ -130,13 +127,13 @@ class Variable(nn.Module):
         if good.all():
             return
         first = int((~good).nonzero()[0])
-        row = first if rows is None else int(rows[first])
+        where = place(first if rows is None else int(rows[first]))
         value = values[first][~fits[first]].reshape(-1)[0].item()
         # Anew, since a copied model has copies of torch's constraints, which `_in_words` would not know.
         expected = _in_words(_support(_base(self._distribution())))
         raise ValueError(
-            f"modality '{name}', {place(row)}: {value:g} is outside the support of its likelihood,"
-            f" {expected}; {int((~good).sum())} of {len(values)} rows have such values"
+            f"modality '{name}', {where}: {value:g} is outside the support of its likelihood, {expected};"
+            f" {int((~good).sum())} of {len(values)} rows have such values"
         )
 
     def check_shape(self, name: str, shape: Sequence[int]) -> None:
@@ -147,21 +144,20 @@ class Variable(nn.Module):
             )
 
     def as_read(self, values: Tensor) -> Tensor:
-        """Values in the type that the networks read: whole numbers of classes, floating point for all else.
+        """Values in the type that the networks read: whole numbers for classes, floating point for all else.
 
-        Bytes of an image are levels of grey or colour: from 0 to 1 in steps of 1/255. Of a string what stands after
-        its end becomes the end symbol.
+        Bytes of an image are levels from 0 to 1 in steps of 1/255. Symbols after the end of a string become the end.
         """
         if self.is_string:
             return ended(values.long(), self._end)
         return values.to(self._kind(values)) / LEVELS if self._are_levels(values) else values.to(self._kind(values))
 
     def lengths(self, values: Tensor) -> Tensor | None:
-        """How many symbols of each string `[B, T]` are read, `[B]`; None where all are, or these are no strings."""
+        """Lengths `[B]` of strings `[B, T]`; None where all have T symbols, or for other values."""
         return None if self._end is None else lengths(values, self._end)
 
     def is_read(self, values: Tensor) -> bool:
-        """Whether values have the type that the networks read; bytes that are levels have not."""
+        """Whether values have the type that the networks read."""
         return values.dtype == self._kind(values) and not self._are_levels(values)
 
     def _kind(self, values: Tensor) -> torch.dtype:
@@ -177,7 +173,7 @@ class Condition(Variable):
     """A modality that a model is given and does not model (the CVAE's label).
 
     Args:
-        likelihood: a head of `mvae.likelihoods` that says which values there are; nothing in it is learned.
+        likelihood: a head of `mvae.likelihoods`, for its support; nothing in it is learned.
     """
 
     def __init__(self, likelihood: nn.Module) -> None:
@@ -205,11 +201,11 @@ class Modality(Variable):
             event is one observation.
         latent_dim: D.
         weight: lambda of Eq. 2, the weight of this modality's log-likelihood in training.
-        condition_width: C, for a model that is given conditions: the encoder is called with observations and `[B, C]`,
-            the decoder takes z and C more numbers, `[..., D + C]`.
+        condition_width: C, for a model with conditions: the encoder takes observations and `[B, C]`, the decoder
+            `[..., D + C]`.
 
     Raises:
-        ValueError: if the networks do not give such results (both are tried on one row), or the weight is negative.
+        ValueError: if the networks return something else (both are tried on one row), or the weight is negative.
     """
 
     def __init__(
@@ -231,9 +227,8 @@ class Modality(Variable):
         with evaluating(self.decoder):
             distribution = self.decoder(z)
         if not isinstance(distribution, Distribution):
-            raise ValueError(
-                f"the decoder must return a torch.distributions.Distribution, got {type(distribution).__name__}"
-            )
+            kind = type(distribution).__name__
+            raise ValueError(f"the decoder must return a torch.distributions.Distribution, got {kind}")
         return distribution
 
     @torch.no_grad()
@@ -244,10 +239,8 @@ class Modality(Variable):
             expert = self.encoder(sample, *condition)
         shapes = [tuple(part.shape) for part in expert] if isinstance(expert, tuple | list | Tensor) else [type(expert)]
         if shapes != [(1, self.latent_dim)] * 2:
-            raise ValueError(
-                f"the encoder must give (mean, log_variance), each of shape (rows, {self.latent_dim}); for one row got"
-                f" {', '.join(map(str, shapes))}"
-            )
+            expected = f"(mean, log_variance), each of shape (rows, {self.latent_dim})"
+            raise ValueError(f"the encoder must give {expected}; for one row got {', '.join(map(str, shapes))}")
 
 
 @contextmanager
@@ -277,13 +270,12 @@ def _support(distribution: Distribution) -> torch.distributions.constraints.Cons
 
 def _in_words(support: object) -> str:
     constraints = torch.distributions.constraints
-    if support is constraints.boolean:
-        return "{0, 1}"
-    if support is constraints.unit_interval:
-        return "[0, 1]"
-    if support is constraints.real:
-        return "finite real numbers"
-    lower, upper = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
-    return (
-        f"the integers from {int(lower)} to {int(upper)}" if lower is not None and upper is not None else f"{support}"
-    )
+    simple = {
+        constraints.boolean: "{0, 1}",
+        constraints.unit_interval: "[0, 1]",
+        constraints.real: "finite real numbers",
+    }
+    if support in simple:
+        return simple[support]  # type: ignore[index]
+    bounds: list[Any] = [getattr(support, f"{end}_bound", None) for end in ("lower", "upper")]
+    return f"{support}" if None in bounds else f"the integers from {int(bounds[0])} to {int(bounds[1])}"

@@ -1,4 +1,4 @@
-"""Packages that only some of `mvae` needs: those of its extras."""
+"""Packages of the extras of `mvae`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ __all__ = ["imported"]
 
 
 def imported(module: str, what: str, extra: str) -> Any:
-    """A module of a package that may not be there.
-
-    Args:
-        module: its name.
-        what: what needs it, in the plural, for the message.
-        extra: the extra of `mvae` that brings it.
+    """A module by name, that `what` (a plural, for the message) needs and the `extra` of `mvae` installs.
 
     Raises:
-        ValueError: if it is not there, saying how to get it.
+        ValueError: if it is not installed, with the command that does.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Distributions of z that models propose: a diagonal Gaussian, or a mixture of them. Nothing outside assumes which."""
+"""Posteriors: a diagonal Gaussian, or a mixture of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mvae.experts import kl_between, kl_to_prior
 __all__ = ["Gaussian", "Mixture", "Posterior", "kl", "log_prior"]
 
 GOLDEN = (math.sqrt(5) - 1) / 2
-"""Multiples of it, modulo 1, fill [0, 1) as evenly as can be, however many are taken."""
+"""Its multiples, modulo 1, fill [0, 1) evenly, however many are taken."""
 
 
 def log_prior(z: Tensor) -> Tensor:
@@ -23,12 +23,7 @@ def log_prior(z: Tensor) -> Tensor:
 
 
 class Gaussian(Distribution):
-    """N(mean, diag exp(log_variance)) over z.
-
-    Args:
-        mean: `[*batch, D]`.
-        log_variance: `[*batch, D]`.
-    """
+    """N(mean, diag exp(log_variance)) over z, both `[*batch, D]`."""
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
     support = constraints.real_vector
@@ -39,7 +34,6 @@ class Gaussian(Distribution):
         self._mean, self.log_variance = mean, log_variance
 
     def __getitem__(self, index: Any) -> Gaussian:
-        """Those at an index of the batch's dimensions."""
         return Gaussian(self._mean[index], self.log_variance[index])
 
     @property
@@ -69,27 +63,24 @@ class Gaussian(Distribution):
         return self._mean + self.stddev * noise
 
     def draws(self, noise: Tensor, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """As `placed`, with log q(z) in nats, `[n, *batch]`, float64."""
-        # Of the noise itself: z is rounded.
+        """Draws as `placed`, and log q(z) in nats, `[n, *batch]`, float64, from the noise, since z is rounded."""
         return self.placed(noise), log_prior(noise.double()) - self.stddev.double().log().sum(-1)
 
     def strata(self) -> tuple[Gaussian, None]:
-        """The Gaussians that an estimate has one draw of each of, and their shares in it: itself, whole."""
+        """Gaussians of which an estimate has one draw each, and their weights (None for 1)."""
         return self, None
 
     def divergences(self, z: Tensor) -> Tensor:
-        """KL from N(0, I), `[*batch]`, in nats; exact, whatever the draws."""
+        """KL from N(0, I), `[*batch]`, in nats; exact, whatever z is."""
         return kl_to_prior(self._mean, self.log_variance)
 
 
 class Mixture(Distribution):
-    """K Gaussians with weights.
-
-    It is drawn stratified: of n draws every component gets its share, to within about one.
+    """K Gaussians with weights, drawn stratified: of n draws each component has its share, to within about one.
 
     Args:
         components: batch shape `[K, *batch]`.
-        log_weights: `[K, *batch]`, up to a constant; -inf for a component that is not part of it.
+        log_weights: `[K, *batch]`, up to a constant; -inf for a component left out.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -100,7 +91,6 @@ class Mixture(Distribution):
         self.components, self.log_weights = components, log_weights.log_softmax(0)
 
     def __getitem__(self, index: Any) -> Mixture:
-        """Those at an index of the batch's dimensions."""
         index = (slice(None), *(index if isinstance(index, tuple) else (index,)))
         return Mixture(self.components[index], self.log_weights[index])
 
@@ -130,11 +120,9 @@ class Mixture(Distribution):
         return self.placed(noise).reshape(shape)
 
     def placed(self, noise: Tensor, offset: Tensor | None = None) -> Tensor:
-        """Draws of z, `[n, *batch, D]`, from standard normal noise of that shape.
+        """Draws of z from standard normal noise, both `[n, *batch, D]`; `offset` `[*batch]` chooses the components.
 
-        Args:
-            noise: `[n, *batch, D]`.
-            offset: `[*batch]` in [0, 1), which chooses the components; random where None.
+        It lies in [0, 1), at random where None.
         """
         if offset is None:
             offset = torch.rand(self.batch_shape, device=noise.device)
@@ -147,15 +135,12 @@ class Mixture(Distribution):
         return mean + deviation * noise
 
     def draws(self, noise: Tensor, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """As `placed`, with log q(z) in nats, `[n, *batch]`, float64."""
+        """Draws as `placed`, and log q(z) in nats, `[n, *batch]`, float64."""
         z = self.placed(noise, offset)
         return z, self.log_prob(z.double())
 
     def strata(self) -> tuple[Gaussian, Tensor]:
-        """The components, S of each, as Gaussians of batch shape `[K S, B]`, and the weight of each, of the same shape.
-
-        The mixture is one of batch shape `[S, B]`.
-        """
+        """For a mixture of batch shape `[S, B]` its components as one Gaussian of `[K S, B]`, and their weights."""
         mean, log_variance = self.components.mean, self.components.log_variance
         return Gaussian(mean.flatten(0, 1), log_variance.flatten(0, 1)), self.log_weights.exp().flatten(0, 1)
 
@@ -166,7 +151,7 @@ class Mixture(Distribution):
 
 
 Posterior = Gaussian | Mixture
-"""What `MultimodalVAE.posteriors` gives."""
+"""The type of `MultimodalVAE.posteriors`."""
 
 
 def kl(p: Posterior, q: Posterior | None = None) -> Tensor:

@@ -1,7 +1,6 @@
-"""Records: several numbers, counts and categories in one observation, any of which a row may lack.
+"""Records: several numbers, counts and categories in one observation, any of which may be missing (NaN).
 
-A group of a table's columns is such a modality. What a record lacks is NaN in it: its likelihood is that of the rest,
-and its encoder is told which elements there are.
+A group of a table's columns is such a modality. The likelihood of a record is that of its observed elements.
 """
 
 from __future__ import annotations
@@ -12,21 +11,13 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import (
-    Categorical,
-    Distribution,
-    Laplace,
-    NegativeBinomial,
-    Normal,
-    Poisson,
-    constraints,
-)
+from torch.distributions import Categorical, Distribution, Laplace, NegativeBinomial, Normal, Poisson, constraints
 
 __all__ = ["Element", "RecordDistribution", "Records"]
 
 LARGEST_LOG_MEAN = 30.0
 SMALLEST_LOG_SCALE = -5.0
-"""Of the standard deviation of what has deviation 1; a column that others determine exactly would have none."""
+"""Of a standardised column: the scale of one that others determine exactly would fall to 0."""
 
 Family = Literal["normal", "laplace", "categorical", "poisson", "negative-binomial"]
 
@@ -37,15 +28,15 @@ class Element:
 
     family: Family
     num_classes: int | None = None
-    """Of a categorical element, whose values are the integers from 0 on."""
+    """Number of classes of a categorical element, whose values are the integers from 0 on."""
     centre: float = 0.0
-    """Of a count: the mean of log(1 + x), which networks read and give standardised."""
+    """For a count the mean of log(1 + x), by which networks read and give it standardised."""
     spread: float = 1.0
-    """Of a count: the standard deviation of log(1 + x)."""
+    """For a count the standard deviation of log(1 + x)."""
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers of a network it takes."""
+        """The number of a network's outputs for this element."""
         return self.num_classes or 1
 
 
@@ -75,8 +66,8 @@ class RecordDistribution(Distribution):
         total = None
         for places, distribution in self.families:
             part = value[..., places]
-            absent = part.isnan()
-            scores = torch.where(absent, 0.0, distribution.log_prob(torch.where(absent, 0.0, part))).sum(-1)
+            missing = part.isnan()
+            scores = torch.where(missing, 0.0, distribution.log_prob(torch.where(missing, 0.0, part))).sum(-1)
             total = scores if total is None else total + scores
         assert total is not None
         return total
@@ -86,18 +77,18 @@ class RecordDistribution(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """`[..., n]`; of a category the likeliest."""
+        """`[..., n]`; the likeliest class of a category."""
         return self._gathered([d.mode if isinstance(d, Categorical) else d.mean for _, d in self.families])
 
     @property
     def variance(self) -> Tensor:
-        """`[..., n]`; of a category the probability that it is another than the likeliest."""
+        """`[..., n]`; for a category the probability of all classes but the likeliest."""
         return self._gathered(
             [1 - d.probs.amax(-1) if isinstance(d, Categorical) else d.variance for _, d in self.families]
         )
 
     def probabilities(self, element: int) -> Tensor:
-        """Of a categorical element, `[..., C]`."""
+        """The probabilities `[..., C]` of the classes of a categorical element."""
         for places, distribution in self.families:
             found = (places == element).nonzero().flatten()
             if len(found) and isinstance(distribution, Categorical):
@@ -111,7 +102,7 @@ class RecordDistribution(Distribution):
 
 
 class _Supports(constraints.Constraint):
-    """What each element may be; NaN stands for nothing."""
+    """The support of each element; NaN is a missing one."""
 
     def __init__(self, elements: Sequence[Element]) -> None:
         self.elements = tuple(elements)
@@ -129,7 +120,7 @@ class _Supports(constraints.Constraint):
 
 
 def _of_family(elements: Sequence[Element]) -> Iterator[tuple[Family, list[int]]]:
-    """The numbers of the elements of each family that there is."""
+    """Each family among the elements, with the numbers of its elements."""
     for family in get_args(Family):
         places = [number for number, element in enumerate(elements) if element.family == family]
         if places:
@@ -137,13 +128,10 @@ def _of_family(elements: Sequence[Element]) -> Iterator[tuple[Family, list[int]]
 
 
 class Records(nn.Module):
-    """The likelihood of records, from a network's output: a head like those of `mvae.likelihoods`.
+    """The likelihood of records: a head like those of `mvae.likelihoods`, of at least one element.
 
-    Normal and Laplace elements have a learned scale each, negative binomial ones a learned dispersion: the same for
+    Normal and Laplace elements have a learned scale each, negative binomial ones a learned dispersion, the same for
     every z.
-
-    Args:
-        elements: what a record is made of, at least one.
 
     Example:
         >>> head = Records([Element("normal"), Element("categorical", 3)])
@@ -163,7 +151,7 @@ class Records(nn.Module):
         for family, places in _of_family(elements):
             self.register_buffer(f"places_{family}", torch.tensor(places), persistent=False)
             index = starts[places].unsqueeze(1)
-            if family == "categorical":  # classes that an element has not are its first one again, then taken away
+            if family == "categorical":  # classes beyond an element's are its first one again, then masked
                 sizes = torch.tensor([[elements[place].num_parameters] for place in places])
                 classes = torch.arange(most).expand(len(places), -1)
                 self.register_buffer("lacking", classes >= sizes, persistent=False)
@@ -189,9 +177,8 @@ class Records(nn.Module):
 
     def _distribution(self, family: Family, taken: Tensor) -> Distribution:
         if family == "categorical":
-            return Categorical(
-                logits=taken.masked_fill(self.lacking, torch.finfo(taken.dtype).min), validate_args=False
-            )
+            logits = taken.masked_fill(self.lacking, torch.finfo(taken.dtype).min)
+            return Categorical(logits=logits, validate_args=False)
         values = taken.squeeze(-1)
         if family in ("normal", "laplace"):
             scale = getattr(self, _own(family)).clamp_min(SMALLEST_LOG_SCALE).exp().expand_as(values)
@@ -205,5 +192,5 @@ class Records(nn.Module):
 
 
 def _own(family: str) -> str:
-    """What a family's learned parameter is called."""
+    """The name of a family's learned parameter."""
     return "log_count" if family == "negative-binomial" else f"log_scale_{family}"

@@ -1,8 +1,7 @@
-"""Strings of symbols given z: a distribution whose probability of a string is a product over its symbols, in order.
+"""Strings of symbols given z, whose probability is a product over their symbols, in order.
 
-A string has at most T symbols. With an end symbol it is over at its first one, and what stands after that is not read;
-one without any is cut off at T. Without an end symbol every string has T symbols. Either way the probabilities of all
-strings sum to 1.
+A string has at most T symbols. With an end symbol it ends at its first one, and symbols after it are not read; one
+without any is cut off at T. Without an end symbol every string has T symbols. All probabilities sum to 1.
 """
 
 from __future__ import annotations
@@ -18,19 +17,11 @@ from torch.nn.functional import pad
 
 from mvae.vocabularies import Alphabet, Vocabulary
 
-__all__ = [
-    "Bag",
-    "SequenceDecoder",
-    "Strings",
-    "SymbolNetwork",
-    "counted",
-    "ended",
-    "lengths",
-]
+__all__ = ["Bag", "SequenceDecoder", "Strings", "SymbolNetwork", "counted", "ended", "lengths"]
 
 
 def ended(symbols: Tensor, end: int | None) -> Tensor:
-    """Strings `[..., T]` with the end symbol in place of what stands after the first one.
+    """Strings `[..., T]` with the end symbol in all places after the first one.
 
     Example:
         >>> ended(torch.tensor([[1, 2, 9, 4], [1, 2, 3, 4]]), end=9)
@@ -41,7 +32,7 @@ def ended(symbols: Tensor, end: int | None) -> Tensor:
 
 
 def counted(symbols: Tensor, end: int | None) -> Tensor:
-    """Which symbols of strings `[..., T]` count, boolean: those up to the first end symbol, which counts too.
+    """A mask of the symbols of strings `[..., T]` up to the first end symbol, and it.
 
     Example:
         >>> counted(torch.tensor([[1, 2, 9, 9], [1, 2, 3, 4]]), end=9)
@@ -55,17 +46,12 @@ def counted(symbols: Tensor, end: int | None) -> Tensor:
 
 
 def lengths(symbols: Tensor, end: int | None) -> Tensor:
-    """How many symbols of each string `[..., T]` count.
-
-    Example:
-        >>> lengths(torch.tensor([[1, 2, 9, 9], [1, 2, 3, 4]]), end=9)
-        tensor([3, 4])
-    """
+    """The number of symbols of each string `[..., T]`, with the end symbol."""
     return counted(symbols, end).sum(-1)
 
 
 class SymbolNetwork(Protocol):
-    """The network behind a distribution of strings of V symbols. Symbol V is the start, and what is hidden."""
+    """A network for strings of V symbols. Symbol V is the start, and is in place of hidden symbols."""
 
     def __call__(self, previous: Tensor, z: Tensor) -> Tensor:
         """Logits `[R, T, V]` of each symbol given those before it, `previous` `[R, T]`, and z `[R, D]`."""
@@ -79,10 +65,7 @@ class SymbolNetwork(Protocol):
 
 @dataclass(frozen=True)
 class Bag:
-    """The symbols of a string said from z alone, in any order: a term of training that keeps z in use.
-
-    Source: the bag-of-words loss of Zhao et al. (2017), "Learning discourse-level diversity for neural dialog models".
-    """
+    """The bag-of-words loss (Zhao et al. 2017): a training term for the symbols of a string given z alone."""
 
     network: Callable[[Tensor], Tensor]
     """From z `[R, D]` to logits `[R, V]`."""
@@ -102,9 +85,9 @@ class Strings(Distribution):
         length: T.
         num_symbols: V.
         end: the symbol that ends a string; None where all have T symbols.
-        word_dropout: how often `log_prob` hides a symbol from those after it (Bowman et al. 2016); it is then no longer
-            the log-probability. Symbols are drawn anew at each call from torch's global generator.
-        bag: what else `log_prob` adds up, for training; None for nothing.
+        word_dropout: the probability that `log_prob` hides a symbol from those after it (Bowman et al. 2016), drawn at
+            each call; the result is then no log-probability.
+        bag: a training term for `log_prob` to add.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
@@ -134,9 +117,9 @@ class Strings(Distribution):
         return Strings(self.network, z, self.length, self.num_symbols, self.end, self.word_dropout, self.bag)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-probability of strings `[..., T']`, in nats; T' is T, or less where all of them end before it."""
+        """The log-probability of strings `[..., T']`, in nats; T' is at most T, and less only where all have ended."""
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
-        if value.numel():  # no step is taken where every string is over
+        if value.numel():  # no step where every string is over
             value = value[..., : int(lengths(value, self.end).max())]
         symbols = value.expand(*shape, -1).reshape(-1, value.shape[-1])
         z = self.z.expand(*shape, -1).reshape(-1, self.z.shape[-1])
@@ -151,24 +134,19 @@ class Strings(Distribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Strings `[*sample_shape, *batch, T]`, symbol by symbol; after the end symbol nothing but it."""
+        """Strings `[*sample_shape, *batch, T]`, filled up with the end symbol."""
         z = self.z.expand(*sample_shape, *self.z.shape)
         drawn = self._written(z.reshape(1, -1, z.shape[-1]), lambda logits: Categorical(logits=logits).sample())
         return drawn.reshape(*z.shape[:-1], self.length)
 
     @property
     def mode(self) -> Tensor:
-        """The likeliest next symbol each time, `[*batch, T]`: a good string, not always the likeliest (see `beam`)."""
-        z = self.z.reshape(1, -1, self.z.shape[-1])
-        return self._written(z, _likeliest).reshape(*self.batch_shape, self.length)
+        """The likeliest next symbol each time, `[*batch, T]`; not always the likeliest string (see `beam`)."""
+        return Strings.mixture_mode(self.expand(Size([1]) + self.batch_shape))
 
     @torch.no_grad()
     def beam(self, width: int) -> Tensor:
-        """The best of `width` strings that are grown side by side, `[*batch, T]`; `mode` at a width of 1.
-
-        Raises:
-            ValueError: on a width below 1.
-        """
+        """The best of `width` strings that are grown side by side, `[*batch, T]`; `mode` at a width of 1."""
         if width < 1:
             raise ValueError(f"width: expected at least 1, got {width}")
         z = self.z.reshape(-1, self.z.shape[-1])
@@ -183,7 +161,7 @@ class Strings(Distribution):
         for _ in range(self.length):
             logits, state = self.network.step(previous, z, state)
             each = logits.float().log_softmax(-1)
-            if self.end is not None:  # what is over goes on with the end symbol, at no cost
+            if self.end is not None:  # a string that is over goes on with the end symbol, at no cost
                 stay = torch.full_like(each, -torch.inf)
                 stay[:, self.end] = 0.0
                 each = torch.where(over.unsqueeze(1), stay, each)
@@ -206,7 +184,7 @@ class Strings(Distribution):
         With z drawn from q(z | x) along it, this writes by p(text | x) in place of p(text | z).
         """
         z = self.z.reshape(self.batch_shape[0], -1, self.z.shape[-1])
-        return self._written(z, _likeliest).reshape(*self.batch_shape[1:], self.length)
+        return self._written(z, lambda scores: scores.argmax(-1)).reshape(*self.batch_shape[1:], self.length)
 
     @torch.no_grad()
     def _written(self, z: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
@@ -237,31 +215,26 @@ class Strings(Distribution):
         return self._filled(torch.stack(symbols, 1))
 
     def _filled(self, strings: Tensor) -> Tensor:
-        """Strings `[R, T']` that were written until all were over, as `[R, T]`."""
+        """Strings `[R, T']` filled up with the end symbol to `[R, T]`."""
         rest = self.length - strings.shape[1]
         return strings if self.end is None else pad(strings, (0, rest), value=self.end)
 
 
-def _likeliest(log_probabilities: Tensor) -> Tensor:
-    return log_probabilities.argmax(-1)
-
-
 class SequenceDecoder(nn.Module):
-    """z `[..., D]` to `Strings`: what a modality of strings has in place of a network and a likelihood head.
+    """The decoder of a modality of strings: z `[..., D]` to `Strings`.
 
     Args:
         network: a `SymbolNetwork`.
         length: T, the longest string.
         num_symbols: V.
         end: the symbol that ends a string; None where all have T symbols.
-        word_dropout: while training, how often a symbol is hidden from those after it, which leaves more to z.
-        alphabet: what symbols stand for, if they do.
-        bag: a network from z to logits of the V symbols, for the term of `Bag` while training; None for no such term.
+        word_dropout: in training, the probability that a symbol is hidden from those after it; below 1.
+        alphabet: the characters or words of the symbols.
+        bag: a network from z to logits of the V symbols, for the training term `Bag`; None for no such term.
         bag_weight: of that term.
 
     Raises:
-        ValueError: if the end symbol is none of the V, the alphabet does not fit, the dropout is not in [0, 1), or the
-            weight is negative.
+        ValueError: on an option out of range, or an alphabet that does not fit.
     """
 
     def __init__(
@@ -282,22 +255,7 @@ class SequenceDecoder(nn.Module):
             raise ValueError(f"word_dropout: expected a number from 0 to below 1, got {word_dropout}")
         if not bag_weight >= 0:
             raise ValueError(f"bag_weight: expected a number of at least 0, got {bag_weight}")
-        if isinstance(alphabet, Alphabet):
-            characters, most = alphabet.characters, num_symbols if end is None else end
-            if len(set(characters)) != len(characters):
-                raise ValueError(f"characters: expected each once, got '{characters}'")
-            if len(characters) > most:
-                raise ValueError(
-                    f"characters: expected at most {most}, for the symbols before the end, got '{characters}'"
-                )
-        if isinstance(alphabet, Vocabulary):
-            if len(set(alphabet.words)) != len(alphabet.words):
-                raise ValueError("words: expected each once")
-            if (alphabet.num_symbols, alphabet.end) != (num_symbols, end):
-                raise ValueError(
-                    f"words: {len(alphabet.words)} of them, an unknown and the end are {alphabet.num_symbols} symbols,"
-                    f" the last of which is the end; got {num_symbols} and {end}"
-                )
+        _check_alphabet(alphabet, num_symbols, end)
         self.network, self.length, self.num_symbols = network, length, num_symbols
         self.end, self.word_dropout, self.alphabet = end, word_dropout, alphabet
         self.bag, self.bag_weight = bag, bag_weight
@@ -306,3 +264,20 @@ class SequenceDecoder(nn.Module):
         hidden = self.word_dropout if self.training else 0.0
         bag = Bag(self.bag, self.bag_weight) if self.training and self.bag is not None else None
         return Strings(self.network, z, self.length, self.num_symbols, self.end, hidden, bag)  # type: ignore[arg-type]
+
+
+def _check_alphabet(alphabet: Alphabet | Vocabulary | None, num_symbols: int, end: int | None) -> None:
+    if isinstance(alphabet, Alphabet):
+        characters, most = alphabet.characters, num_symbols if end is None else end
+        if len(set(characters)) != len(characters):
+            raise ValueError(f"characters: expected each once, got '{characters}'")
+        if len(characters) > most:
+            raise ValueError(f"characters: expected at most {most}, for the symbols before the end, got '{characters}'")
+    if isinstance(alphabet, Vocabulary):
+        if len(set(alphabet.words)) != len(alphabet.words):
+            raise ValueError("words: expected each once")
+        if (alphabet.num_symbols, alphabet.end) != (num_symbols, end):
+            raise ValueError(
+                f"words: {len(alphabet.words)} of them, an unknown and the end are {alphabet.num_symbols} symbols,"
+                f" the last of which is the end; got {num_symbols} and {end}"
+            )

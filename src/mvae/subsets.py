@@ -1,4 +1,4 @@
-"""Which ELBO terms a step trains: the joint, each modality alone, k random others (Eq. 5)."""
+"""The ELBO terms of a training step: the joint, each modality alone, k random others (Eq. 5)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def draw_subsets(num_modalities: int, k: int = 0, generator: torch.Generator | N
 
 
 def count_other_subsets(num_modalities: int) -> int:
-    """How many subsets are neither empty, nor one modality, nor all: 2^N - N - 2.
+    """The number of subsets of at least two modalities, but not all: 2^N - N - 2.
 
     Example:
         >>> [count_other_subsets(n) for n in (2, 3, 19)]
@@ -60,10 +60,10 @@ def _draw_others(num_modalities: int, k: int, generator: torch.Generator | None)
 
 
 def distinct_terms(subsets: Tensor, present: Tensor) -> Tensor:
-    """Which terms count for which row, where rows lack modalities.
+    """The terms that count for each row, where rows lack modalities.
 
-    A row's terms are the subsets cut down to what it has. One left empty does not count, and of several left equal
-    the first counts: for a row with only x1 the joint and the single of x1 are one term, and it trains once.
+    A row's terms are the subsets without what it lacks. An empty one does not count, and of equal ones the first
+    counts: for a row with only x1 the joint and the single of x1 are one term, which is trained once.
 
     Args:
         subsets: boolean `[S, N]`, the step's subsets, distinct.
@@ -84,7 +84,7 @@ def distinct_terms(subsets: Tensor, present: Tensor) -> Tensor:
     member = subsets[singles].int().argmax(1)  # the modality of each single
     has = present.T.to(torch.float32)  # [N, B]; sums of at most N ones are exact
     table = subsets[others].to(has.dtype)  # [M, N]
-    single_first = torch.zeros_like(table)  # [M, N]: 1 where modality n's single stands before subset m
+    single_first = torch.zeros_like(table)  # [M, N]: 1 where modality n's single comes before subset m
     single_first[:, member] = (singles[None] < others[:, None]).to(has.dtype)
 
     size = table @ has  # [M, B], what is left of each subset

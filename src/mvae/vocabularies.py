@@ -1,4 +1,4 @@
-"""What the symbols of a string stand for: characters, words, or pieces of words."""
+"""The characters, words or pieces of words that the symbols of a string are."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["GOES_ON", "UNKNOWN", "Alphabet", "Vocabulary", "learned_pieces"]
 
 UNKNOWN = "<unk>"
 GOES_ON = "\ue000"
-"""Before a piece that goes on with a word: a character for private use, which no text should hold."""
+"""The start of a piece inside a word: a character for private use, which no text should hold."""
 LONGEST_WORD = 1000
 """Characters; a longer word is unknown."""
 
 
 @dataclass(frozen=True)
 class Alphabet:
-    """Which character each symbol of a string stands for.
+    """The character of each symbol of a string.
 
     Example:
         >>> digits = Alphabet("0123456789", end=11)
@@ -39,11 +39,7 @@ class Alphabet:
     """The symbol that ends a string, which is no character."""
 
     def symbols(self, text: str, length: int) -> Tensor:
-        """The symbols `[length]` of a text, int64, filled up with the end symbol.
-
-        Raises:
-            ValueError: if it has other characters, or is too long; without an end symbol, if it is too short.
-        """
+        """The symbols `[length]` of a text, int64, filled up with the end; a ValueError if it does not fit."""
         fits = len(text) <= length if self.end is not None else len(text) == length
         strange = next((character for character in text if character not in self.characters), None)
         if strange is not None or not fits:
@@ -64,7 +60,7 @@ class Alphabet:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Which word, or piece of a word, each symbol of a sentence stands for: words parted by spaces.
+    """The word, or piece of a word, of each symbol of a sentence: words parted by spaces.
 
     Example:
         >>> english = Vocabulary(("the", "cat"))
@@ -99,11 +95,7 @@ class Vocabulary:
         return {word: number for number, word in enumerate(self.words)}
 
     def symbols(self, text: str, length: int) -> Tensor:
-        """The symbols `[length]` of a text, int64, filled up with the end symbol.
-
-        Raises:
-            ValueError: if it has more words, or pieces; without `tokenizers`, where there are pieces.
-        """
+        """The symbols `[length]` of a text, int64, filled up with the end symbol; a ValueError if it is longer."""
         parts = self._parts(text)
         if len(parts) > length:
             of = "pieces of words" if self.pieces else "words"
@@ -112,7 +104,7 @@ class Vocabulary:
         return torch.tensor(numbers + [self.end] * (length - len(parts)))
 
     def cut(self, text: str, length: int) -> tuple[str, int]:
-        """The start of a text that fits into so many symbols, and how many more it has."""
+        """The start of a text that fits into `length` symbols, and the number of symbols cut off."""
         if self.pieces:
             places = self._tokenizer.encode(text).offsets
             return (text if len(places) <= length else text[: places[length - 1][1]]), max(0, len(places) - length)
@@ -120,7 +112,7 @@ class Vocabulary:
         return " ".join(words[:length]), max(0, len(words) - length)
 
     def strange(self, text: str) -> list[str]:
-        """The words of a text that it does not hold, nor can make of pieces."""
+        """The words of a text that are neither in it nor made of its pieces."""
         return [word for word in text.split() if any(part not in self._numbers for part in self._parts(word))]
 
     def text(self, symbols: Tensor) -> str:
@@ -133,7 +125,7 @@ class Vocabulary:
         return self._joined(parts)
 
     def _parts(self, text: str) -> list[str]:
-        """The words of a text, or their pieces; of pieces a word that cannot be made of them is `UNKNOWN`."""
+        """The words of a text, or their pieces, with `UNKNOWN` for a word that cannot be made of pieces."""
         if not self.pieces:
             return text.split()
         return [self.words[number] if number < self.unknown else UNKNOWN for number in self._tokenizer.encode(text).ids]
@@ -154,14 +146,11 @@ class Vocabulary:
 
 
 def learned_pieces(texts: Sequence[str], count: int) -> tuple[str, ...]:
-    """Pieces of words for a `Vocabulary`: all characters of the texts, and what of them stands together often.
+    """Pieces of words for a `Vocabulary`: all characters of the texts, and what often comes together.
 
     Args:
         texts: words parted by spaces.
-        count: how many pieces; more where the characters, each at the start of a word and in it, are more.
-
-    Raises:
-        ValueError: without `tokenizers`, saying how to get it.
+        count: number of pieces; more where there are more characters, each at the start of a word and in it.
     """
     tokenizers = imported("tokenizers", "pieces of words", "translation")
     characters = sorted(character for character in set().union(*texts) if not character.isspace())

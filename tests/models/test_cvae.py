@@ -205,7 +205,9 @@ def test_generating_for_a_row_that_lacks_its_condition_is_refused():
 
 
 def test_generating_the_condition_is_refused():
-    with pytest.raises(ValueError, match="'label' is what this model is given; it has a distribution of vector"):
+    with pytest.raises(
+        ValueError, match="cannot generate 'label': it is a condition of this model, which models vector"
+    ):
         build(CVAE).float().generate({"label": 2}, ["label"])
 
 

@@ -1,4 +1,4 @@
-"""What every model here has in common: encode once, decode once, a posterior given any modalities, generation."""
+"""The base of all models: encode once, decode once, a posterior given any modalities, generation."""
 
 from __future__ import annotations
 
@@ -26,25 +26,21 @@ __all__ = ["MultimodalVAE", "Objective", "as_names"]
 class MultimodalVAE(Banked, ABC):
     """A joint distribution p(z) prod_i p(x_i | z) over modalities, z ~ N(0, I), with an inference network.
 
-    A method is a subclass that says what it minimises (`loss`) and, where its posterior is no product of experts with
-    the prior, overrides `posteriors`.
+    A method is a subclass with its objective (`loss`) and, where its posterior is no product of experts with the prior,
+    its `posteriors`.
 
     Args:
-        modalities: name to `Modality`, in the order in which tables list them. A `Condition` among them is a modality
-            that the model is given and has no distribution of.
-        latent_dim: D, the dimension of z.
-
-    Raises:
-        ValueError: if there is no modality, a modality was built for another D, or there are conditions and the
-            method takes none.
+        modalities: name to `Modality`, in the order in which tables list them, or to `Condition`: a modality that the
+            model is given and does not model.
+        latent_dim: D, the dimension of z, for which the modalities were built.
     """
 
     takes_conditions = False
-    """Whether some of what the model reads may be a `Condition`."""
+    """Whether modalities may be conditions."""
     needs_complete_rows = False
-    """Whether it learns only from rows that have everything."""
+    """Whether the method learns only from rows that have all modalities."""
     num_stages = 1
-    """Into how many parts, of equally many epochs, the method's training falls."""
+    """Number of stages of training, of equally many epochs."""
     options: ClassVar[Mapping[str, Option]] = {}
     """The method's own options by name; the defaults are the constructor's."""
 
@@ -61,9 +57,8 @@ class MultimodalVAE(Banked, ABC):
             if isinstance(modality, Modality) and modality.latent_dim != latent_dim:
                 raise ValueError(f"modality '{name}' has latent_dim {modality.latent_dim}, the model {latent_dim}")
             if not self.takes_conditions and not (isinstance(modality, Modality) and not modality.condition_width):
-                raise ValueError(
-                    f"{type(self).__name__} takes no conditions; '{name}' is one, or its networks take some"
-                )
+                kind = type(self).__name__
+                raise ValueError(f"{kind} takes no conditions; '{name}' is one, or its networks take some")
         self.names = tuple(modalities)
         self.latent_dim = latent_dim
         self._modalities = nn.ModuleDict({module_name(name): modality for name, modality in modalities.items()})
@@ -71,7 +66,7 @@ class MultimodalVAE(Banked, ABC):
         self._decoders = banks_of({name: modality.decoder for name, modality in self.modalities.items()})
         self._shapes = {name: variable.shape for name, variable in modalities.items()}
         self._place = {name: number for number, name in enumerate(self.names)}
-        self.register_buffer("_anchor", torch.empty(0), persistent=False)  # is where the parameters are
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)  # on the parameters' device, in their type
 
     @property
     def _banks(self) -> list[Bank]:
@@ -79,32 +74,32 @@ class MultimodalVAE(Banked, ABC):
 
     @property
     def variables(self) -> dict[str, Variable]:
-        """All that the model reads, by name: modalities and conditions."""
+        """Modalities and conditions by name."""
         return dict(zip(self.names, self._modalities.values(), strict=True))  # type: ignore[arg-type]
 
     @property
     def modalities(self) -> dict[str, Modality]:
-        """The modalities by name: what the model has a distribution of."""
+        """The modalities by name."""
         return {name: variable for name, variable in self.variables.items() if isinstance(variable, Modality)}
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Names of what the model must be given, e.g. the CVAE's label."""
+        """Names of the conditions, e.g. the CVAE's label."""
         return tuple(name for name, variable in self.variables.items() if not isinstance(variable, Modality))
 
     @property
     def inference_networks(self) -> list[nn.Module]:
-        """The networks behind q(z | .), whose parameters the paper's Table 1 counts."""
+        """The networks of q(z | .), whose parameters the paper's Table 1 counts."""
         return [modality.encoder for modality in self.modalities.values()]
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return self._anchor.device  # type: ignore[return-value]
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the parameters, and so of z."""
+        """The type of the parameters and of z."""
         return self._anchor.dtype  # type: ignore[return-value]
 
     @abstractmethod
@@ -112,47 +107,45 @@ class MultimodalVAE(Banked, ABC):
         """The training objective on a batch.
 
         Args:
-            batch: B rows; modalities may be absent in any pattern.
+            batch: B rows, in which modalities may be missing in any pattern.
             beta: weight of the KL terms (Eq. 1), annealed from 0 to 1 in training.
+
+        Raises:
+            ValueError: naming a modality that the model does not have, or one with values of another shape.
         """
 
     def enter_stage(self, stage: int) -> None:
         """Get ready for a stage of training, counted from 0; called at the start of each epoch."""
 
     def usable(self, batch: Batch) -> Tensor:
-        """Which rows `[B]` this method learns from: those that have everything, or anything where that is enough."""
+        """Which rows `[B]` this method learns from: complete rows, or those with any modality where that is enough."""
         present = batch.presence(self.names)
         return present.all(1) if self.needs_complete_rows else present.any(1)
 
     # Inference
 
     def encode(self, batch: Batch, names: str | Iterable[str] | None = None) -> Experts:
-        """One expert a modality: every encoder runs once, on the rows that have its modality.
+        """Experts of all N modalities, from one call of each encoder on the rows that have its modality.
 
         Args:
             batch: B rows.
-            names: use only these modalities; all the model's where None.
-
-        Returns:
-            Experts over all N modalities of the model, in its order.
+            names: modalities to use; all where None.
         """
         self._expect(batch)
         wanted = set(self.names if names is None else self._known(names))
-        means, log_variances, order = [], [], []
+        order: list[str] = []
+        parts: list[tuple[Tensor, Tensor]] = []
         for bank in self._encoders:
             some = [name for name in bank.modules if name in wanted and name in batch.values]
             encoded = bank.encode(batch, some, self.latent_dim) if some else None
             if encoded is not None:
-                means.append(encoded[0])
-                log_variances.append(encoded[1])
+                parts.append(encoded)
                 order += some
-        if len(order) < len(self.names):
-            rest = [name for name in self.names if name not in order]
+        if rest := [name for name in self.names if name not in order]:
             zeros = torch.zeros(len(rest), len(batch), self.latent_dim, device=self.device, dtype=self.dtype)
-            means.append(zeros)
-            log_variances.append(zeros)
+            parts.append((zeros, zeros))
             order += rest
-        mean, log_variance = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (means, log_variances))
+        mean, log_variance = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
         if tuple(order) != self.names:
             place = {name: number for number, name in enumerate(order)}
             index = torch.tensor([place[name] for name in self.names], device=mean.device)
@@ -163,31 +156,25 @@ class MultimodalVAE(Banked, ABC):
         return Experts(mean, log_variance, table)
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> Posterior:
-        """q(z | X_s) of many subsets at once: the product of their experts and the prior (paper, Eq. 4).
+        """q(z | X_s) of batch shape `[S, B]`: products of experts with the prior (paper, Eq. 4).
 
         Args:
             batch: B rows.
-            subsets: boolean `[S, N]`. What a row lacks counts as left out; a row left with nothing gets the prior.
-
-        Returns:
-            Distributions of z of batch shape `[S, B]`.
+            subsets: boolean `[S, N]`. Of each subset a row uses what it has; with nothing it gets the prior.
         """
         return Gaussian(*product_of_experts(*self._experts(batch, subsets)))
 
     def q(self, batch: Batch, given: Iterable[str] | None = None) -> Posterior:
-        """As `posterior`, of a batch as `checked` or `read` gives it and names of the model: nothing is checked."""
+        """`posterior` without checks, of a batch as `checked` or `read` returns it."""
         table = [[given is None or name in given for name in self.names]]
         return self.posteriors(batch, torch.tensor(table))[0]
 
     def posterior(self, batch: Batch | Mapping[str, object], given: str | Iterable[str] | None = None) -> Posterior:
-        """q(z | what is given and present).
+        """q(z | what is given and observed), of batch shape `[B]`; most methods' is a `Gaussian`.
 
         Args:
             batch: B rows, or a mapping of values as `generate` takes it.
-            given: names to condition on; all that is present where None. A row with none of them gets the prior.
-
-        Returns:
-            A distribution of z of batch shape `[B]`, most methods' a `Gaussian`.
+            given: names to condition on; all where None. A row with none of them gets the prior.
 
         Raises:
             ValueError: on an unknown name, or a value outside its likelihood's support.
@@ -197,45 +184,28 @@ class MultimodalVAE(Banked, ABC):
     # Generation
 
     def decode(self, z: Tensor, names: str | Iterable[str] | None = None) -> dict[str, Distribution]:
-        """p(x_i | z) of each named modality.
-
-        Args:
-            z: `[..., D]`.
-            names: all modalities where None.
-
-        Returns:
-            Name to a Distribution whose batch shape is that of z without its last dimension.
-        """
+        """p(x_i | z) of each named modality (all where None), of batch shape `[...]`, given z `[..., D]`."""
         modalities = self.modalities
         return {name: modalities[name].decoder(z) for name in self._modelled(names)}
 
     @torch.no_grad()
     def draw_latent(self, given: Batch | Mapping[str, object] | None = None, num_samples: int = 1) -> Tensor:
-        """Draw z given some modalities, or from the prior where None.
+        """Draws of z, `[num_samples, B, D]`, for `decode`; arguments and errors as of `generate`.
 
-        Args:
-            given: as for `generate`.
-            num_samples: draws for each row.
-
-        Returns:
-            `[num_samples, B, D]`, as `decode` takes it: in a model with conditions, theirs stand beside z.
-
-        Raises:
-            ValueError: as `generate`.
+        In a model with conditions their numbers follow those of z.
         """
         if given is None:
-            return self._decoder_input(
-                None, torch.randn(num_samples, 1, self.latent_dim, device=self.device, dtype=self.dtype)
-            )
+            z = torch.randn(num_samples, 1, self.latent_dim, device=self.device, dtype=self.dtype)
+            return self._decoder_input(None, z)
         return self.draw_given(self.checked(given), num_samples)
 
     @torch.no_grad()
     def draw_given(self, batch: Batch, num_samples: int = 1) -> Tensor:
-        """As `draw_latent`, of a batch as `checked` gives it, which is not checked again."""
+        """`draw_latent` of a batch as `checked` returns it."""
         for name in self.conditions:
             if name in batch.present and not batch.present[name].all():
                 row = int((~batch.present[name]).nonzero()[0])
-                raise ValueError(f"row {row} lacks '{name}', which this model must be given")
+                raise ValueError(f"row {row} lacks '{name}', a condition of this model")
         return self._decoder_input(batch, self.q(batch).sample((num_samples,)))
 
     @torch.no_grad()
@@ -249,11 +219,11 @@ class MultimodalVAE(Banked, ABC):
         """Draw z given some modalities (or nothing), then the named modalities given z.
 
         Args:
-            given: a batch of B rows, or a mapping like `{"label": 7}`: one observation or a sequence of B of them. z
-                is drawn from the prior where None, and B = 1.
+            given: a batch of B rows, or a mapping like `{"label": 7}` to one observation or a sequence of B. Where
+                None, z is drawn from the prior, and B = 1.
             names: what to generate; all modalities where None.
             num_samples: draws of z for each row.
-            mean: return the mean of p(x_i | z) (of a categorical, its most likely class) in place of a draw.
+            mean: return the mean of p(x_i | z), or the most likely class, in place of a draw.
 
         Returns:
             Name to tensor `[num_samples, B, *shape]`.
@@ -267,7 +237,7 @@ class MultimodalVAE(Banked, ABC):
             drawn[name] = getattr(distribution, centre) if mean else distribution.sample()
         return drawn
 
-    # What losses and estimators are built from
+    # Parts of losses and estimators
 
     def class_logits(self, name: str, z: Tensor) -> Tensor:
         """log p(x_i = c | z) of each class c of a category, up to a constant: `[..., D]` to `[..., C]`."""
@@ -277,9 +247,7 @@ class MultimodalVAE(Banked, ABC):
     def log_likelihoods(
         self, batch: Batch, z: Tensor, reconstruct: Tensor, counts: Tensor | None = None
     ) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """log p(x_i | z_s) of each modality in the terms that reconstruct it: every decoder runs once.
-
-        The rows (s, b) of a modality are stacked: the terms s that reconstruct it, the rows b that have it.
+        """log p(x_i | z_s) of each modality in the terms that reconstruct it, from one call of each decoder.
 
         Args:
             batch: B rows.
@@ -289,7 +257,7 @@ class MultimodalVAE(Banked, ABC):
 
         Yields:
             For each modality that some term reconstructs: its name, those terms `[S_i]` (ascending), and the values
-            `[S_i, B]`, 0 where the modality is absent or the term does not count.
+            `[S_i, B]`, 0 where the modality is missing or the term does not count.
         """
         for names, owner, terms, values in self._term_likelihoods(batch, z, reconstruct, counts):
             sizes = owner.bincount(minlength=len(names)).tolist()
@@ -298,12 +266,7 @@ class MultimodalVAE(Banked, ABC):
     def _term_likelihoods(
         self, batch: Batch, z: Tensor, reconstruct: Tensor, counts: Tensor | None
     ) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor, Tensor]]:
-        """As `log_likelihoods`, for all modalities of an architecture at once.
-
-        Yields:
-            Names; then, for the P pairs of a modality and a term that reconstructs it: the modality's number among the
-            names `[P]`, ascending, the term `[P]`, and the values `[P, B]`.
-        """
+        """`log_likelihoods` of modalities of one architecture at once: their names, and what `Bank.score` returns."""
         z = self._decoder_input(batch, z)
         wanted = reconstruct.any(0).tolist()
         for bank in self._decoders:
@@ -324,8 +287,8 @@ class MultimodalVAE(Banked, ABC):
     ) -> Objective:
         """The ELBO terms of Eq. 2 under given posteriors, one draw of z each.
 
-        A mixture's is the stratified bound: each of its components is drawn from and is a term of its own, weighted as
-        it is in the mixture, with log q(z) - log p(z) of the whole mixture for the divergence.
+        A mixture has the stratified bound: one draw of each component, weighted as in the mixture, with the mixture's
+        log q(z) - log p(z) in place of the divergence.
 
         Args:
             batch: B rows.
@@ -333,7 +296,10 @@ class MultimodalVAE(Banked, ABC):
             reconstruct: boolean `[S, N]`, which modalities each term reconstructs.
             counts: boolean `[S, B]`, which terms count for which row; all where None.
             beta: weight of the KL terms.
-            free_nats: up to where a KL term costs nothing; `kl` and `elbo` are without it.
+            free_nats: a KL term below this costs nothing; `kl` and `elbo` do without.
+
+        Raises:
+            ValueError: as `loss`.
         """
         self._expect(batch)
         strata, share = posterior.strata()
@@ -364,12 +330,9 @@ class MultimodalVAE(Banked, ABC):
         return Objective(-terms.sum(0).mean(), terms, log_likelihood, kl, elbo)
 
     def elbo(self, batch: Batch) -> Tensor:
-        """One-sample estimate of the ELBO of everything present: beta = 1, every lambda = 1 (paper, Eq. 2).
+        """One-sample estimate of the ELBO of all that is observed, beta and every lambda 1 (Eq. 2): `[B]`, in nats.
 
         Training keeps the epoch whose validation rows have the highest.
-
-        Returns:
-            `[B]`, in nats.
         """
         everything = torch.ones(1, len(self.names), dtype=torch.bool)
         return self.evidence(batch, self.posteriors(batch, everything), everything).elbo
@@ -386,10 +349,7 @@ class MultimodalVAE(Banked, ABC):
             self.variables[name].check(name, values if rows is None else values[rows], rows)
 
     def checked(self, given: Batch | Mapping[str, object]) -> Batch:
-        """The door: a batch that this model can read, on its device and in the types its networks take.
-
-        Args:
-            given: a batch, or a mapping of values as `generate` takes it.
+        """A batch, or a mapping as `generate` takes it, on the model's device in the types its networks read.
 
         Raises:
             ValueError: as `check`.
@@ -403,7 +363,7 @@ class MultimodalVAE(Banked, ABC):
         return given.holding({name: known[name].as_read(value) for name, value in given.values.items()})
 
     def read(self, batch: Batch) -> Batch:
-        """The batch in the types that the networks take; bytes become numbers from 0 to 1. Other names stay."""
+        """The batch in the types that the networks read; bytes become numbers from 0 to 1. Other names stay."""
         known, values = self.variables, dict(batch.values)
         unread = [name for name, value in values.items() if name in known and not known[name].is_read(value)]
         if not unread:
@@ -412,49 +372,47 @@ class MultimodalVAE(Banked, ABC):
         return batch.holding(values)
 
     def _decoder_input(self, batch: Batch | None, z: Tensor) -> Tensor:
-        """What the decoders take: z, and in a model with conditions those of each row beside it."""
+        """z, and in a model with conditions their numbers after it."""
         return z
 
     def _complete(self, batch: Batch) -> Batch:
-        """The rows that have everything, which is all that some methods learn from."""
+        """The complete rows, from which alone some methods learn."""
         self._expect(batch)
-        whole = self.usable(batch)
-        if not whole.any():
+        complete = self.usable(batch)
+        if not complete.any():
             raise ValueError(f"{type(self).__name__} learns from rows with {', '.join(self.names)}; the batch has none")
-        return batch if whole.all() else batch[whole]
+        return batch if complete.all() else batch[complete]
 
-    def _with_whole_rows(
+    def _with_complete_rows(
         self,
         single: tuple[Tensor, Tensor],
         batch: Batch,
         subsets: Tensor,
         encode: Callable[[Batch], tuple[Tensor, Tensor]],
     ) -> Gaussian:
-        """`single`, of `[S, B, D]`, with what a network of everything gives where all is given and present."""
-        whole = self.usable(batch)
-        known = subsets.all(1).to(whole.device).unsqueeze(1) & whole  # [S, B]
+        """`single` `[S, B, D]`, replaced by what a network of all modalities gives where all are given and observed."""
+        complete = self.usable(batch)
+        known = subsets.all(1).to(complete.device).unsqueeze(1) & complete  # [S, B]
         if not known.any():
             return Gaussian(*single)
-        row = (whole.cumsum(0) - 1).expand(known.shape)[known]
-        mean, log_variance = (
-            old.index_put((known,), new[row].to(old.dtype))
-            for old, new in zip(single, encode(batch[whole]), strict=True)
-        )
+        row, encoded = (complete.cumsum(0) - 1).expand(known.shape)[known], encode(batch[complete])
+        pairs = zip(single, encoded, strict=True)
+        mean, log_variance = (old.index_put((known,), new[row].to(old.dtype)) for old, new in pairs)
         return Gaussian(mean, log_variance)
 
     def _expect_two(self) -> None:
         if len(self.names) != 2:
+            kind, names = type(self).__name__, ", ".join(self.names)
             raise ValueError(
-                f"{type(self).__name__} has two modalities, got {', '.join(self.names)}; a network for each subset of"
-                " more would be needed (the MVAE needs none)"
+                f"{kind} has two modalities, got {names}; more need a network for each subset (the MVAE needs none)"
             )
 
     def _experts(self, batch: Batch, subsets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """What products of experts take: means, log variances, subsets and presence, None where rows are whole."""
+        """Arguments of products of experts: means, log variances, subsets, presence (None where rows are complete)."""
         used = [name for name, some in zip(self.names, subsets.any(0).tolist(), strict=True) if some]
         mean, log_variance, present = self.encode(batch, used)
-        whole = len(used) == len(self.names) and batch.has_all(self.names)
-        return mean, log_variance, subsets, None if whole else present
+        complete = len(used) == len(self.names) and batch.has_all(self.names)
+        return mean, log_variance, subsets, None if complete else present
 
     def _expect(self, batch: Batch) -> None:
         """Refuse names that the model does not have, and other shapes than theirs."""
@@ -464,23 +422,22 @@ class MultimodalVAE(Banked, ABC):
                 self.variables[name].check_shape(name, shape)
 
     def _rows_of(self, name: str, value: object) -> object:
-        """One observation becomes a batch of one; a sequence of observations stays."""
-        shape = self.variables[name].shape
+        """A sequence of observations as it is; one observation as a batch of one."""
         if isinstance(value, Sequence) and not isinstance(value, str):
             return value
         tensor = torch.as_tensor(value)
-        return tensor.unsqueeze(0) if tuple(tensor.shape) == shape else tensor
+        return tensor.unsqueeze(0) if tuple(tensor.shape) == self.variables[name].shape else tensor
 
     def _modelled(self, names: str | Iterable[str] | None) -> tuple[str, ...]:
         modalities = self.modalities
         if names is None:
             return tuple(modalities)
-        for name in self._known(names):
+        names = self._known(names)
+        for name in names:
             if name not in modalities:
-                raise ValueError(
-                    f"'{name}' is what this model is given; it has a distribution of {', '.join(modalities)}"
-                )
-        return as_names(names)
+                models = ", ".join(modalities)
+                raise ValueError(f"cannot generate '{name}': it is a condition of this model, which models {models}")
+        return names
 
     def _known(self, names: str | Iterable[str]) -> tuple[str, ...]:
         names = as_names(names)

@@ -29,12 +29,9 @@ class BiVCCA(MultimodalVAE):
     modality trains its own term, at weight 1, on what it has.
 
     Args:
-        modalities: two names and their `Modality`.
+        modalities: two, by name.
         latent_dim: D.
         mu: weight of the first term, from 0 to 1.
-
-    Raises:
-        ValueError: as `MultimodalVAE`, if there are not two modalities, or on another mu.
     """
 
     options: ClassVar = {"mu": Option("weight of the first modality's bound", float, least=0, most=1, said="mu {}")}

@@ -25,14 +25,8 @@ class CVAE(MultimodalVAE):
     .. math:: \mathbb E_{q(z \mid x_1, x_2)}\big[\lambda_1 \log p(x_1 \mid z, x_2)\big]
               - \beta\, \mathrm{KL}\big[q(z \mid x_1, x_2), p(z)\big],
 
-    with the prior N(0, I) of the other models. It learns from complete rows only.
-
-    Args:
-        modalities: names to one `Modality`, whose networks take the conditions too, and any number of `Condition`.
-        latent_dim: D.
-
-    Raises:
-        ValueError: as `MultimodalVAE`, or if there is not one modality with the conditions' width.
+    with the prior N(0, I) of the other models. It learns from complete rows only. Of its modalities one is a
+    `Modality`, whose networks take the conditions too, the others are each a `Condition`.
     """
 
     takes_conditions = True
@@ -52,9 +46,8 @@ class CVAE(MultimodalVAE):
         widths = [variable.width for variable in self.variables.values() if isinstance(variable, Condition)]
         modelled = self.modalities
         if len(modelled) != 1 or not widths:
-            raise ValueError(
-                f"a CVAE has one modality and at least one condition, got {len(modelled)} and {len(widths)}"
-            )
+            counts = f"{len(modelled)} and {len(widths)}"
+            raise ValueError(f"a CVAE has one modality and at least one condition, got {counts}")
         ((self.target, modality),) = modelled.items()
         if modality.condition_width != sum(widths):
             raise ValueError(
@@ -62,11 +55,7 @@ class CVAE(MultimodalVAE):
             )
 
     def encode(self, batch: Batch, names: str | Iterable[str] | None = None) -> Experts:
-        """Refused: there is no expert a modality.
-
-        Raises:
-            TypeError: always.
-        """
+        """A TypeError: there are no experts of single modalities."""
         raise TypeError("a CVAE has no expert a modality; see posterior")
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
@@ -75,33 +64,31 @@ class CVAE(MultimodalVAE):
         return self.evidence(batch, self.posteriors(batch, everything), everything, beta=beta)
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
-        """q(z | x_1, x_2) where all is given and present; the prior elsewhere."""
+        """q(z | x_1, x_2) where both are given and observed; the prior elsewhere."""
         prior = torch.zeros(len(subsets), len(batch), self.latent_dim, device=self.device, dtype=self.dtype)
-        return self._with_whole_rows((prior, prior), batch, subsets, self._encode_whole)
+        return self._with_complete_rows((prior, prior), batch, subsets, self._encode_complete)
 
-    def _encode_whole(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _encode_complete(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return self.modalities[self.target].encoder(batch.values[self.target], self._features(batch))
 
     def _term_likelihoods(
         self, batch: Batch, z: Tensor, reconstruct: Tensor, counts: Tensor | None
     ) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor, Tensor]]:
-        """log p(x_1 | z, x_2); a row that lacks a condition counts as lacking x_1."""
-        if not (whole := self.usable(batch)).all():
-            present = {name: batch.present[name] & whole for name in batch.values}
-            batch = batch.holding(batch.values, present)
+        """log p(x_1 | z, x_2), in complete rows."""
+        if not (complete := self.usable(batch)).all():
+            batch = batch.holding(batch.values, {name: batch.present[name] & complete for name in batch.values})
         return super()._term_likelihoods(batch, z, reconstruct, counts)
 
     def _decoder_input(self, batch: Batch | None, z: Tensor) -> Tensor:
         lacking = [name for name in self.conditions if batch is None or name not in batch.values]
         if batch is None or lacking:
-            raise ValueError(
-                f"this model generates '{self.target}' given {', '.join(self.conditions)}; give a value of each"
-            )
+            names = ", ".join(self.conditions)
+            raise ValueError(f"this model generates '{self.target}' given {names}; give a value of each")
         condition = self._features(batch).to(z.dtype)
         return torch.cat([z, condition.expand(*z.shape[:-1], -1)], -1)
 
     def _features(self, batch: Batch) -> Tensor:
-        """The conditions of each row as numbers, `[B, C]`; 0 where one is absent."""
+        """The conditions of each row as numbers, `[B, C]`; 0 where one is missing."""
         parts = []
         for name, variable in self.variables.items():
             if isinstance(variable, Condition):

@@ -26,13 +26,10 @@ class JMVAE(JointEncoderVAE):
               - \alpha \sum_i \mathrm{KL}\big[q(z \mid x_1, x_2), q(z \mid x_i)\big] .
 
     Args:
-        modalities: two names and their `Modality`.
+        modalities: two, by name.
         latent_dim: D.
-        joint_encoder: as `JointEncoderVAE`.
-        alpha: weight of the two divergences; the paper takes 0.01 (section 5.1).
-
-    Raises:
-        ValueError: as `JointEncoderVAE`, or on a negative alpha.
+        joint_encoder: as for `JointEncoderVAE`.
+        alpha: weight of the two divergences, at least 0; the paper takes 0.01 (section 5.1).
     """
 
     options: ClassVar = {

@@ -1,4 +1,4 @@
-"""What JMVAE and TELBO share: a network for q(z | x_1, x_2) beside those for q(z | x_1) and q(z | x_2)."""
+"""The base of JMVAE and TELBO: networks for q(z | x_1, x_2), q(z | x_1) and q(z | x_2)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,13 @@ __all__ = ["JointEncoderVAE"]
 
 
 class JointEncoderVAE(MultimodalVAE):
-    """A model of two modalities with an inference network for each subset of them.
-
-    It learns from complete rows only.
+    """A model of two modalities with an inference network for each subset of them, learned from complete rows only.
 
     Args:
-        modalities: two names and their `Modality`.
+        modalities: two, by name.
         latent_dim: D.
         joint_encoder: module from the observations of both, in order, to `(mean, log_variance)`, each `[B, D]`
             (`mvae.networks.joint.JointEncoder`).
-
-    Raises:
-        ValueError: as `MultimodalVAE`, or if there are not two modalities.
     """
 
     needs_complete_rows = True
@@ -54,9 +49,9 @@ class JointEncoderVAE(MultimodalVAE):
         return at_least_float32(mean), at_least_float32(log_variance)
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
-        """q(z | x_1, x_2) where both are given and present, else q(z | x_i) of the one, else the prior."""
+        """q(z | x_1, x_2) where both are given and observed, else q(z | x_i) of the one, else the prior."""
         if subsets.all() and batch.has_all(self.names):
             mean, log_variance = self.encode_jointly(batch)
             return Gaussian(mean.expand(len(subsets), -1, -1), log_variance.expand(len(subsets), -1, -1))
         single = first_expert(*self._experts(batch, subsets))
-        return self._with_whole_rows(single, batch, subsets, self.encode_jointly)
+        return self._with_complete_rows(single, batch, subsets, self.encode_jointly)

@@ -24,10 +24,6 @@ class MMVAE(MultimodalVAE):
 
     An encoder gives q(z | x_i) itself: no prior expert is multiplied in. Here all are Gaussian and the prior is
     N(0, I), where the paper has Laplace distributions and learns the prior's scale.
-
-    Args:
-        modalities: name to `Modality`.
-        latent_dim: D.
     """
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
@@ -36,7 +32,7 @@ class MMVAE(MultimodalVAE):
         return self.evidence(batch, self.posteriors(batch, everything), everything, counts, beta)
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> Mixture:
-        """Of each subset the mixture of what a row has of it; the prior where that is nothing."""
+        """Mixtures of the experts of a subset that a row has; the prior where it has none."""
         mean, log_variance, subsets, present = self._experts(batch, subsets)
         member = subsets.T.unsqueeze(-1).to(mean.device).expand(-1, -1, len(batch))  # [N, S, B]
         member = member if present is None else member & present.T.unsqueeze(1)

@@ -32,15 +32,12 @@ class MVAE(MultimodalVAE):
     to decode the label, while q(z | label) need not find one z for all images of a class.
 
     Args:
-        modalities: name to `Modality`.
+        modalities: by name.
         latent_dim: D.
         random_subsets: k, random subsets a step beside the joint and the singles.
         reconstruct: what a term reconstructs: `"given"`, `"present"`, or what it is given and these modalities.
-        free_nats: a divergence of a term's posterior from the prior up to this costs nothing in training, so that z
-            holds something of what a strong decoder could do without (free bits, Kingma et al. 2016).
-
-    Raises:
-        ValueError: as `MultimodalVAE`, or on a negative k or `free_nats`, or an unknown `reconstruct`.
+        free_nats: a divergence from the prior up to this costs nothing in training, so that z is used even where a
+            strong decoder could do without (free bits, Kingma et al. 2016).
     """
 
     options: ClassVar = {

@@ -23,23 +23,18 @@ class MVAEQ(MVAE):
     .. math:: q(z \mid X_s) \propto \frac{\prod_{i \in s} q(z \mid x_i)}{p(z)^{|s| - 1}}, \qquad
               q(z \mid x_i) = \mathcal N\big(\mu_i, \operatorname{sigmoid}(v_i)\big),
 
-    where :math:`\mu_i, v_i` are what an encoder gives. The variance is below the prior's 1 by construction, so that
+    where :math:`\mu_i, v_i` are the outputs of an encoder. The variance is below the prior's 1 by construction, so that
     the quotient is always a Gaussian; the paper says that such a constraint is needed and not how it was met.
 
     With it, the family is that of the MVAE: :math:`1 / \operatorname{sigmoid}(v) - 1 = e^{-v}`, so that v is the log
     variance of an MVAE expert, whose mean m gives :math:`\mu = m / (1 + e^{v})`. Only the parametrisation of the mean
     differs, and with it the optimisation.
 
-    Args:
-        modalities: as `MVAE`.
-        latent_dim: as `MVAE`.
-        random_subsets: as `MVAE`.
-        reconstruct: as `MVAE`.
-        free_nats: as `MVAE`.
+    It has the options of the MVAE.
     """
 
     def encode(self, batch: Batch, names: str | Iterable[str] | None = None) -> Experts:
-        """As `MultimodalVAE.encode`, with q(z | x_i) in place of an expert."""
+        """q(z | x_i) in place of experts."""
         mean, raw, present = super().encode(batch, names)
         return Experts(mean, logsigmoid(raw), present)
 

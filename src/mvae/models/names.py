@@ -21,6 +21,6 @@ def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def module_name(name: str) -> str:
-    """A modality's name as torch allows a module to be called: any name works, and no two collide."""
+    """A modality's name as a valid name of a module in torch; no two collide."""
     escaped = quote(name, safe=" ").replace(".", "%2E")
     return escaped + "%" if hasattr(nn.ModuleDict(), escaped) or not escaped else escaped

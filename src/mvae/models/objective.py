@@ -1,4 +1,4 @@
-"""What a training step minimises."""
+"""The objective of a training step."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ __all__ = ["Objective"]
 
 
 class Objective(NamedTuple):
-    """What a training step minimises, and what it is made of. All in nats."""
+    """The loss of a training step and its parts, in nats."""
 
     loss: Tensor
     """Scalar: minus the mean over the batch of each row's summed terms."""
     terms: Tensor
-    """`[S, B]`, the weighted terms of the objective; those that a row does not train are 0."""
+    """`[S, B]`, the weighted terms; 0 where a row does not train a term."""
     log_likelihood: dict[str, Tensor]
-    """For each modality, the unweighted log p(x_i | z) of the terms that reconstruct it, `[S_i, B]`, 0 where absent;
-    the terms in their order."""
+    """For each modality, the unweighted log p(x_i | z) in the terms that reconstruct it, `[S_i, B]`, 0 if missing."""
     kl: Tensor
     """`[S', B]`, the divergence from the prior of each posterior that z was drawn from, in the order of the terms."""
     elbo: Tensor

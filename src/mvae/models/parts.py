@@ -1,4 +1,4 @@
-"""What a method builds itself from."""
+"""The parts that a method is built from."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["Parts"]
 
 
 class Parts(Protocol):
-    """The parts that a spec describes, each built, with fresh parameters, when a method asks for it."""
+    """The parts that a spec describes; each call builds one with new parameters."""
 
     latent_dim: int
     names: tuple[str, ...]
-    """Of the modalities described, in order."""
+    """Names of the modalities, in order."""
 
     def modality(self, name: str, condition_width: int = 0) -> Modality:
-        """A modality whose networks also take conditions of so many numbers."""
+        """A modality, whose networks also take conditions of so many numbers."""
 
     def condition(self, name: str) -> Condition:
-        """A modality that the model is given."""
+        """A modality that the model is given and does not model."""
 
     def joint_encoder(self) -> nn.Module:
         """A network from the observations of all modalities to q(z | all)."""

@@ -24,11 +24,6 @@ class TELBO(JointEncoderVAE):
 
     maximised in two stages of equally many epochs: first the joint term fits q(z | x_1, x_2) and the decoders; then,
     these frozen, the other two fit q(z | x_1) and q(z | x_2).
-
-    Args:
-        modalities: two names and their `Modality`.
-        latent_dim: D.
-        joint_encoder: as `JointEncoderVAE`.
     """
 
     num_stages = 2

@@ -26,13 +26,6 @@ class VAE(MultimodalVAE):
               - \beta\, \mathrm{KL}\big[q(z \mid x), p(z)\big] .
 
     The encoder gives q(z | x) itself: no prior expert is multiplied in.
-
-    Args:
-        modalities: one name and its `Modality`.
-        latent_dim: D.
-
-    Raises:
-        ValueError: as `MultimodalVAE`, or if there are several modalities.
     """
 
     options: ClassVar = {

@@ -156,7 +156,7 @@ class Stack(Bank):
         self.template = deepcopy(modules[0]).requires_grad_(False).to("meta")
 
     def __call__(self, call: Callable[..., Any], *arguments: Tensor, members: Tensor | None = None) -> Any:
-        """`call(module, *arguments)` of every module, or of `members`, at once; all are `[G, ...]`."""
+        """`call(module, *arguments)` of all modules, or `members`, at once: arguments and results are `[G, ...]`."""
         tensors = dict(zip(self.parameter_names, map(_learned, self.parameters, self.own), strict=True)) | self.buffers
         if members is not None:
             tensors = {name: tensor[members] for name, tensor in tensors.items()}
