@@ -95,6 +95,16 @@ def test_nothing_heavy_is_imported_before_it_is_needed(environment, code):
     assert result.stderr.strip() == "[]"
 
 
+def test_fit_and_impute_import_little_more_than_torch_and_pandas(environment):
+    code = (
+        "import sys, mvae.cli, mvae.training.fit, mvae.tables.answers, mvae.cli.display\n"
+        "rare = ('PIL', 'joblib', 'rich', 'safetensors', 'sklearn', 'yaml', 'jsonargparse', 'tensorboard')\n"
+        "print([name for name in rare if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_every_command_shows_what_it_does(mvae_command, tmp_path):
     lines = mvae_command("--help", cwd=tmp_path).stdout.splitlines()
     for command in COMMANDS:

@@ -42,9 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     summary, place = COMMANDS[given[0]]
     command: Command = getattr(import_module(f"mvae.cli.{place}"), given[0].upper())
-    parser = ArgumentParser(
-        prog=f"mvae {given[0]}", description=f"{summary}. {command.description}", formatter_class=Help
-    )
+    said = f"{summary}. {command.description}"
+    parser = ArgumentParser(prog=f"mvae {given[0]}", description=said, formatter_class=Help)
     command.add_arguments(parser)
     options = parser.parse_args(given[1:])
     try:

@@ -145,19 +145,14 @@ def _build_decoder(spec: ModalitySpec, inputs: int) -> nn.Module:
 
 
 def _build_likelihood(spec: ModalitySpec) -> Any:
-    likelihood: Any = spec.likelihood
-    match likelihood.kind:
-        case "categorical" | "string":  # a string as a condition
-            return likelihoods.Categorical(_num_classes(spec), spec.shape)
-        case "record":
-            return Records(_elements(spec))
-        case "normal":
-            return likelihoods.Normal(spec.shape, likelihood.scale)
-        case "laplace":
-            return likelihoods.Laplace(spec.shape, likelihood.scale)
-        case "bernoulli":
-            return likelihoods.Bernoulli(spec.shape)
-    return likelihoods.PixelCrossEntropy(spec.shape)
+    kind, scale = spec.likelihood.kind, getattr(spec.likelihood, "scale", None)
+    if kind in ("categorical", "string"):  # a string as a condition
+        return likelihoods.Categorical(_num_classes(spec), spec.shape)
+    if kind == "record":
+        return Records(_elements(spec))
+    if kind in ("normal", "laplace"):
+        return (likelihoods.Normal if kind == "normal" else likelihoods.Laplace)(spec.shape, scale)
+    return (likelihoods.Bernoulli if kind == "bernoulli" else likelihoods.PixelCrossEntropy)(spec.shape)
 
 
 def _elements(spec: ModalitySpec) -> list[Element]:

@@ -6,7 +6,7 @@ A `RunSpec` is what a recipe, a `--config` file and a run's `config.json` hold. 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
@@ -59,6 +59,9 @@ class SpecError(ValueError):
 def option(default: Any, help: str, **more: Any) -> Any:  # noqa: A002
     """A field of a spec that is an `Option`, with its default; ... where it has none."""
     return Field(default, json_schema_extra={"option": Option(help, **more)})  # type: ignore[dict-item]
+
+
+_few = partial(option, group="few labels")
 
 
 class ModelSpec(Spec):
@@ -183,48 +186,38 @@ class TrainingSpec(Spec):
         0, "seed of initialisation, order, draws and the choice of complete rows", said="seed {}"
     )
 
-    shares: dict[str, Share] | None = option(
+    shares: dict[str, Share] | None = _few(
         None,
         "share of each batch by what rows have, complete or names joined by +, e.g. complete=0.25 image=0.5 (default:"
         " as they come)",
-        group="few labels",
         metavar="WHAT=F",
         said="batches with {} rows",
     )
-    completion: NonNegativeFloat = option(
+    completion: NonNegativeFloat = _few(
         0.0,
         "weight of rows with a missing category, completed with the model's own guess; 0 is the paper's method",
-        group="few labels",
         said="missing categories completed with weight {}",
         unsaid=0,
     )
-    sharpness: PositiveFloat = option(
-        2.0, "sharpness of the guess of completion: 1 draws from p(y | x), more makes it surer", group="few labels"
+    sharpness: PositiveFloat = _few(
+        2.0, "sharpness of the guess of completion: 1 draws from p(y | x), more makes it surer"
     )
-    propagation: NonNegativeFloat = option(
+    propagation: NonNegativeFloat = _few(
         0.0,
         "weight of rows with a missing category, given the class of rows near them in z; 0 is the paper's method",
-        group="few labels",
         said="classes spread to rows near in z, with weight {}",
         unsaid=0,
     )
-    neighbours: PositiveInt = option(
-        20, "neighbours of each row in z over which propagation spreads classes", group="few labels"
-    )
-    surest: Share = option(
-        0.8, "share of the rows with a missing class that propagation trains on, the surest first", group="few labels"
-    )
-    smoothness: NonNegativeFloat = option(
+    neighbours: PositiveInt = _few(20, "neighbours of each row in z over which propagation spreads classes")
+    surest: Share = _few(0.8, "share of the rows with a missing class that propagation trains on, the surest first")
+    smoothness: NonNegativeFloat = _few(
         0.0,
         "weight of virtual adversarial training, by which a category's guess changes little where what it is guessed"
         " from does; 0 is the paper's method",
-        group="few labels",
         said="virtual adversarial training with weight {}",
         unsaid=0,
     )
-    radius: PositiveFloat = option(
-        2.0, "Euclidean length of the changes that smoothness looks at, in the data's units", group="few labels"
-    )
+    radius: PositiveFloat = _few(2.0, "Euclidean length of the changes that smoothness looks at, in the data's units")
 
     @property
     def precision_here(self) -> Literal["float32", "bfloat16"]:

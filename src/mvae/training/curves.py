@@ -11,11 +11,7 @@ __all__ = ["Curves"]
 
 
 class Curves:
-    """A file of events in `logs/` of a run's folder, by tensorboard's own writer.
-
-    Args:
-        folder: of the run; nothing is written where None.
-    """
+    """A file of events in `logs/` of a run's folder, by tensorboard's own writer; none where there is no folder."""
 
     def __init__(self, folder: Path | None) -> None:
         self.writer: Any = None
@@ -35,6 +31,6 @@ class Curves:
         self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def close(self) -> None:
-        """Write what is left, and end the file."""
+        """Write the rest, and end the file."""
         if self.writer is not None:
             self.writer.close()

@@ -58,16 +58,9 @@ def prepare(
     resume: bool = False,
     processes: Processes = ALONE,
 ) -> Run:
-    """Read data, settle every option and build the model, without training it. Arguments are those of `fit`.
+    """Read data, settle every option and build the model, without training it; each of several processes does.
 
-    Args:
-        source: a source's name, a table, a folder of shards or a `Dataset`.
-        options: place in the `RunSpec` to value; None leaves the recipe's.
-        out: the run's folder.
-        data_dir: where to look first for data files.
-        config: any part of a `RunSpec`.
-        resume: continue the run in `out`.
-        processes: those that train it together; each of them prepares the run.
+    Arguments are those of `fit`; `options` has them by their places in the `RunSpec`, and None leaves the recipe's.
 
     Raises:
         ValueError: as `fit`. Nothing has been written then.
@@ -192,17 +185,12 @@ def folder_of_shards(source: str | Path | Dataset[Any]) -> Path | None:
 def held_rows(
     model: MultimodalVAE, spec: RunSpec, split: str, limit: int | None = None, data_dir: str | Path | None = None
 ) -> Batch:
-    """The first rows of a part of the data that a run was trained on, in memory.
+    """The first rows, up to a limit, of the `train`, `validation` or `test` rows of a run, in memory.
 
-    Args:
-        model: what will read them.
-        spec: the run's.
-        split: `"train"`, `"validation"` or `"test"`.
-        limit: how many; all where None.
-        data_dir: where to look first for data files; for a run on a folder of shards, where that folder is now.
+    For a run on a folder of shards, `data_dir` is where that folder is now.
 
     Raises:
-        ValueError: if the data is not there, or what was asked for of rows on disk is too much for memory.
+        ValueError: if the data is missing, or that many rows on disk are too much for memory.
     """
     source = str(spec.data.source)
     if spec.data.table is not None:
@@ -279,12 +267,7 @@ def _table_rows(source: Any, table: TableSpec, validation_rows: int) -> Dataset:
 
 
 def usable_rows(model: MultimodalVAE, method: str, dataset: Dataset) -> Dataset:
-    """The data set without the rows that a method cannot learn from.
-
-    Args:
-        model: what is to be trained.
-        method: what messages call it.
-        dataset: its rows, in memory.
+    """The data set, in memory, without the rows that a method cannot learn from; messages call it by its name.
 
     Raises:
         SpecError: if no training row is left.
@@ -305,13 +288,7 @@ def _no_row(model: MultimodalVAE, method: str) -> str:
 
 
 def check_training(model: MultimodalVAE, method: str, training: TrainingSpec, dataset: Dataset[Any]) -> None:
-    """Refuse options of a training that cannot do what they say.
-
-    Args:
-        model: the model to train.
-        method: its name in messages.
-        training: how.
-        dataset: its rows.
+    """Refuse options of a training that cannot do what they say; messages call the method by its name.
 
     Raises:
         SpecError: naming the option and what was expected.

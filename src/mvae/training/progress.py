@@ -69,14 +69,7 @@ class Reporter(Silence):
 
 
 def shown_by(progress: bool | Callable[[int, int], None], done: int, an_epoch: int, epochs: int) -> Silence:
-    """A bar, calls of a function, or nothing.
-
-    Args:
-        progress: a function to call, or whether to show a bar.
-        done: steps done before.
-        an_epoch: steps of an epoch.
-        epochs: of the whole run.
-    """
+    """A bar, or calls of a function, over all steps of a run of which some are done; or nothing."""
     if callable(progress):
         return Reporter(progress, epochs * an_epoch, an_epoch)
     return Bar(epochs * an_epoch, done, epochs) if progress else Silence()

@@ -43,8 +43,7 @@ class Processes:
     nodes: int = 1
 
     @property
-    def world(self) -> int:
-        """How many processes there are."""
+    def world(self) -> int:  # how many there are
         return self.devices * self.nodes
 
     @property
@@ -103,11 +102,7 @@ def _gpus() -> int:
 class Group:
     """The processes of a training, this one among them: they are started where nobody else has, joined and watched.
 
-    With one process every exchange returns its argument.
-
-    Args:
-        processes: how many there are.
-        advice: how a `LostProcessError` ends, after which process was lost.
+    With one process every exchange returns its argument. A `LostProcessError` ends with the advice.
     """
 
     _children: Sequence[subprocess.Popen[bytes]] = ()  # once started, they take part in all that follows

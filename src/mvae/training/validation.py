@@ -1,4 +1,4 @@
-"""What an epoch is judged by, on validation rows."""
+"""The scores of an epoch on validation rows."""
 
 from __future__ import annotations
 
@@ -18,12 +18,8 @@ __all__ = ["ValidationSums", "guessed_right", "share_statistics"]
 
 
 class ValidationSums:
-    """Sums over validation rows: the ELBO of everything present in nats, for each string how many nats z holds of it
-    alone, and how many rows of a category or string are guessed right.
-
-    Args:
-        model: in evaluation mode.
-        best_by: the category or string whose accuracy is wanted.
+    """Sums over validation rows: the ELBO of all that is present in nats, for each string how many nats z holds of it
+    alone, and in how many rows the category or string `best_by` is guessed right. The model is in evaluation mode.
     """
 
     def __init__(self, model: MultimodalVAE, best_by: str | None = None) -> None:
@@ -32,7 +28,7 @@ class ValidationSums:
         self.strings = [name for name, modality in modalities.items() if modality.is_string]
         names = [ELBO, *(f"{HELD}{name}" for name in self.strings), *([] if best_by is None else [ACCURACY])]
         self.sums = {name: torch.zeros(2, dtype=torch.float64) for name in names}
-        """Of each figure its sum, and over how many rows it is."""
+        """Each score's sum, and the number of rows in it."""
 
     @torch.no_grad()
     def add(self, batch: Batch) -> None:
@@ -45,7 +41,7 @@ class ValidationSums:
             self.sums[ACCURACY] += guessed_right(self.model, batch, self.best_by)
 
     def means(self, group: Group) -> dict[str, float]:
-        """Of the rows of all processes; what no row has is left out.
+        """The means over the rows of all processes; scores that no row has are left out.
 
         Raises:
             ValueError: if no row has what is to be guessed, and something to guess it from.
