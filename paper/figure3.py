@@ -170,7 +170,10 @@ def _latents(cell: Cell, spent: Mapping[str, Any], whole: Dataset, seen: Batch, 
     }
     run = by_recipe(cell["dataset"], replace(whole, validation=whole.train[:0]), places(options))
     if cell["model"] == "autoencoder":
-        run = replace(run, model=_deterministic(run, IMAGE))
+        images = replace(
+            run.dataset, train=run.dataset.train.only([IMAGE]), validation=run.dataset.validation.only([IMAGE])
+        )
+        run = replace(run, model=_deterministic(run, IMAGE), dataset=images)
     run.train_to_the_end(lambda done, total: report("training", done, total))
     return NetworkLatents(placed(run.model), seen)
 

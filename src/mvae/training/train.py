@@ -118,7 +118,7 @@ def train(
 
     Example:
         >>> import torch
-        >>> from mvae import MVAE
+        >>> from mvae import MVAE, Batch, Modality
         >>> from mvae.likelihoods import Normal
         >>> from mvae.modality import Decoder
         >>> from mvae.networks.mlp import MLPDecoder, MLPEncoder
