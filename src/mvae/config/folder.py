@@ -27,6 +27,7 @@ __all__ = [
     "read_spec",
     "refuse_used",
     "save_weights",
+    "write_tensors",
 ]
 
 CONFIG, WEIGHTS, METRICS = "config.json", "model.safetensors", "metrics.json"
@@ -136,7 +137,12 @@ def _zipped(run: str | Path, name: str) -> bytes | None:
 
 def save_weights(model: MultimodalVAE, run: str | Path) -> None:
     """Write `model.safetensors`."""
+    write_tensors(Path(run) / WEIGHTS, model.state_dict())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
+    """Write tensors to a safetensors file, from whatever device; the header is text, by name."""
     from safetensors.torch import save_file
 
-    with atomic(Path(run) / WEIGHTS) as temporary:
-        save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, temporary)
+    with atomic(path) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary, header)

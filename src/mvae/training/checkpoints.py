@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from mvae.files import RunError, atomic
+from mvae.config.folder import write_tensors
+from mvae.files import RunError
 
 __all__ = ["BEST", "LAST", "Checkpoint", "Checkpoints", "finished_epochs"]
 
@@ -43,14 +44,10 @@ class Checkpoints:
             weights = {key: value.detach().clone() for key, value in checkpoint.weights.items()}
             self.kept[name] = Checkpoint(weights, {}, [*checkpoint.history])
             return
-        from safetensors.torch import save_file
-
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"{MODEL}{key}": value for key, value in checkpoint.weights.items()}
         tensors |= {f"{ADAM}{key}": value for key, value in checkpoint.adam.items()}
-        plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        with atomic(self.folder / name) as temporary:
-            save_file(plain, temporary, {HEADER: json.dumps({"history": checkpoint.history})})
+        write_tensors(self.folder / name, tensors, {HEADER: json.dumps({"history": checkpoint.history})})
 
     def read(self, name: str) -> Checkpoint | None:
         """The checkpoint of that name; None where there is none.
