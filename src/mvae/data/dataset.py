@@ -13,10 +13,11 @@ from typing_extensions import TypeVar
 
 from mvae.batch import Batch, Rows
 
-__all__ = ["SPLITS", "Dataset", "drop", "hold_out", "pairing_order", "unpair"]
+__all__ = ["SPLITS", "SPLIT_SEED", "Dataset", "drop", "hold_out", "pairing_order", "unpair"]
 
 
 SPLITS = ("train", "validation", "test")
+SPLIT_SEED = 0  # the validation rows are the same whatever seed a run has
 RowsT = TypeVar("RowsT", bound=Rows, default=Batch)
 
 

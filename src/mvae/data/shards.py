@@ -16,7 +16,7 @@ from torch import Tensor
 from mvae.batch import Batch, Part
 from mvae.data import arrow
 from mvae.data.arrow import SUFFIXES, FaultError, Shard, pyarrow, read_shard
-from mvae.data.dataset import Dataset
+from mvae.data.dataset import SPLIT_SEED, Dataset
 from mvae.data.sharded_order import BLOCK, WINDOW
 from mvae.files import DataError
 
@@ -28,7 +28,6 @@ __all__ = ["Shards", "open_shards"]
 OPEN_SHARDS = 2 * WINDOW
 """Files mapped at a time: as many as a window can touch."""
 FEWEST_HELD_BLOCKS = 16
-SPLIT_SEED = 0  # the validation rows are the same whatever seed a run has
 
 
 def open_shards(folder: str | Path) -> Dataset[Shards]:

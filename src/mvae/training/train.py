@@ -13,7 +13,7 @@ from mvae.batch import Batch
 from mvae.config.folder import refuse_used
 from mvae.config.options import OPTIONS, placed
 from mvae.config.specs import OwnRunSpec, validated
-from mvae.data.dataset import Dataset, hold_out
+from mvae.data.dataset import SPLIT_SEED, Dataset, hold_out
 from mvae.data.samples import LoadedBatches, Samples
 from mvae.data.shards import Shards
 from mvae.models import MultimodalVAE
@@ -25,7 +25,6 @@ from mvae.training.spread import Processes
 __all__ = ["train"]
 
 Model = TypeVar("Model", bound=MultimodalVAE)
-SPLIT_SEED = 0  # the validation rows are the same whatever seed a run has
 
 
 # The options from `paired_share` on are written by `scripts/write_options.py`, as those of `fit` are.
