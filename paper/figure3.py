@@ -16,6 +16,7 @@ from mvae.data.sources import load_dataset
 from mvae.evaluation.classification import alike, guess
 from mvae.evaluation.translation import posterior_means
 from mvae.models import MultimodalVAE
+from mvae.seeds import seeded
 from mvae.strings import ended
 from mvae.training.epochs import ACCURACY
 from mvae.training.run import Run
@@ -156,8 +157,7 @@ def _of_target(options: Mapping[str, Any], target: str) -> dict[str, Any]:
 
 def _as_seen(whole: Dataset, rows: Batch) -> Batch:
     """Training rows as a model sees them, e.g. binarised; drawn once."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return rows if whole.transform is None else whole.transform(rows)
 
 

@@ -16,6 +16,7 @@ from mvae.likelihoods import Normal
 from mvae.modality import Decoder, Modality
 from mvae.models import MVAE, MultimodalVAE
 from mvae.networks.mlp import MLPDecoder, MLPEncoder
+from mvae.seeds import seeded
 
 __all__ = ["SCALES", "check_exact", "draws", "exact", "exact_log_likelihood", "linear_gaussian"]
 
@@ -63,8 +64,7 @@ def exact_log_likelihood(parameters: Mapping[str, Tensor], batch: Batch, names: 
 
 def draws(parameters: Mapping[str, Tensor], count: int, seed: int = 0) -> Batch:
     """Draws from the exact joint distribution."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         everything = exact(parameters, tuple(SCALES)).sample((count,)).float()
     return Batch(dict(zip(SCALES, everything.split([3, 2, 4], 1), strict=True)))
 
@@ -89,8 +89,7 @@ def check_exact(method: Callable[[Mapping[str, Modality], int], MultimodalVAE], 
         wrong = (found.value - exact).abs() > 5 * found.standard_error + 1e-5
         assert not wrong.any(), f"given {some}: log-likelihoods {found.value[wrong]}, expected {exact[wrong]}"
         many = batch[torch.arange(len(batch)).repeat(500)]
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(0)
+        with seeded(0), torch.no_grad():
             elbo = model.evidence(many, model.posteriors(many, everything), everything).elbo.reshape(500, -1)
         above = elbo.mean(0) > exact + 5 * elbo.std(0) / math.sqrt(500) + 1e-5
         assert not above.any(), f"given {some}: mean ELBOs {elbo.mean(0)[above]}, expected at most {exact[above]}"

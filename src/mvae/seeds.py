@@ -1,8 +1,13 @@
-"""Seeds: one from several numbers, so that every draw of a run can be repeated alone."""
+"""Seeds: one from several numbers, so that every draw of a run can be repeated alone; and draws from one."""
 
 from __future__ import annotations
 
-__all__ = ["seed_of"]
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["seed_of", "seeded"]
 
 
 def seed_of(*numbers: int) -> int:
@@ -14,3 +19,11 @@ def seed_of(*numbers: int) -> int:
         state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
         state ^= state >> 31
     return state >> 1
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Draw from a seed, and leave the caller's generators as they were: the CPU's, and a GPU's if that is `device`."""
+    with torch.random.fork_rng(devices=[] if device is None or device.type == "cpu" else None):
+        torch.manual_seed(seed)
+        yield

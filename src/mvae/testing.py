@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from itertools import product
 from typing import Any
@@ -17,6 +16,7 @@ from torch.distributions import Distribution, constraints
 from mvae.batch import Batch, Part
 from mvae.linear_gaussian import check_exact
 from mvae.models import MultimodalVAE
+from mvae.seeds import seeded
 
 __all__ = ["check_decoder", "check_encoder", "check_exact", "check_likelihood", "check_method"]
 
@@ -54,7 +54,7 @@ def check_decoder(decoder: nn.Module, latent_dim: int, rows: Tensor) -> None:
     """
     decoder = deepcopy(decoder).eval()
     like = next((p for p in decoder.parameters() if p.is_floating_point()), torch.zeros(()))
-    with _seeded():
+    with seeded(1):
         for leading in ((), (5,), (2, 5), (2, len(rows))):
             z = torch.randn(*leading, latent_dim, dtype=like.dtype, device=like.device, requires_grad=True)
             distribution = decoder(z)
@@ -85,7 +85,7 @@ def check_likelihood(head: nn.Module, rows: Tensor) -> None:
     count: Any = getattr(head, "num_parameters", None)
     _expect("likelihood: type of num_parameters", type(count), int)
     check_decoder(head, count, rows)
-    with torch.no_grad(), _seeded():
+    with torch.no_grad(), seeded(1):
         total = _total(deepcopy(head).double()(torch.randn(3, count).double()))
     assert total is None or (total - 1).abs().max() < 1e-3, f"likelihood: expected a total of 1, got {total}"
 
@@ -136,7 +136,7 @@ def _check_missing(model: MultimodalVAE, rows: Batch, present: Tensor) -> None:
     for number, integer in FILLERS:
         batch, trained = _masked(model, rows, present, number, integer), deepcopy(model).train()
         objective, found = _step(trained, batch)
-        with _seeded(), torch.no_grad():
+        with seeded(1), torch.no_grad():
             posterior = trained.eval().posterior(batch)
             found |= {"mean": posterior.mean, "variance": posterior.variance, "elbo": trained.elbo(batch)}
         found |= {"terms": objective.terms, "kl": objective.kl, **objective.log_likelihood, "loss": objective.loss}
@@ -166,7 +166,7 @@ def _step(model: MultimodalVAE, batch: Batch) -> tuple[Any, dict[str, Tensor]]:
     networks = {modality.encoder: f"encoder of '{name}'" for name, modality in model.modalities.items()}
     networks |= {modality.decoder: f"decoder of '{name}'" for name, modality in model.modalities.items()}
     hooks = [net.register_forward_hook(lambda net, *_: calls.update([net])) for net in networks]
-    with _seeded():
+    with seeded(1):
         objective = model.loss(batch, 0.7)
     for hook in hooks:
         hook.remove()
@@ -224,10 +224,3 @@ def _expect(what: str, found: object, expected: object) -> None:
 
 def _close(found: Tensor, expected: Tensor) -> bool:
     return torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
-
-
-@contextmanager
-def _seeded() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        yield

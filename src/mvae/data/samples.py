@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mvae.batch import Batch, Part
+from mvae.seeds import seeded
 
 __all__ = ["LoadedBatches", "Samples", "batch_of"]
 
@@ -77,8 +77,7 @@ class LoadedBatches:
 
     def epoch(self, seed: int) -> Iterator[Batch]:
         """The batches of an epoch, whose shuffling starts from a seed."""
-        with torch.random.fork_rng(devices=[]):  # a loader draws its order when it is asked for the first batch
-            torch.manual_seed(seed)
+        with seeded(seed):  # a loader draws its order when it is asked for the first batch
             batches = iter(self.loader)
             first = next(batches, None)
         for item in () if first is None else chain([first], batches):

@@ -12,6 +12,7 @@ from torch import Tensor
 from mvae.batch import Batch
 from mvae.evaluation.likelihood import GIBIBYTE, importance_draws
 from mvae.models import MultimodalVAE, as_names
+from mvae.seeds import seeded
 
 __all__ = ["alike", "classify", "guess", "proportion_interval", "write"]
 
@@ -109,8 +110,7 @@ def guess(
 def write(model: MultimodalVAE, rows: Batch, target: str, num_samples: int = 100, seed: int = 0) -> Tensor:
     """`guess` of a string from all that rows have; they are as `model.checked` gives them."""
     modality, written = model.modalities[target], []
-    with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else None):
-        torch.manual_seed(seed)
+    with seeded(seed, model.device):
         for start in range(0, len(rows), STRINGS_AT_ONCE):
             z = model.draw_given(rows[start : start + STRINGS_AT_ONCE], num_samples)
             written.append(modality.decoder(z).mixture_mode().cpu())

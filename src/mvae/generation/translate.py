@@ -19,6 +19,7 @@ from mvae.files import atomic, refuse_existing
 from mvae.generation.sample import read_given, shown
 from mvae.modality import is_image_shape
 from mvae.models import MultimodalVAE, as_names
+from mvae.seeds import seeded
 from mvae.vocabularies import Alphabet, Vocabulary
 
 __all__ = [
@@ -75,8 +76,7 @@ def translate(
             raise ValueError(f"'{name}' has no mean; draw it: mvae sample")
     rows = model.checked(given)
     count, parts = max(num_samples, draws), []
-    with torch.random.fork_rng(devices=[] if model.device.type == "cpu" else None):
-        torch.manual_seed(seed)
+    with seeded(seed, model.device):
         for start in range(0, len(rows), ROWS_AT_ONCE):
             z = model.draw_given(rows[start : start + ROWS_AT_ONCE], count)
             found = {name: distribution.mean.cpu() for name, distribution in model.decode(z, names).items()}

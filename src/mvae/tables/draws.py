@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +17,12 @@ from mvae.config.table_spec import TableSpec
 from mvae.evaluation.refining import STEPS, refined
 from mvae.models import MultimodalVAE
 from mvae.posteriors import log_prior
+from mvae.seeds import seeded
 from mvae.tables.kinds import kind_of
 from mvae.tables.learn import as_rows
 from mvae.tables.read import Table
 
-__all__ = ["IMPUTE_DRAWS", "category_shares", "draw_rows", "drawing", "weighted_draws"]
+__all__ = ["IMPUTE_DRAWS", "category_shares", "draw_rows", "weighted_draws"]
 
 IMPUTE_DRAWS = 100
 """Draws of z a row."""
@@ -89,14 +89,6 @@ def weighted_draws(
         yield _Drawn(part, z, scores.softmax(0))
 
 
-@contextmanager
-def drawing(seed: int) -> Iterator[None]:
-    """Draw from a seed, and leave the caller's generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
 @torch.no_grad()
 def category_shares(
     model: MultimodalVAE, spec: TableSpec, table: Table, name: str, num_samples: int = IMPUTE_DRAWS, seed: int = 0
@@ -114,7 +106,7 @@ def category_shares(
     rows = as_rows(spec, table)
     rows = model.checked(rows.only([other for other in rows.values if other != name]))
     parts = []
-    with drawing(seed):
+    with seeded(seed):
         for drawn in weighted_draws(model.eval(), rows, torch.arange(len(rows)), num_samples, alike=True):
             distribution = model.modalities[name].decoder(drawn.z)
             parts.append((drawn.weights.unsqueeze(-1) * distribution.probabilities(0)).sum(0))
@@ -148,7 +140,7 @@ def draw_rows(
         raise ValueError(f"unknown column '{unknown[0]}'; there are {', '.join(names)}")
     frame = pd.DataFrame({name: pd.Series([given.get(name)], dtype=object) for name in spec.columns})
     table = Table(frame, "given", {"given": tuple(frame.columns)})
-    with drawing(seed):
+    with seeded(seed):
         (drawn,) = weighted_draws(
             model.eval(), model.checked(as_rows(spec, table)), torch.tensor([0]), max(IMPUTE_DRAWS, count)
         )

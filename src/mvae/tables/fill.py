@@ -16,7 +16,8 @@ from mvae.config.table_spec import TableSpec
 from mvae.evaluation.refining import STEPS
 from mvae.models import MultimodalVAE
 from mvae.records import RecordDistribution
-from mvae.tables.draws import IMPUTE_DRAWS, drawing, weighted_draws
+from mvae.seeds import seeded
+from mvae.tables.draws import IMPUTE_DRAWS, weighted_draws
 from mvae.tables.kinds import kind_of
 from mvae.tables.kinds.base import Answer, ElementDraws
 from mvae.tables.learn import as_rows
@@ -77,7 +78,7 @@ def impute_table(
             found[name] = _Missing(missing, draws, kinds[name].dtype)
             some |= missing & (name not in others)
     wanted, count = torch.from_numpy(np.flatnonzero(some)), max(num_samples, draws)
-    with drawing(seed):
+    with seeded(seed):
         for drawn in weighted_draws(model.eval(), rows, wanted, count, progress, alike, refine):
             chosen = drawn.chosen(count)
             for group, members in records.items():
