@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def _fit_arguments(parser: ArgumentParser) -> None:
     config = "any part of a run's config.json, networks too, or the name of a recipe, or of a variant; flags win"
     add("--config", metavar="FILE.yaml", type=str, help=config)
     add("--devices", metavar="N", type=PositiveInt, default=1, help="GPUs, or CPU processes, on each machine (1)")
-    add("--nodes", metavar="M", type=PositiveInt, default=1, help="machines, with torchrun or Slurm (1)")
+    add("--nodes", metavar="M", type=PositiveInt, default=1, help="machines, with torchrun (1)")
 
 
 def _reading(flag: dict[str, Any]) -> dict[str, Any]:
@@ -70,8 +69,6 @@ def _number(what: str, text: str) -> bool | int | float:
 
 
 def _fit(options: Namespace) -> int:
-    if options.devices * options.nodes > 1:  # read when torch is imported: DDP warns of what is as it should be
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from mvae.cli.display import print_outcome, print_plan
     from mvae.config.options import placed
     from mvae.training.prepare import folder_of_shards, prepare, takes_table

@@ -56,7 +56,7 @@ def plan(count: int, steps: int = TABLE_STEPS, batch_size: int | None = None) ->
 
 
 def _record(spec: TableSpec, members: list[str], many_rows: bool) -> dict[str, Any]:
-    """Sizes are what filled hidden cells of scikit-learn's tables best (`mvae reproduce imputation`)."""
+    """Sizes are what filled hidden cells of scikit-learn's tables best (`python -m paper imputation`)."""
     hidden, hide = ([256, 256], 0.3) if many_rows else ([64], 0.2)
     if len(members) == 1:
         hidden, hide = [32], 0.0

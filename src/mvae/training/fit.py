@@ -134,7 +134,7 @@ def fit(
         devices: processes on each machine that share every batch: GPUs where it has any, else CPU processes. They run
             the script that calls this once more each, and all are returned the same model. Like `nodes`, they change
             the results by rounding only and are no part of the config.
-        nodes: machines; their processes must have been started by torchrun or Slurm.
+        nodes: machines; their processes must have been started by torchrun.
 
     Raises:
         ValueError: on bad options or data, naming the place; `RunError` if `out` is not usable.
