@@ -188,16 +188,16 @@ class Loop:
 
     def step(self, batch: Batch, index: int, group: Group) -> tuple[Tensor, Objective]:
         """The loss of a batch, or of this process's part of it, and the method's own share of that."""
-        epoch, model = len(self.history), self.model
+        epoch, model, beta = len(self.history), self.model, self.beta
         self._seed(epoch, index)
         with lower_precision(self.spec, group.device):
             batch = model.read(batch)
             if self.dataset.transform is not None:
                 changed = self.dataset.transform(batch)
                 batch = batch.holding(changed.values, changed.present)
-            objective = model.loss(batch, self.beta)
+            objective = model.loss(batch, beta)
             loss = objective.loss
-            terms = self.terms if self.beta >= 1 else ()
+            terms = self.terms if beta >= 1 else ()
             if terms and group.world > 1:  # from here on no two processes draw alike
                 self._seed(epoch, index, group.rank)
             for term in terms:
