@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from mvae.config.table_spec import ColumnSpec, CountColumn
-from mvae.files import DataError
 from mvae.tables.cells import Cells
 from mvae.tables.kinds.base import ALL_ROWS, Rows, register
 from mvae.tables.kinds.number import NumericKind
@@ -27,11 +26,7 @@ class Count(NumericKind):
 
     def learned(self, cells: Cells, rows: Rows = ALL_ROWS) -> ColumnSpec:
         values = self.encoded(cells)[rows]
-        logs = np.log1p(values[~np.isnan(values)])
-        if not len(logs):
-            raise DataError(f"column '{cells.name}': no training row has a value")
-        deviation = float(logs.std()) if logs.max() > logs.min() else 1.0
-        return self.spec.model_copy(update={"mean": float(logs.mean()), "deviation": deviation})
+        return self.spec.model_copy(update=self.scale(cells.name, np.log1p(values[~np.isnan(values)])))
 
     def encoded(self, cells: Cells) -> np.ndarray:
         values = cells.numbers(self.words)

@@ -21,6 +21,16 @@ class NumericKind(RecordKind):
 
     missing_words = NUMBER_WORDS
 
+    def scale(self, name: str, values: np.ndarray) -> dict[str, float]:
+        """The mean of a column's known values, and their deviation, which is 1 where they are all the same.
+
+        Raises:
+            DataError: if there are none.
+        """
+        if not len(values):
+            raise DataError(f"column '{name}': no training row has a value")
+        return {"mean": float(values.mean()), "deviation": float(values.std()) if values.max() > values.min() else 1.0}
+
     def spelled(
         self, series: pd.Series[Any], known: pd.Series[Any], values: np.ndarray, textual: bool
     ) -> tuple[pd.Series[Any], Any]:
@@ -44,12 +54,8 @@ class StandardisedKind(NumericKind):
     def learned(self, cells: Cells, rows: Rows = ALL_ROWS) -> ColumnSpec:
         values = self.values(cells)[rows]
         values = values[~np.isnan(values)]
-        if not len(values):
-            raise DataError(f"column '{cells.name}': no training row has a value")
-        found = self.forward(values)
-        deviation = float(found.std()) if found.max() > found.min() else 1.0
         whole = bool((values % 1 == 0).all())
-        return self.spec.model_copy(update={"mean": float(found.mean()), "deviation": deviation, "whole": whole})
+        return self.spec.model_copy(update={**self.scale(cells.name, self.forward(values)), "whole": whole})
 
     def encoded(self, cells: Cells) -> np.ndarray:
         return (self.forward(self.values(cells)) - self.spec.mean) / self.spec.deviation
