@@ -36,15 +36,20 @@ def mixture_as_torchs(posterior):
     return MixtureSameFamily(Categorical(logits=posterior.log_weights.movedim(0, -1)), components)
 
 
-@pytest.mark.parametrize("batch", [(), (5,), BATCH])
-def test_a_gaussian_has_the_density_and_moments_of_torchs(batch):
-    found = gaussian(*batch)
-    expected = as_torchs(found)
+def assert_has_torchs_density_and_moments(found, expected, batch):
     assert (found.batch_shape, found.event_shape) == (expected.batch_shape, expected.event_shape)
     z = random_numbers(7, *batch, D, seed=5)
     torch.testing.assert_close(found.log_prob(z), expected.log_prob(z))
     for part in ("mean", "variance", "stddev"):
         torch.testing.assert_close(getattr(found, part), getattr(expected, part))
+    return z
+
+
+@pytest.mark.parametrize("batch", [(), (5,), BATCH])
+def test_a_gaussian_has_the_density_and_moments_of_torchs(batch):
+    found = gaussian(*batch)
+    expected = as_torchs(found)
+    z = assert_has_torchs_density_and_moments(found, expected, batch)
     torch.testing.assert_close(log_prior(z), Independent(Normal(torch.zeros(D), torch.ones(D)), 1).log_prob(z))
 
 
@@ -52,11 +57,7 @@ def test_a_gaussian_has_the_density_and_moments_of_torchs(batch):
 def test_a_mixture_has_the_density_and_moments_of_torchs(batch):
     found = mixture(*batch)
     expected = mixture_as_torchs(found)
-    assert (found.batch_shape, found.event_shape) == (expected.batch_shape, expected.event_shape)
-    z = random_numbers(7, *batch, D, seed=5)
-    torch.testing.assert_close(found.log_prob(z), expected.log_prob(z))
-    for part in ("mean", "variance", "stddev"):
-        torch.testing.assert_close(getattr(found, part), getattr(expected, part))
+    assert_has_torchs_density_and_moments(found, expected, batch)
     torch.testing.assert_close(found.log_variance, expected.variance.log())
 
 
