@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 TYPES = {None: str, 0: NonNegativeInt, 1: PositiveInt}
-"""Of options, by the least that they may be."""
+"""The type of an option, by the least that it may be."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

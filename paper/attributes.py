@@ -99,7 +99,7 @@ def _scores(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float | N
 
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows: scores by attribute and predictor."""
+    """The page's content: scores by attribute and predictor."""
     cells = [cell for name in PREDICTORS for cell in content["cells"] if cell["predictor"] == name]
     scores = [
         {"predictor": cell["predictor"], "attribute": attribute, **found}

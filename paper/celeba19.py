@@ -58,7 +58,7 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
 
 
 def view(experiment: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the pages show: estimates by value."""
+    """The pages' content: estimates by value."""
     cells = sorted(content["cells"], key=lambda cell: cell["value"])
     shown = {c["value"]: f"{c['value']:g}" if experiment == "k-effect" else f"{100 * c['value']:g} %" for c in cells}
     main = [{"value": cell["value"], **entry} for cell in cells for entry in main_entries(cell["estimates"])]
@@ -75,5 +75,5 @@ def view(experiment: str, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_error(value: str, error: str) -> Any:
-    """What shows an estimate ± its standard error."""
+    """A format of an estimate ± its standard error."""
     return lambda part: f"{part[value].iloc[0]:.1f} ± {part[error].iloc[0]:.1f}"

@@ -135,7 +135,7 @@ def _parameters(spec: RunSpec) -> int:
 
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows: remedies, and both kinds of networks after as many epochs and after as long a time."""
+    """The page's content: remedies, and both kinds of networks after as many epochs and after as long a time."""
     cells = {name: cell for name in VARIANTS for cell in content["cells"] if cell["variant"] == name}
     frame = pd.json_normalize(list(cells.values()), sep=" ")
     for one, other in DIRECTIONS:

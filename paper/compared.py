@@ -40,7 +40,7 @@ def folder_of(cell: Cell, setup: Setup) -> Path:
 
 
 def source_of(cell: Cell) -> str:
-    """What a cell is trained on, and the recipe of that name."""
+    """The source that a cell is trained on, which has the recipe's name too."""
     return COMPARED[cell["model"]].get("source", cell["dataset"])
 
 

@@ -66,7 +66,7 @@ def _aside(setup: Setup) -> dict[tuple[str, ...], Any]:
 
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows: a column for each share of pairs."""
+    """The page's content: a column for each share of pairs."""
     frame = pd.DataFrame(content["cells"])
     groups = [frame[frame["fraction"] == fraction] for fraction in content["settings"]["fractions"]]
     rows = {"pairs": [str(group["pairs"].iloc[0]) for group in groups]}

@@ -83,7 +83,7 @@ def _accuracies(model: MultimodalVAE, rows: Batch, samples: Mapping[str, int]) -
 
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows: variants on validation rows, by data set, and what was chosen on test rows."""
+    """The page's content: variants on validation rows, by data set, and what was chosen on test rows."""
     frame = pd.json_normalize(content["cells"], sep=" ")
     validated, tested = dict[str, str](), list[list[str]]()
     for dataset, title in DATASETS.items():

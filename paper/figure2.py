@@ -159,7 +159,7 @@ def _write_sheet(
 
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows: the cells in order."""
+    """The page's content: the cells in order."""
     order = cells_of(list(DATASETS), titles("figure2", "model"), 1)
     cells = sorted(content["cells"], key=lambda cell: order.index({key: cell[key] for key in order[0]}))
     rows = [

@@ -74,7 +74,7 @@ def draw(content: Mapping[str, Any], dataset: str, folder: Path) -> Path:
 
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows: a section a data set."""
+    """The page's content: a section a data set."""
     parts = {dataset: part for dataset in DATASETS if len(part := cells_of(content, dataset))}
     return {
         "sections": [_section(part, dataset) for dataset, part in parts.items()],

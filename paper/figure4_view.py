@@ -20,7 +20,7 @@ WAYS = {"model": "the model alone", "with certain": "with what is sure put in"}
 
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows: each direction by recipe and way, and the recipe that is best on validation rows."""
+    """The page's content: each direction by recipe and way, and the recipe that is best on validation rows."""
     cells = {name: cell for name in RECIPES for cell in content["cells"] if cell["recipe"] == name}
     names = {name: RECIPES[name]["title"] for name in cells}
     frame = pd.DataFrame(

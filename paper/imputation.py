@@ -209,7 +209,7 @@ def _learners(spent: Mapping[str, Any], seed: int) -> dict[str, tuple[Any, Any]]
 
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows: cells of the choices that all methods have which were tried on a table at all."""
+    """The page's content: cells of the choices that all methods have which were tried on a table at all."""
     every = pd.DataFrame(content["cells"])
     tried = every.groupby(["table", "pattern"])["method"].nunique()
     had = every.groupby(["table", "pattern", "seed"])["method"].transform("nunique")

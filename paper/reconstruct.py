@@ -61,5 +61,5 @@ def _judge(dataset: str, data_dir: str | None) -> PairedLogisticRegression:
 
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows: the cells."""
+    """The page's content: the cells."""
     return {"cells": content["cells"]}

@@ -44,7 +44,7 @@ def finish(results: Results, _: Setup) -> Iterator[str]:
 
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows: the counts beside the paper's, of which the largest is printed with five digits."""
+    """The page's content: the counts beside the paper's, of which the largest is printed with five digits."""
     rows = []
     for cell in content["cells"]:
         large = cell["paper"] > 10**9

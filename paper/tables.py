@@ -97,7 +97,7 @@ def _differences(cells: Sequence[Cell], setup: Setup, base: str = "mvae") -> lis
 
 
 def view(experiment: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the pages show: estimates beside the paper's, and those that the paper does not print."""
+    """The pages' content: estimates beside the paper's, and those that the paper does not print."""
     cells = content["cells"]
     value, error = FIGURES[experiment][:2]
 

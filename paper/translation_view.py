@@ -26,7 +26,7 @@ def epochs_of(given: int | None) -> int:
 
 
 def view(experiment: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the pages show: sentences, or scores by share of aligned pairs and in words who is ahead."""
+    """The pages' content: sentences, or scores by share of aligned pairs and in words who is ahead."""
     cells = content["cells"]
     common = {"some": cells[0], "epochs": epochs_of(content["settings"]["epochs"])}
     if experiment == "table5":
