@@ -1,4 +1,4 @@
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -21,9 +21,9 @@ def test_picture_shows_a_model_of_images_and_labels(tmp_path):
         assert len(picture.convert("L").getcolors()) > 50
 
 
-def test_last_step_of_the_quickstart_explains_the_picture(tmp_path):
+def test_last_step_of_the_quickstart_explains_the_picture(tmp_path, monkeypatch, capsys):
     fit("digits", epochs=1, paired_fraction=0.1, out=tmp_path / "run", progress=False)
-    command = [sys.executable, ROOT / "examples" / "quickstart.py", tmp_path / "run"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "1,212 training rows only 121 had both" in said
+    monkeypatch.setattr(sys, "argv", ["quickstart.py", str(tmp_path / "run")])
+    runpy.run_path(str(ROOT / "examples" / "quickstart.py"), run_name="__main__")
+    assert "1,212 training rows only 121 had both" in capsys.readouterr().out
     assert (tmp_path / "run" / "picture.png").exists()
