@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from mvae import __version__
-from mvae.config.folder import CONFIG, METRICS, WEIGHTS, is_own, load, read_own_spec, read_spec
+from mvae.config.folder import CONFIG, METRICS, WEIGHTS, load, read_spec
 from mvae.config.specs import OwnModelSpec, OwnRunSpec, OwnVariableSpec, RunSpec
 from mvae.files import RunError, atomic, read_json, refuse_existing
 from mvae.modality import Decoder
@@ -69,7 +69,7 @@ def _collect(run: Path, folder: Path, programs: bool, model: MultimodalVAE | Non
         with zipfile.ZipFile(run) as archive:
             archive.extractall(folder.with_name("unpacked"))
         run = folder.with_name("unpacked")
-    own = is_own(run)
+    own = isinstance(read_spec(run, own=True), OwnRunSpec)
     if own and programs and model is None:
         raise RunError(f"programs: {run} holds no networks, which are your own; give a model to fill (model=...)")
     if model is not None or not own:
@@ -87,7 +87,7 @@ def _collect(run: Path, folder: Path, programs: bool, model: MultimodalVAE | Non
 
 def model_card(run: str | Path) -> str:
     """The model, training data and scores of a run's folder, in Markdown with the Hub's header."""
-    spec, folder = read_own_spec(run) if is_own(run) else read_spec(run), Path(run)
+    spec, folder = read_spec(run, own=True), Path(run)
     metrics = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
     kept = metrics.get("kept", {})
     loaded = ", model=build()" if isinstance(spec.model, OwnModelSpec) else ""
@@ -111,7 +111,7 @@ def model_card(run: str | Path) -> str:
     return "\n".join(lines)
 
 
-def _columns(spec: RunSpec | OwnRunSpec) -> list[str]:
+def _columns(spec: RunSpec) -> list[str]:
     if spec.data.table is None:
         return []
     rows = [[name, column.kind, getattr(column, "why", "")] for name, column in spec.data.table.columns.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +22,13 @@ class DataError(ValueError):
     """A file of a data set is missing, damaged or not what its name says; the message names it and the fault."""
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path | zipfile.Path) -> Any:
     """The contents of a JSON file; a `RunError` if it is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path.parent} is not a run: it has no {path.name}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise RunError(f"{path}: not readable as JSON: {error}") from error
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from mvae.config.folder import load
 from mvae.export import CARD, EXCHANGED, export
-from mvae.files import RunError, refuse_existing
+from mvae.files import refuse_existing
+from mvae.optional import imported
 
 __all__ = ["pull", "push"]
 
@@ -26,7 +27,7 @@ def push(run: str | Path, repository: str, private: bool = False) -> str:
         The address of the upload.
 
     Raises:
-        RunError: if the run is not trained, or the package `huggingface_hub` is missing.
+        ValueError: if the run is not trained, or the package `huggingface_hub` is missing.
     """
     hub = _hub()
     with tempfile.TemporaryDirectory() as temporary:
@@ -43,8 +44,7 @@ def pull(repository: str, out: str | Path) -> Path:
         The folder, for `mvae.load`.
 
     Raises:
-        ValueError: if `out` exists.
-        RunError: if the repository is not a run, or the package `huggingface_hub` is missing.
+        ValueError: if `out` exists, the repository is not a run, or the package `huggingface_hub` is missing.
     """
     path = Path(out)
     refuse_existing([path])
@@ -59,8 +59,4 @@ def pull(repository: str, out: str | Path) -> Path:
 
 
 def _hub() -> Any:
-    try:
-        from huggingface_hub import HfApi
-    except ImportError:
-        raise RunError("the Hub needs the package huggingface_hub: pip install 'mvae[hub]'") from None
-    return HfApi()
+    return imported("huggingface_hub", "runs on the Hub", "hub").HfApi()

@@ -1,4 +1,4 @@
-"""An option of a method or of its training: what is said of it where it is declared."""
+"""An option of a method or of its training, as it is declared."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Option:
     """
 
     help: str
-    """What it does, in a sentence; of a method's option without the method."""
+    """Its effect, in a sentence, which does not name the method."""
     type: Any = None
-    """Of its values; filled in at a field."""
+    """The type of its values; filled in at a field."""
     least: float | None = None
     most: float | None = None
     metavar: str = ""
@@ -27,21 +27,21 @@ class Option:
     group: str = ""
     """The heading of `--help` that it is listed under; by its place where empty."""
     said: str | Callable[[Any], str] = ""
-    """How the printed plan says it: a format of its value. Not at all where empty."""
+    """The words of the printed plan, a format of its value; none where empty."""
     unsaid: Any = None
     """The value, beside None, at which the plan leaves it out."""
     names_modalities: bool = False
-    """Whether its value is the name of a modality, or a list of names."""
+    """True if its value is the name of a modality, or a list of names."""
     name: str = ""
-    """As an argument of `fit`; the key of its place where empty."""
+    """Its name as an argument of `fit`; the key of its place where empty."""
     place: tuple[str, ...] = ()
-    """In a `RunSpec`; filled in."""
+    """Its place in a `RunSpec`; filled in."""
     methods: tuple[str, ...] = ()
-    """Whose it is, where it is not every method's; filled in."""
+    """The methods that have it, where not all do; filled in."""
     default: Any = None
-    """Without a recipe that says otherwise; filled in."""
+    """Its default where no recipe has another; filled in."""
 
     @property
     def flag(self) -> str:
-        """On the command line."""
+        """Its name on the command line."""
         return "--" + self.name.replace("_", "-")

@@ -11,8 +11,7 @@ __all__ = ["imported"]
 def imported(module: str, what: str, extra: str) -> Any:
     """A module by name, that `what` (a plural, for the message) needs and the `extra` of `mvae` installs.
 
-    Raises:
-        ValueError: if it is not installed, with the command that does.
+    A ValueError says how to install it.
     """
     try:
         return importlib.import_module(module)

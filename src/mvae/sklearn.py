@@ -190,14 +190,7 @@ class MVAEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     Args:
         unlabelled: the value of y that means no class, e.g. -1; None and NaN always do.
         label_weight: lambda of the class (paper, Eq. 2).
-        kinds: as for `MVAEImputer`.
-        groups: as for `MVAEImputer`.
-        latent_dim: as for `MVAEImputer`.
-        steps: as for `MVAEImputer`.
-        learning_rate: as for `MVAEImputer`.
-        num_samples: as for `MVAEImputer`.
-        random_state: as for `MVAEImputer`.
-        verbose: as for `MVAEImputer`.
+        kinds, groups, latent_dim, steps, learning_rate, num_samples, random_state, verbose: as for `MVAEImputer`.
 
     Attributes:
         classes_: the classes.

@@ -131,7 +131,7 @@ def check_method(build: Callable[[], MultimodalVAE], rows: Batch) -> None:
 
 
 def _check_missing(model: MultimodalVAE, rows: Batch, present: Tensor) -> None:
-    """What is in the place of missing values changes nothing, neither in training nor in evaluation."""
+    """Values in the place of missing ones change nothing, neither in training nor in evaluation."""
     expected: dict[str, Tensor] = {}
     for number, integer in FILLERS:
         batch, trained = _masked(model, rows, present, number, integer), deepcopy(model).train()

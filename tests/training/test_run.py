@@ -434,7 +434,7 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on(start, mvae_command, tmp_pa
     assert told == "continue: mvae fit digits --out run --resume"
     history = json.loads((run / METRICS).read_text())["history"]
     assert 2 <= len(history) < 12
-    assert f"interrupted after {len(history)} whole epochs" in out
+    assert f"interrupted after {len(history)} complete epochs" in out
     load(run)
     result = mvae_command(*told.removeprefix("continue: mvae ").split(), cwd=tmp_path)
     assert result.returncode == 0, result.stderr

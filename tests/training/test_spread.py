@@ -188,7 +188,7 @@ def test_the_others_end_when_the_first_process_is_killed(start, place):
     _, error, (other,) = stop_in_the_middle(process, place / "orphan", 0, signal.SIGKILL)
     assert wait_for(lambda: not is_alive(other), 30)
     (said,) = messages(error)
-    assert "mvae: process 0 (of 0 to 1) was killed; whole epochs are kept in orphan/checkpoints" in said
+    assert "mvae: process 0 (of 0 to 1) was killed; complete epochs are kept in orphan/checkpoints" in said
 
 
 def test_an_interrupted_job_saves_and_ends_with_130(start, place):

@@ -21,12 +21,12 @@ from mvae.generation.sample import draw
 class Encoder(nn.Module):
     """Counts to an expert."""
 
-    def __init__(self, width=5):
+    def __init__(self, width=5, hidden=4):
         super().__init__()
-        self.layer = nn.Linear(width, 6)
+        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 6))
 
     def forward(self, x):
-        return self.layer(x.log1p()).chunk(2, -1)
+        return self.layers(x.log1p()).chunk(2, -1)
 
 
 class Counts(nn.Module):
@@ -51,10 +51,10 @@ class Number(nn.Module):
         return Independent(Normal(self.layer(z), torch.ones(1)), 1)
 
 
-def build(width=5):
+def build(width=5, hidden=4):
     torch.manual_seed(0)
     number = nn.Sequential(nn.Linear(1, 6), Chunk())
-    parts = {"counts": (Encoder(width), Counts(width)), "number": (number, Number())}
+    parts = {"counts": (Encoder(width, hidden), Counts(width)), "number": (number, Number())}
     return mvae.MVAE({name: mvae.Modality(*each, latent_dim=3) for name, each in parts.items()}, latent_dim=3)
 
 
@@ -153,6 +153,11 @@ def test_a_run_continues_bit_for_bit_and_only_as_it_was_started(tmp_path):
         mvae.train(build(), data(), out=tmp_path / "run", resume=True, **OPTIONS | {"seed": 4})
     with pytest.raises(RunError, match=r"model.modalities = .*; it cannot be resumed"):
         mvae.train(build(4), rows()[:10], out=tmp_path / "run", resume=True, **OPTIONS)
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
+    own = r"last.safetensors: tensor '.*counts.encoder.layers.0.bias' has shape \(4,\), the model has \(7,\)"
+    with pytest.raises(RunError, match=own):
+        mvae.train(build(hidden=7), data(), out=tmp_path / "run", resume=True, **OPTIONS)
+    assert files == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
     with pytest.raises(RunError, match="has 4 epochs already"):
         mvae.train(build(), data(), out=tmp_path / "run", resume=True, **OPTIONS | {"epochs": 3})
     with pytest.raises(RunError, match="holds a run already"):

@@ -23,7 +23,7 @@ COMMANDS = {
     "translate": ("Make pictures of pictures, or texts of texts", "translate"),
     "data": ("List, check and fetch data sets", "data"),
 }
-"""What each command does, and its file here, which is imported when the command is chosen."""
+"""Commands: a summary, and the file here, which is imported when the command is chosen."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     summary, place = COMMANDS[given[0]]
     command: Command = getattr(import_module(f"mvae.cli.{place}"), given[0].upper())
-    said = f"{summary}. {command.description}"
+    said = f"{summary}. {command.run.__doc__}"
     parser = ArgumentParser(prog=f"mvae {given[0]}", description=said, formatter_class=Help)
     command.add_arguments(parser)
     options = parser.parse_args(given[1:])
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _overview() -> argparse.ArgumentParser:
-    """What `mvae --help` shows, quickly: the parser of a command takes longer to import than this to run."""
+    """The parser of `mvae --help`, which is quick: that of a command takes longer to import than this to run."""
     parser = argparse.ArgumentParser(
         prog="mvae",
         description="Learn one joint distribution over several kinds of data, with any of them missing, and answer in"

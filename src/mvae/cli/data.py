@@ -23,6 +23,7 @@ def _data_arguments(parser: ArgumentParser) -> None:
 
 
 def _data(options: Namespace) -> int:
+    """Example: mvae data check mnist"""
     from mvae.cli.display import print_sources
     from mvae.data.sources import SOURCES, source_named
 
@@ -47,4 +48,4 @@ def _data(options: Namespace) -> int:
     return 0
 
 
-DATA = Command("Example: mvae data check mnist", _data_arguments, _data)
+DATA = Command(_data_arguments, _data)

@@ -1,4 +1,4 @@
-"""What the command line shows: plans, outcomes and tables."""
+"""The output of the command line: plans, outcomes and tables."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _print_columns(table: TableSpec) -> None:
 
 
 def _present(rows: Batch | Shards, name: str) -> str:
-    """In how many rows a modality is present, in words."""
+    """The number of rows in which a modality is present, in words."""
     if isinstance(rows, Batch):
         return f"{int(rows.present[name].sum()):,} of {len(rows):,}"
     count = sum(map(len, rows.files))
@@ -95,10 +95,10 @@ def _present(rows: Batch | Shards, name: str) -> str:
 
 
 def print_outcome(run: Run, outcome: Outcome) -> None:
-    """How training ended, and what to do next."""
+    """The end of a training, and what to do next."""
     folder, source = run.folder, run.spec.data.source
     if outcome.interrupted:
-        print(f"\ninterrupted after {len(outcome.history)} whole epochs; what was learned is in {folder}")
+        print(f"\ninterrupted after {len(outcome.history)} complete epochs; what was learned is in {folder}")
         print(f"continue: mvae fit {source} --out {folder} --resume")
     if not outcome.history:
         return

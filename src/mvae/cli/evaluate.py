@@ -23,6 +23,10 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 
 
 def _evaluate(options: Namespace) -> int:
+    """Log-likelihoods by importance sampling and accuracies, on screen and in RUN/evaluation.json.
+
+    Example: mvae evaluate runs/first --samples 1000
+    """
     import torch
 
     from mvae.cli.display import print_report
@@ -47,9 +51,4 @@ def _evaluate(options: Namespace) -> int:
     return 0
 
 
-EVALUATE = Command(
-    "Log-likelihoods by importance sampling and accuracies, on screen and in"
-    " RUN/evaluation.json. Example: mvae evaluate runs/first --samples 1000",
-    _evaluate_arguments,
-    _evaluate,
-)
+EVALUATE = Command(_evaluate_arguments, _evaluate)

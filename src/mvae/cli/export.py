@@ -19,6 +19,10 @@ def _export_arguments(parser: ArgumentParser) -> None:
 
 
 def _export(options: Namespace) -> int:
+    """One folder or zip with configuration, weights, scores and a model card, which mvae.load takes.
+
+    Example: mvae export runs/first --out first.zip
+    """
     from mvae.export import export
     from mvae.hub import pull, push
 
@@ -33,9 +37,4 @@ def _export(options: Namespace) -> int:
     return 0
 
 
-EXPORT = Command(
-    "One folder or zip with configuration, weights, scores and a model card, which"
-    " mvae.load takes. Example: mvae export runs/first --out first.zip",
-    _export_arguments,
-    _export,
-)
+EXPORT = Command(_export_arguments, _export)

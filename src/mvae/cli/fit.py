@@ -39,7 +39,7 @@ def _fit_arguments(parser: ArgumentParser) -> None:
 
 
 def _reading(flag: dict[str, Any]) -> dict[str, Any]:
-    """How the parser reads a flag."""
+    """Arguments of `add_argument` for a flag."""
     match flag["type"]:
         case "bool":
             return {"action": "store_true", "default": None}
@@ -51,7 +51,7 @@ def _reading(flag: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(flag: dict[str, Any], read: Any) -> Any:
-    """What `fit` takes for what the parser has read."""
+    """The value that `fit` takes, from the one that the parser has read."""
     if read is not None and flag["type"] == "pairs":
         return {name: _number(f"{flag['flag']} {name}", text) for name, text in pairs(flag["flag"], read).items()}
     if read is not None and flag["type"] == "names":
@@ -69,17 +69,19 @@ def _number(what: str, text: str) -> bool | int | float:
 
 
 def _fit(options: Namespace) -> int:
+    """Defaults come from the data set's recipe.
+
+    Example: mvae fit digits --paired-fraction 0.1 --out runs/first
+    """
     from mvae.cli.display import print_outcome, print_plan
     from mvae.config.options import placed
-    from mvae.training.prepare import folder_of_shards, prepare, takes_table
+    from mvae.training.prepare import prepare
     from mvae.training.spread import LostProcessError, Processes
 
-    table = Path(options.source).stem if takes_table(options.source) else None
-    shards = None if table else folder_of_shards(options.source)
-    out = options.out or f"runs/{shards.name if shards else table or options.source}"
+    source = Path(options.source).resolve()
     run = prepare(
         options.source,
-        out=out,
+        out=options.out or f"runs/{source.name if source.is_dir() else source.stem}",
         data_dir=options.data_dir,
         config=of_table(options, options.config),
         resume=options.resume,
@@ -102,8 +104,4 @@ def _fit(options: Namespace) -> int:
     return INTERRUPTED if outcome.interrupted else 0
 
 
-FIT = Command(
-    "Defaults come from the data set's recipe. Example: mvae fit digits --paired-fraction 0.1 --out runs/first",
-    _fit_arguments,
-    _fit,
-)
+FIT = Command(_fit_arguments, _fit)

@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Parts that several commands share."""
 
 from __future__ import annotations
 
@@ -21,11 +21,9 @@ INTERRUPTED = 130
 class Command(NamedTuple):
     """A command."""
 
-    description: str
-    """What `--help` says beside its summary; an example at the end."""
     add_arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], int]
-    """From its options to the exit status."""
+    """From its options to the exit status; `--help` shows its docstring after the summary, with an example."""
 
 
 class Help(DefaultHelpFormatter):

@@ -24,6 +24,10 @@ def _sample_arguments(parser: ArgumentParser) -> None:
 
 
 def _sample(options: Namespace) -> int:
+    """Images go to a picture, labels and numbers to a table.
+
+    Example: mvae sample runs/first --given label=7 --out sevens.png
+    """
     import torch
 
     from mvae.cli.display import print_samples
@@ -52,9 +56,4 @@ def _sample(options: Namespace) -> int:
     return 0
 
 
-SAMPLE = Command(
-    "Images go to a picture, labels and numbers to a table."
-    " Example: mvae sample runs/first --given label=7 --out sevens.png",
-    _sample_arguments,
-    _sample,
-)
+SAMPLE = Command(_sample_arguments, _sample)

@@ -19,6 +19,7 @@ def _inspect_arguments(parser: ArgumentParser) -> None:
 
 
 def _inspect(options: Namespace) -> int:
+    """The output is a config for mvae fit. Example: mvae inspect people.csv --out people.yaml"""
     from mvae.files import refuse_existing, write_text
     from mvae.tables.inspect import inspect
 
@@ -51,6 +52,10 @@ def _impute_arguments(parser: ArgumentParser) -> None:
 
 
 def _impute(options: Namespace) -> int:
+    """Observed cells are unchanged; FILE-cells.csv has the standard deviation and interval of each filled one.
+
+    Example: mvae impute runs/people people.csv --out filled.csv --draws 20
+    """
     from mvae.tables.answers import impute
     from mvae.tables.write import check_out, write_table
 
@@ -69,6 +74,7 @@ def _impute(options: Namespace) -> int:
 
 
 def _embed(options: Namespace) -> int:
+    """Example: mvae embed runs/people people.csv --out z.parquet"""
     from mvae.tables.answers import embed
 
     return answered(options, lambda: embed(options.run, options.data, join=options.join or ()))
@@ -82,26 +88,14 @@ def _score_arguments(parser: ArgumentParser) -> None:
 
 
 def _score(options: Namespace) -> int:
+    """Example: mvae score runs/people people.csv --out odd.csv"""
     from mvae.tables.answers import score
 
     more = {"num_samples": options.samples, "seed": options.seed, "join": options.join or (), "progress": True}
     return answered(options, lambda: score(options.run, options.data, **more))
 
 
-INSPECT = Command(
-    "The output is a config for mvae fit. Example: mvae inspect people.csv --out people.yaml",
-    _inspect_arguments,
-    _inspect,
-)
-IMPUTE = Command(
-    "Observed cells are unchanged; FILE-cells.csv has the standard deviation and"
-    " interval of each filled one. Example: mvae impute runs/people people.csv --out filled.csv --draws 20",
-    _impute_arguments,
-    _impute,
-)
-EMBED = Command(
-    "Example: mvae embed runs/people people.csv --out z.parquet",
-    lambda parser: _answer_arguments(parser, "the place of each row in the latent space"),
-    _embed,
-)
-SCORE = Command("Example: mvae score runs/people people.csv --out odd.csv", _score_arguments, _score)
+INSPECT = Command(_inspect_arguments, _inspect)
+IMPUTE = Command(_impute_arguments, _impute)
+EMBED = Command(lambda parser: _answer_arguments(parser, "the place of each row in the latent space"), _embed)
+SCORE = Command(_score_arguments, _score)

@@ -37,6 +37,11 @@ def _translate_arguments(parser: ArgumentParser) -> None:
 
 
 def _translate(options: Namespace) -> int:
+    """A picture is transformed as --from says and resized first.
+
+    Example: mvae translate runs/vision me.jpg --from gray --to image,edge --out pictures; or of texts: mvae translate
+    runs/iwslt-en-vi "Thank you." --from en --to vi
+    """
     from mvae.config.folder import load, read_spec
 
     model, data = load(options.run), read_spec(options.run).data
@@ -105,10 +110,4 @@ def _translate_pictures(options: Namespace, model: Any, sources: list[str], targ
     return 0
 
 
-TRANSLATE = Command(
-    "A picture is transformed as --from says and resized first."
-    " Example: mvae translate runs/vision me.jpg --from gray --to image,edge --out pictures; or of texts:"
-    ' mvae translate runs/iwslt-en-vi "Thank you." --from en --to vi',
-    _translate_arguments,
-    _translate,
-)
+TRANSLATE = Command(_translate_arguments, _translate)

@@ -28,8 +28,7 @@ __all__ = ["build_model"]
 def build_model(spec: ModelSpec) -> MultimodalVAE:
     """The model that a spec describes, with fresh parameters from torch's global generator.
 
-    Raises:
-        SpecError: where the parts do not fit, naming the place.
+    A `SpecError` names the place where the parts do not fit.
     """
     with _named("model"):
         return METHODS[spec.method].build(_Parts(spec), **spec.options)
@@ -98,9 +97,9 @@ def _network(network: type[nn.Module], spec: ModalitySpec, options: Any, **given
 
 
 def _build_features(spec: ModalitySpec) -> tuple[nn.Module, int]:
-    """What a modality gives to a joint encoder, and its width: its own encoder without the last dense hidden layer.
+    """The features of a modality for a joint encoder, and their width: its encoder without the last dense hidden layer.
 
-    A convolutional encoder keeps its only one. No dense layer has batch normalisation (Table 1, JMVAE on CelebA).
+    A convolutional encoder keeps its only layer. No dense layer has batch normalisation (Table 1, JMVAE on CelebA).
     """
     options = spec.encoder
     match options.kind:

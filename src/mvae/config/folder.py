@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +19,7 @@ __all__ = [
     "METRICS",
     "WEIGHTS",
     "fill",
-    "is_own",
     "load",
-    "read_own_spec",
     "read_spec",
     "refuse_used",
     "save_weights",
@@ -48,29 +44,23 @@ def load(run: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
     """
     from safetensors import SafetensorError
     from safetensors.torch import load as load_bytes
-    from safetensors.torch import load_file
 
     if model is None:
         with torch.random.fork_rng(devices=[]):  # fresh parameters, which those of the run replace
             model = build_model(read_spec(run).model)
-    path = Path(run) / WEIGHTS
-    zipped = _zipped(run, WEIGHTS)
-    if zipped is None and not path.is_file():
+    path = _root(run) / WEIGHTS
+    if not path.is_file():
         raise RunError(f"{run} has no {WEIGHTS}: its training did not end; continue it with --resume")
     try:
-        weights = load_file(path) if zipped is None else load_bytes(zipped)
-    except (SafetensorError, OSError) as error:
+        weights = load_bytes(path.read_bytes())
+    except (SafetensorError, OSError, zipfile.BadZipFile) as error:
         raise RunError(f"{path}: damaged ({error})") from error
     fill(model, weights, path)
     return model.cpu().eval()
 
 
-def fill(model: MultimodalVAE, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Give a model the weights that a file holds.
-
-    Raises:
-        RunError: if they are another model's, naming the file and the tensor.
-    """
+def fill(model: MultimodalVAE, weights: Mapping[str, Tensor], path: Path | zipfile.Path) -> None:
+    """Give a model the weights that a file holds; a `RunError` names a tensor that is not the model's."""
     found, expected = ({name: tuple(one.shape) for name, one in part.items()} for part in (weights, model.state_dict()))
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
@@ -82,57 +72,37 @@ def fill(model: MultimodalVAE, weights: Mapping[str, Tensor], path: Path) -> Non
     model.load_state_dict(weights)
 
 
-def read_spec(run: str | Path) -> RunSpec:
-    """The spec of a run.
+def read_spec(run: str | Path, own: bool = False) -> RunSpec:
+    """The spec of a run; a `RunError` if there is none, a `SpecError` if it is not valid.
 
-    Raises:
-        RunError: if there is no run, or its config is not JSON; `SpecError` if it is not valid.
+    It is an `OwnRunSpec` for a run of `mvae.train`, which is refused unless `own`.
     """
-    return parse(*_config(run))
+    path = _root(run) / CONFIG
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise SpecError(f"{path}: expected an object, got {type(content).__name__}")
+    if own and "own" in (content.get("model") or {}):
+        return validated(OwnRunSpec, content, str(path))
+    return parse(content, str(path))
 
 
-def read_own_spec(run: str | Path) -> OwnRunSpec:
-    """The spec of a run of `mvae.train`; errors are those of `read_spec`."""
-    return validated(OwnRunSpec, *_config(run))
-
-
-def is_own(run: str | Path) -> bool:
-    """Whether a run is one of `mvae.train`, which does not hold its model's code."""
-    return "own" in (_config(run)[0].get("model") or {})
+def _root(run: str | Path) -> Path | zipfile.Path:
+    """The folder of a run, or the root of its zip."""
+    if Path(run).suffix != ".zip" or not Path(run).is_file():
+        return Path(run)
+    try:
+        return zipfile.Path(run)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise RunError(f"{run}: damaged ({error})") from error
 
 
 def refuse_used(folder: Path | None) -> None:
-    """Refuse a folder that holds anything but the remains of a write that was cut short.
-
-    Raises:
-        RunError: naming the folder.
-    """
+    """Refuse a folder that holds anything but the remains of a write that was cut short, by a `RunError`."""
     if folder is None or not folder.exists():
         return
     if not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()):
         what = "holds a run already; continue it with --resume or" if (folder / CONFIG).exists() else "is not empty;"
         raise RunError(f"{folder} {what} choose another folder")
-
-
-def _config(run: str | Path) -> tuple[dict[str, Any], str]:
-    path, zipped = Path(run) / CONFIG, _zipped(run, CONFIG)
-    content = read_json(path) if zipped is None else json.loads(zipped)
-    if not isinstance(content, dict):
-        raise SpecError(f"{path}: expected an object, got {type(content).__name__}")
-    return content, str(path)
-
-
-def _zipped(run: str | Path, name: str) -> bytes | None:
-    """A file of a run in a zip; None where the run is no zip."""
-    if Path(run).suffix != ".zip" or not Path(run).is_file():
-        return None
-    try:
-        with zipfile.ZipFile(run) as archive:
-            return archive.read(name)
-    except KeyError:
-        raise RunError(f"{run} is not a run: it has no {name}") from None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise RunError(f"{run}: damaged ({error})") from error
 
 
 def save_weights(model: MultimodalVAE, run: str | Path) -> None:

@@ -119,7 +119,7 @@ OPTIONS: dict[Any, Any] = {
     Sequence[int]: Annotated[list[PositiveInt], Field(min_length=1)],
     Sequence[Layer]: Annotated[list[tuple[PositiveInt, PositiveInt, PositiveInt, NonNegativeInt]], Field(min_length=1)],
 }
-"""What the options of networks may be, by the type that a constructor gives them."""
+"""The values that options of networks may have, by the type that a constructor gives them."""
 OF_THE_MODALITY = ("cell", "condition_width", "end")
 """Arguments with a default that are no options of a network: its modality says them."""
 OF_STRINGS: dict[str, Any] = {"word_dropout": (Dropout, 0.0), "bag_of_words": (NonNegativeFloat, 0.0)}

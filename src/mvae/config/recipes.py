@@ -16,11 +16,7 @@ __all__ = ["for_method", "merge", "read_config", "recipe", "resolve"]
 
 
 def recipe(source: str) -> dict[str, Any]:
-    """The recipe of a source, as plain data.
-
-    Raises:
-        SpecError: if there is none, listing those there are.
-    """
+    """The recipe of a source, as plain data; a `SpecError` lists the sources that have one."""
     if source not in (known := _named()):
         raise SpecError(f"no recipe for source '{source}'; there is one for {', '.join(known)}")
     content = _yaml(known[source].read_text(encoding="utf-8"))
@@ -56,37 +52,41 @@ def resolve(
         config: a YAML or JSON file with any part of a `RunSpec` (a run's `config.json` is one), or such a mapping.
         options: place to value, e.g. `{("training", "epochs"): 5}`; None leaves a value as it is.
 
-    Raises:
-        SpecError: on an unreadable file or an invalid value, naming the place.
+    A `SpecError` names the place of an invalid value, or the file that cannot be read.
     """
     content = recipe(source) if source is not None else {}
     changes = read_config(config)
+    options = {place: value for place, value in options.items() if value is not None}
     where = "the options" if config is None else "config" if isinstance(config, Mapping) else str(config)
     method = options.get(("model", "method")) or _at(changes, "model", "method")
     if content and isinstance(method, str) and method:
         content = for_method(content, method)
-    if config is not None:
-        training = changes.get("training")
-        if isinstance(training, Mapping) and "annealing_epochs" not in training:
-            content = merge(content, _annealing(content, training.get("epochs")))
-        content = merge(content, changes)
-        parts = [content.get(part, {}) for part in ("data", "model", "training")]
-        if not all(isinstance(part, Mapping) for part in (*parts, _at(content, "model", "modalities"))):
-            return parse(content, where)  # which says what is wrong
+    content = _changed(content, changes)
+    modalities = _at(content, "model", "modalities")
+    parts = [content.get(part, {}) for part in ("data", "model", "training")]
+    if not all(isinstance(part, Mapping) for part in (*parts, modalities)):
+        return parse(content, where)  # which says what is wrong
     found = _at(content, "data", "source") if source is not None else None
     if found != source:
         raise SpecError(f"{where}: data.source: expected '{source}', the data set to train on, got {found!r}")
-    options = {place: value for place, value in options.items() if value is not None}
-    if ("training", "annealing_epochs") not in options:
-        content = merge(content, _annealing(content, options.get(("training", "epochs"))))
+    asked: dict[str, Any] = {}
     for place, value in options.items():
-        if place[:2] == ("model", "modalities") and place[2] not in _at(content, "model", "modalities"):
-            known = ", ".join(_at(content, "model", "modalities"))
-            raise SpecError(f"unknown modality '{place[2]}'; there are {known}")
+        if place[:2] == ("model", "modalities") and place[2] not in modalities:
+            raise SpecError(f"unknown modality '{place[2]}'; there are {', '.join(modalities)}")
         if isinstance(value, Mapping):  # an option replaces what a recipe says there
             content = merge(content, _nested(place, None))
-        content = merge(content, _nested(place, value))
-    return parse(content, where, options)
+        asked = merge(asked, _nested(place, value))
+    return parse(_changed(content, asked), where, options)
+
+
+def _changed(content: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec with changes; annealing keeps its share of the epochs where they change and it does not."""
+    old, new = content.get("training", {}), changes.get("training")
+    epochs = new.get("epochs") if isinstance(new, Mapping) and "annealing_epochs" not in new else None
+    if isinstance(epochs, int) and old.get("annealing_epochs") and old.get("epochs"):
+        annealing = round(epochs * old["annealing_epochs"] / old["epochs"])
+        changes = merge(changes, {"training": {"annealing_epochs": annealing}})
+    return merge(content, changes)
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,21 +129,10 @@ def _nested(place: tuple[str, ...], value: Any) -> dict[str, Any]:
     return value
 
 
-def _annealing(content: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
-    training = content.get("training", {})
-    if not isinstance(epochs, int) or not training.get("annealing_epochs") or not training.get("epochs"):
-        return {}
-    return {"training": {"annealing_epochs": round(epochs * training["annealing_epochs"] / training["epochs"])}}
-
-
 def read_config(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
     """The content of a config, with the names of today.
 
-    Args:
-        config: a file, YAML or JSON; the name of a recipe, or of a variant of one; a mapping; None for an empty one.
-
-    Raises:
-        SpecError: if it cannot be read or holds no mapping.
+    It is a YAML or JSON file; the name of a recipe, or of a variant of one; a mapping; None for an empty one.
     """
     if config is None or isinstance(config, Mapping):
         return renamed(config or {})

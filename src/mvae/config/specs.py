@@ -100,7 +100,7 @@ class ModelSpec(Spec):
 
 @cache
 def _options_of(method: str) -> type[BaseModel]:
-    """What the values of a method's own options are checked by."""
+    """The spec that checks the values of a method's own options."""
     fields: dict[str, Any] = {
         name: (Annotated[option.type, Field(ge=option.least, le=option.most)] | None, None)
         for name, option in METHODS[method].options.items()
@@ -115,7 +115,7 @@ def _fault(key: str, said: str) -> ValidationError:
 
 
 class DataSpec(Spec):
-    """Which rows: the source and how it is split. `source` is null where the rows came from Python."""
+    """The rows: their source and how it is split. `source` is null where they came from Python."""
 
     source: str | None = None
     validation_rows: NonNegativeInt = option(
@@ -146,7 +146,7 @@ class DataSpec(Spec):
 
 
 class TrainingSpec(Spec):
-    """How the model is trained. A field made by `option` is an option of `fit`, and needs no other mention."""
+    """The training. A field made by `option` is an option of `fit`, and needs no other mention."""
 
     epochs: PositiveInt = option(
         ..., "epochs of training; annealing keeps its share of them unless it is given too", said="{} epochs"
@@ -228,7 +228,7 @@ class TrainingSpec(Spec):
 
 
 def computes_in_bfloat16() -> bool:
-    """Whether the GPU, or the (x86) processor where there is none, multiplies matrices of bfloat16 by itself."""
+    """True where the GPU, or the x86 processor if there is none, multiplies matrices of bfloat16 by itself."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     has = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
@@ -259,13 +259,10 @@ class OwnModelSpec(Spec):
     modalities: dict[str, OwnVariableSpec]
 
 
-class OwnRunSpec(Spec):
-    """What `mvae.train` knows of a run."""
+class OwnRunSpec(RunSpec):
+    """A run of `mvae.train`, which does not hold its model's code."""
 
-    format: Literal[1] = 1
-    data: DataSpec = DataSpec()
-    model: OwnModelSpec
-    training: TrainingSpec
+    model: OwnModelSpec  # type: ignore[assignment]
 
 
 def renamed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,16 +274,10 @@ def renamed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(content: Mapping[str, Any], where: str, options: Collection[tuple[str, ...]] = ()) -> RunSpec:
-    """Validate the content of a file.
+    """Validate the content of a file; `where` is its name, for the message.
 
-    Args:
-        content: the file's content.
-        where: the file's name, for the message.
-        options: places in it that options have set; a fault there is blamed on the options.
-
-    Raises:
-        SpecError: on unknown keys, values out of range, impossible shapes or another format version, in one line that
-            names the place and what was expected.
+    A `SpecError` on unknown keys, values out of range, impossible shapes or another format version names in one line
+    the place and what was expected. Faults at the places that `options` have set are blamed on the options.
     """
     version, model = content.get("format", FORMAT), content.get("model")
     if version != FORMAT:
@@ -300,7 +291,7 @@ def parse(content: Mapping[str, Any], where: str, options: Collection[tuple[str,
 def validated(
     kind: type[AnySpec], content: Mapping[str, Any], where: str, options: Collection[tuple[str, ...]] = ()
 ) -> AnySpec:
-    """As `parse`, for a spec of any kind and of this version."""
+    """Validate content as `parse` does, for a spec of any kind and of this version."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -41,7 +41,7 @@ __all__ = [
 
 
 MOST_CHARACTERS = 64
-"""Of a text, where its column names no length."""
+"""The most characters of a text that are read, where its column names no length."""
 
 
 class ColumnSpec(BaseModel):

@@ -1,4 +1,4 @@
-"""Which rows each step of a training and of a validation reads."""
+"""The rows that each step of a training, and of a validation, reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mvae.seeds import seed_of
 __all__ = ["Batches", "training_batches", "validation_batches"]
 
 LONG = 16
-"""From so many symbols on batches are made of strings of about the same length."""
+"""Strings of at least so many symbols are put into batches by their length."""
 VALIDATION_BATCH = 1000
 
 
@@ -35,7 +35,7 @@ class Batches:
         return len(self.order)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """Those of an epoch, counted from 0, or the part of each that one of several processes takes."""
+        """The batches of an epoch, counted from 0; this process's part of each where there are several."""
         if isinstance(self.order, LoadedBatches):
             return self.order.epoch(seed_of(self.seed, number))
         self.order.set_epoch(number)
@@ -45,7 +45,7 @@ class Batches:
 def training_batches(
     model: MultimodalVAE, dataset: Dataset[Any], spec: TrainingSpec, rank: int = 0, world: int = 1
 ) -> Batches:
-    """Those of a data set's training rows."""
+    """The batches of a data set's training rows."""
     rows = dataset.train
     if isinstance(rows, LoadedBatches):
         return Batches(None, rows, spec.seed)
@@ -59,7 +59,7 @@ def training_batches(
 
 
 def validation_batches(rows: Any, rank: int = 0, world: int = 1) -> Iterator[tuple[int, Batch]]:
-    """The batches of validation rows, in order, each with its number; of several processes each has its own."""
+    """The batches of validation rows, in order, each with its number; each of several processes has its own."""
     if isinstance(rows, LoadedBatches):
         yield from enumerate(rows.epoch(0))
         return

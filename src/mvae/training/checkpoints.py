@@ -50,22 +50,14 @@ class Checkpoints:
         write_tensors(self.folder / name, tensors, {HEADER: json.dumps({"history": checkpoint.history})})
 
     def read(self, name: str) -> Checkpoint | None:
-        """The checkpoint of that name; None where there is none.
-
-        Raises:
-            RunError: if it is damaged or holds something else, naming the file.
-        """
+        """The checkpoint of that name; None where there is none, a `RunError` where it is damaged."""
         if self.folder is None:
             return self.kept.get(name)
         return _read(self.folder / name) if (self.folder / name).exists() else None
 
 
 def finished_epochs(run: Path) -> int:
-    """How many epochs the last checkpoint of a run has behind it; 0 where there is none.
-
-    Raises:
-        RunError: if it is damaged, or was written by an earlier version.
-    """
+    """The number of epochs that a run has finished; a `RunError` if an earlier version or something else wrote them."""
     path = run / FOLDER / LAST
     if path.exists():
         return len(_read(path, tensors=False).history)

@@ -1,4 +1,4 @@
-"""How a training computes: compiled networks, lower precision, memory that is kept, and signals that end it."""
+"""A training's computations: compiled networks, lower precision, memory that is kept, and signals that end it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is recorded of an epoch: its names in `metrics.json`, and what makes one epoch better than another."""
+"""The record of an epoch: its names in `metrics.json`, and the order of epochs from worse to better."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ __all__ = ["ACCURACY", "ELBO", "HELD", "held", "patience_is_over", "rank"]
 
 ELBO, ACCURACY = "validation/elbo", "validation/accuracy"
 HELD = "validation/kl/"
-"""Before a modality's name: how many nats z holds of a string alone, KL[q(z | x_i) || p(z)], the mean over validation
-rows."""
+"""Before a modality's name: the nats z holds of a string alone, KL[q(z | x_i) || p(z)], the mean over rows."""
 
 
 def rank(record: Mapping[str, float]) -> tuple[float, float]:
-    """What makes one epoch better than another: a later stage, then accuracy where it is asked for, else the ELBO."""
+    """The better epoch has the higher rank: by stage, then by accuracy where it is asked for, else by the ELBO."""
     return record.get("stage", 0), record.get(ACCURACY, record[ELBO])
 
 
 def held(record: Mapping[str, Any]) -> dict[str, float]:
-    """How many nats z holds of each string, by its name."""
+    """The nats that z holds of each string, by its name."""
     return {name.removeprefix(HELD): float(nats) for name, nats in record.items() if name.startswith(HELD)}
 
 
 def patience_is_over(history: Sequence[Mapping[str, float]], patience: int, stages: int = 1) -> bool:
-    """Whether so many epochs of the last stage have brought nothing better than one before them in it.
+    """True if the last `patience` epochs of the last stage are no better than one before them in it.
 
     Example:
         >>> [patience_is_over([{ELBO: elbo} for elbo in elbos], 2) for elbos in ((1, 3, 2), (1, 3, 2, 3), (1, 2, 3))]

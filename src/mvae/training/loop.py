@@ -72,20 +72,19 @@ class Loop:
         self.folder, self.progress, self.processes, self.advice = folder, progress, processes, advice
         self.history: list[dict[str, float]] = []
         """One record for each epoch that is done."""
+        self.kept: dict[str, float] = {}
+        """The record of the epoch whose weights the model has in the end; empty where no epoch was finished."""
         self.batches = training_batches(model, dataset, spec, processes.rank, processes.world)
         self.terms = few_label_terms(spec, dataset)
         self.steps = 0
         """Optimiser steps that are done."""
 
     def run(self, resume: bool = False) -> bool:
-        """Train to the end, or on from the last checkpoint where `resume`; whether Ctrl-C or a signal cut it short.
+        """Train to the end, or on from the last checkpoint where `resume`; True if Ctrl-C or SIGTERM cut it short.
 
         The model gets the weights that `spec.keep` names, on the CPU, in evaluation mode: of the epoch with the best
         validation (of equally good ones the last), or of the last finished epoch, also where no rows are held out.
-
-        Raises:
-            NonFiniteLossError: in all processes; checkpoints stay, and the model gets the best weights so far.
-            LostProcessError: in the first process, if another one ends before the training does.
+        So it does before a `NonFiniteLossError`. A `LostProcessError` is raised in the first process alone.
         """
         keep_memory()
         group = Group(self.processes, self.advice)
@@ -230,7 +229,7 @@ class Loop:
         return f"step {self.steps} (epoch {len(self.history) + 1})"
 
     def _seed(self, *place: int) -> None:
-        """As `torch.manual_seed`, which notes the whole call stack for each kind of device that does not exist."""
+        """Seed torch; `torch.manual_seed` also notes the call stack for each kind of device that does not exist."""
         seed = seed_of(self.spec.seed, *place)
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():
@@ -239,6 +238,7 @@ class Loop:
     def _keep(self, checkpoint: Checkpoint | None) -> None:
         if checkpoint is not None:
             self.model.load_state_dict(checkpoint.weights)
+            self.kept = checkpoint.history[-1]
 
 
 def _what_is_wrong(objective: Objective, terms: list[Any]) -> tuple[float, str]:

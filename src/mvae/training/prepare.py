@@ -16,7 +16,6 @@ from mvae.config.folder import refuse_used
 from mvae.config.options import OPTIONS
 from mvae.config.recipes import for_method, merge, read_config, resolve
 from mvae.config.specs import RunSpec, SpecError, TrainingSpec, parse
-from mvae.config.table_spec import TableSpec
 from mvae.data.dataset import SPLITS, Dataset
 from mvae.data.loading import grouped
 from mvae.data.shards import Shards, open_shards
@@ -28,24 +27,14 @@ from mvae.training.resume import resumed
 from mvae.training.run import Run
 from mvae.training.spread import ALONE, Processes
 
-__all__ = [
-    "check_training",
-    "compact",
-    "folder_of_shards",
-    "held_rows",
-    "learned",
-    "prepare",
-    "takes_table",
-    "usable_rows",
-    "with_table",
-]
+__all__ = ["check_training", "compact", "held_rows", "learned", "prepare", "usable_rows", "with_table"]
 
 LOOK = 100
 """Rows of a folder that are read and checked before training."""
-STEPS = OPTIONS["steps"].place
+STEPS, STEPS_AT = OPTIONS["steps"].place, "training.steps"
 Config: TypeAlias = str | Path | Mapping[str, Any] | None
 MOST_NUMBERS = 2**28
-"""How many numbers of rows on disk are read into memory at once; 1 GiB."""
+"""The most numbers of rows on disk that are read into memory at once; 1 GiB."""
 
 
 def prepare(
@@ -60,34 +49,31 @@ def prepare(
 ) -> Run:
     """Read data, settle every option and build the model, without training it; each of several processes does.
 
-    Arguments are those of `fit`; `options` has them by their places in the `RunSpec`, and None leaves the recipe's.
-
-    Raises:
-        ValueError: as `fit`. Nothing has been written then.
+    Arguments and errors are those of `fit`; `options` has them by their places in the `RunSpec`, and None leaves the
+    recipe's. Nothing is written.
     """
     folder = None if out is None else Path(out)
-    table = takes_table(source)
-    shards = None if table else folder_of_shards(source)
+    table = _takes_table(source)
+    shards = None if table else _folder_of_shards(source)
     name = str(shards or source) if shards or isinstance(source, str | Path) else None
-    _refuse(
-        STEPS in options and (resume or not table), "training.steps", "expected of a new run on a table; give epochs"
-    )
-    dataset: Any = source if isinstance(source, Dataset) else None
-    if table:
-        spec, dataset = _of_table(source, name, folder if resume else None, config, options)
-    elif resume:
-        spec = learned(resumed(name, folder, config, options), data_dir)
+    _refuse(STEPS in options and (resume or not table), f"{STEPS_AT}: expected of a new run on a table; give epochs")
+    dataset = source if isinstance(source, Dataset) else None
+    if resume:
+        spec = resumed(name, folder, config, options)
+        if table and spec.data.table is None:
+            raise RunError(f"{folder} was not trained on a table")
+    elif table:
+        spec, dataset = _new_table(source, name, config, options)
     elif shards:
-        _refuse(config is None, name, "a config must say what each column is; give one (--config FILE.yaml)")
+        _refuse(config is None, f"{name}: a config must say what each column is; give one (--config FILE.yaml)")
         spec = resolve(None, config, {**options, ("data", "source"): name})
     else:
-        spec = learned(resolve(name, config, options), data_dir)
+        spec = resolve(name, config, options)
+    spec = learned(spec, data_dir)
     if not resume and processes.first:
         refuse_used(folder)
-    if dataset is None and shards:
-        dataset = open_shards(source)
-    elif dataset is None:
-        dataset = load_dataset(**spec.data.named | {"source": source}, data_dir=data_dir, seed=spec.training.seed)
+    if dataset is None:
+        dataset = _rows(spec, source, data_dir)
     torch.manual_seed(spec.training.seed)
     model = build_model(spec.model)
     processes.check(spec.training.batch_size)
@@ -96,9 +82,9 @@ def prepare(
     return Run(spec, dataset, model, folder, resume, processes)
 
 
-def _refuse(wrong: object, place: str | None, fault: str) -> None:
+def _refuse(wrong: object, fault: str) -> None:
     if wrong:
-        raise SpecError(f"{place}: {fault}")
+        raise SpecError(fault)
 
 
 def _in_memory(model: MultimodalVAE, spec: RunSpec, dataset: Dataset) -> Dataset:
@@ -107,7 +93,7 @@ def _in_memory(model: MultimodalVAE, spec: RunSpec, dataset: Dataset) -> Dataset
     for part in SPLITS:
         rows: Batch = dataset.split(part)
         kept = [name for name in rows.values if name not in left_out]
-        _refuse(not kept and part == "train", "model.method", _no_row(model, spec.model.method))
+        _refuse(not kept and part == "train", _no_row(model, spec.model.method))
         changes: dict[str, Any] = {part: rows.only(kept) if kept else dataset.train[:0]}
         dataset = replace(dataset, **changes)
     dataset = usable_rows(model, spec.model.method, dataset)
@@ -123,11 +109,7 @@ def _in_memory(model: MultimodalVAE, spec: RunSpec, dataset: Dataset) -> Dataset
 
 
 def learned(spec: RunSpec, data_dir: str | Path | None = None) -> RunSpec:
-    """The spec with all that its data set teaches, such as the words of a language.
-
-    Raises:
-        DataError: as reading the data set does.
-    """
+    """The spec with all that its data set teaches, such as the words of a language; errors are those of reading it."""
     source = SOURCES.get(str(spec.data.source))
     if source is None or source.learned is None:
         return spec
@@ -159,17 +141,13 @@ def with_table(
     return merged
 
 
-def takes_table(source: Any) -> bool:
-    """Whether a source is a table. A known source's name means that source, whatever file here has that name."""
+def _takes_table(source: Any) -> bool:
+    """True for a table. A known source's name means that source, whatever file here has that name."""
     return not (isinstance(source, str) and source in SOURCES) and is_table(source)
 
 
-def folder_of_shards(source: str | Path | Dataset[Any]) -> Path | None:
-    """The folder of files that a source is; None where it is something else, such as the name of a known source.
-
-    Raises:
-        DataError: if it is a path to nothing.
-    """
+def _folder_of_shards(source: str | Path | Dataset[Any]) -> Path | None:
+    """The folder of files that a source is; None where it is something else, such as the name of a known source."""
     if isinstance(source, Dataset):
         return Path(source.name) if isinstance(source.train, Shards) else None
     if str(source) in SOURCES:
@@ -187,20 +165,17 @@ def held_rows(
 ) -> Batch:
     """The first rows, up to a limit, of the `train`, `validation` or `test` rows of a run, in memory.
 
-    For a run on a folder of shards, `data_dir` is where that folder is now.
-
-    Raises:
-        ValueError: if the data is missing, or that many rows on disk are too much for memory.
+    For a run on a folder of shards, `data_dir` is where that folder is now. A ValueError says that the data is missing,
+    or that there are too many rows for memory.
     """
     source = str(spec.data.source)
-    if spec.data.table is not None:
-        return _table_rows(source, spec.data.table, spec.data.validation_rows).split(split)[:limit]
-    if source in SOURCES:
-        learned(spec, data_dir)  # refuses what the run was not trained on
-        named = load_dataset(**spec.data.named, data_dir=data_dir, seed=spec.training.seed)
-        rows = named.split(split)[:limit]
-        return named.transform(model.read(rows)) if split == "train" and named.transform is not None else rows
-    dataset = _streamed(model, spec, open_shards(data_dir or source))
+    on_disk = spec.data.table is None and source not in SOURCES
+    spec = learned(spec, data_dir)  # refuses what the run was not trained on
+    dataset = _rows(spec, (data_dir if on_disk else None) or source, data_dir)
+    if not on_disk:
+        rows: Batch = dataset.split(split)[:limit]
+        return dataset.transform(model.read(rows)) if split == "train" and dataset.transform is not None else rows
+    dataset = _streamed(model, spec, dataset)
     shards, numbers = dataset.split(split), sum(math.prod(part.shape) for part in model.variables.values())
     most = MOST_NUMBERS // numbers
     if not len(shards):
@@ -212,22 +187,29 @@ def held_rows(
     return shards[:limit]
 
 
-def _of_table(
-    source: Any, name: str | None, folder: Path | None, config: Config, options: Mapping[tuple[str, ...], Any]
+def _rows(spec: RunSpec, source: Any, data_dir: str | Path | None) -> Dataset[Any]:
+    """The rows that a run was trained on, or is to be; a table or a folder of shards may have moved to `source`."""
+    if (table := spec.data.table) is not None:
+        from mvae.tables import learn
+        from mvae.tables.read import read_table
+
+        return learn.dataset(table, read_table(source, table.join, table.on), spec.data.validation_rows)
+    if spec.data.source in SOURCES:
+        return load_dataset(**spec.data.named, data_dir=data_dir, seed=spec.training.seed)
+    return open_shards(source)
+
+
+def _new_table(
+    source: Any, name: str | None, config: Config, options: Mapping[tuple[str, ...], Any]
 ) -> tuple[RunSpec, Dataset]:
-    """A table as it is described, or as the run that is resumed learned it, and its rows."""
+    """A table with what its columns teach, and its rows."""
     from mvae.tables import learn
     from mvae.tables.read import read_table
     from mvae.tables.recipe import table_recipe
 
-    if folder is not None:
-        spec = resumed(name, folder, config, options)
-        if spec.data.table is None:
-            raise RunError(f"{folder} was not trained on a table")
-        return spec, _table_rows(source, spec.data.table, spec.data.validation_rows)
     changes = read_config(config)
     data = changes.pop("data", None) or {}
-    _refuse(not isinstance(data, Mapping), "config: data", f"expected a mapping, got {data!r}")
+    _refuse(not isinstance(data, Mapping), f"config: data: expected a mapping, got {data!r}")
     data = dict(data)
     known = data.pop("table", None) or {}
     table = read_table(source, known.get("join", ()), known.get("on"))
@@ -250,30 +232,18 @@ def _in_steps(options: Mapping[tuple[str, ...], Any], count: int) -> dict[tuple[
 
     given: Any = [options.get(("training", name)) for name in ("steps", "epochs", "passes")]
     steps, epochs, passes = given
-    both, place = (epochs, passes) != (None, None), "training.steps"
-    _refuse(both, place, "expected steps, or epochs and passes, not both")
-    _refuse(not isinstance(steps, int) or steps < 1, place, f"expected a whole number of at least 1, got {steps!r}")
+    _refuse((epochs, passes) != (None, None), f"{STEPS_AT}: expected steps, or epochs and passes, not both")
+    whole = isinstance(steps, int) and steps >= 1
+    _refuse(not whole, f"{STEPS_AT}: expected a whole number of at least 1, got {steps!r}")
     planned = plan(count, steps, options.get(("training", "batch_size")))
     others = {place: value for place, value in options.items() if place != STEPS and value is not None}
     return {("training", name): value for name, value in planned.items()} | others
 
 
-def _table_rows(source: Any, table: TableSpec, validation_rows: int) -> Dataset:
-    """The rows of a table, by the columns that a run learned."""
-    from mvae.tables import learn
-    from mvae.tables.read import read_table
-
-    return learn.dataset(table, read_table(source, table.join, table.on), validation_rows)
-
-
 def usable_rows(model: MultimodalVAE, method: str, dataset: Dataset) -> Dataset:
-    """The data set, in memory, without the rows that a method cannot learn from; messages call it by its name.
-
-    Raises:
-        SpecError: if no training row is left.
-    """
+    """The data set, in memory, without the rows that a method cannot learn from; messages call it by its name."""
     usable = model.usable(dataset.train)
-    _refuse(not usable.any(), "model.method", _no_row(model, method))
+    _refuse(not usable.any(), _no_row(model, method))
     if not usable.all():
         said = f"{int(usable.sum()):,} of {len(usable):,} training rows have what '{method}' learns from"
         description = f"{dataset.description}; {said}"
@@ -284,48 +254,58 @@ def usable_rows(model: MultimodalVAE, method: str, dataset: Dataset) -> Dataset:
 
 
 def _no_row(model: MultimodalVAE, method: str) -> str:
-    return f"no training row has what '{method}' learns from, all of {', '.join(model.names)}"
+    return f"model.method: no training row has what '{method}' learns from, all of {', '.join(model.names)}"
 
 
 def check_training(model: MultimodalVAE, method: str, training: TrainingSpec, dataset: Dataset[Any]) -> None:
-    """Refuse options of a training that cannot do what they say; messages call the method by its name.
+    """Refuse options of a training that cannot do what they say; messages call the method by its name."""
+    if training.best_by is not None:
+        _check_best_by(model, method, training, dataset.validation)
+    _refuse(
+        training.patience is not None and not len(dataset.validation),
+        "training.patience: there are no validation rows to get better on; hold some out: validation_rows",
+    )
+    _refuse(
+        training.propagation
+        and (model.needs_complete_rows or not any(part.num_classes for part in model.modalities.values())),
+        f"training.propagation: '{method}' learns from no row with a missing category",
+    )
+    on_disk = not isinstance(dataset.train, Batch)
+    _refuse(
+        training.propagation and on_disk,
+        "training.propagation: rows that are not in memory are too many to be each other's neighbours; leave it out",
+    )
+    _refuse(
+        training.shares and on_disk,
+        "training.shares: rows that are not in memory are read in their order; leave it out",
+    )
+    _refuse(
+        training.epochs < model.num_stages,
+        f"training.epochs: '{method}' trains in {model.num_stages} stages of an epoch or more",
+    )
 
-    Raises:
-        SpecError: naming the option and what was expected.
-    """
-    held, modalities = dataset.validation, model.modalities
-    categories = [name for name, modality in modalities.items() if modality.num_classes]
-    if (target := training.best_by) is not None:
-        place, rest = "training.best_by", [name for name in model.names if name != target]
-        fit = [name for name, modality in modalities.items() if name in categories or modality.is_string]
-        known = f"expected a category or string that '{method}' models ({', '.join(fit) or 'has none'})"
-        _refuse(target not in fit, place, f"{known}: '{target}'")
-        _refuse(training.keep != "best", place, "the last epoch is kept (training.keep: last), whichever predicts best")
-        _refuse(not rest, place, f"'{method}' has nothing but '{target}' to predict it from")
+
+def _check_best_by(model: MultimodalVAE, method: str, training: TrainingSpec, held: Any) -> None:
+    place, target, rest = "training.best_by", training.best_by, [n for n in model.names if n != training.best_by]
+    fit = [name for name, modality in model.modalities.items() if modality.num_classes or modality.is_string]
+    known = f"a category or string that '{method}' models ({', '.join(fit) or 'has none'})"
+    _refuse(target not in fit, f"{place}: expected {known}: '{target}'")
+    last = training.keep != "best"
+    _refuse(last, f"{place}: the last epoch is kept (training.keep: last), whichever predicts best")
+    _refuse(not rest, f"{place}: '{method}' has nothing but '{target}' to predict it from")
+    if isinstance(held, Batch) and not (held.presence([str(target)]).all(1) & held.presence(rest).any(1)).any():
         more = "" if len(held) else "; hold some out: validation_rows"
-        none = isinstance(held, Batch) and not (held.presence([target]).all(1) & held.presence(rest).any(1)).any()
-        _refuse(none, place, f"no validation row has '{target}' and something to predict it from{more}")
-    waits = training.patience is not None and not len(held)
-    _refuse(waits, "training.patience", "there are no validation rows to get better on; hold some out: validation_rows")
-    place, on_disk = "training.propagation", not isinstance(dataset.train, Batch)
-    unlearned = training.propagation and (model.needs_complete_rows or not categories)
-    _refuse(unlearned, place, f"'{method}' learns from no row with a missing category")
-    neighbours = "rows that are not in memory are too many to be each other's neighbours; leave it out"
-    _refuse(training.propagation and on_disk, place, neighbours)
-    in_order = "rows that are not in memory are read in their order; leave it out"
-    _refuse(training.shares and on_disk, "training.shares", in_order)
-    stages = f"'{method}' trains in {model.num_stages} stages of an epoch or more"
-    _refuse(training.epochs < model.num_stages, "training.epochs", stages)
+        raise SpecError(f"{place}: no validation row has '{target}' and something to predict it from{more}")
 
 
 def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> Dataset[Shards]:
     """Rows that stay on disk, as the model reads them. Columns are checked now, values as they are read."""
-    data, method, place = spec.data, spec.model.method, "model.method"
-    _refuse(data.balance is not None, "data.balance", "rows on disk are used as they are; leave it out")
-    _refuse(data.paired_fraction != 1, "data.paired_fraction", "rows on disk are used as they are; leave it out")
+    data, method = spec.data, spec.model.method
+    for name, default in (("balance", None), ("paired_fraction", 1)):
+        changed = getattr(data, name) != default
+        _refuse(changed, f"data.{name}: rows on disk are used as they are; leave it out")
     if data.validation_rows:
-        already = "expected 0, for the folder has rows in validation/"
-        _refuse(len(dataset.validation), "data.validation_rows", already)
+        _refuse(len(dataset.validation), "data.validation_rows: expected 0, for the folder has rows in validation/")
         train, held = dataset.train.hold_out(data.validation_rows)
         dataset = replace(dataset, train=train, validation=held)
     parts = (rows.read_as(model.variables) if len(rows) else rows for rows in map(dataset.split, SPLITS))
@@ -334,9 +314,9 @@ def _streamed(model: MultimodalVAE, spec: RunSpec, dataset: Dataset[Shards]) -> 
     if model.needs_complete_rows and nulls:
         learns, name = f"'{method}' learns from rows with all of {', '.join(model.names)}", next(iter(nulls))
         more = f"column '{name}' has {nulls[name]:,} nulls; leave such rows out of the files"
-        raise SpecError(f"{place}: {learns}, and {more}")
+        raise SpecError(f"model.method: {learns}, and {more}")
     nothing = all(nulls.get(name) == sum(map(len, train.files)) for name in model.names)
-    _refuse(nothing, place, _no_row(model, method))
+    _refuse(nothing, _no_row(model, method))
     for rows in (train, validation, test):
         if len(rows):
             rows[:LOOK]  # most faults show in the first rows, before anything is written

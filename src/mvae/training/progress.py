@@ -1,4 +1,4 @@
-"""How far a training is: a bar on the terminal, or a function of the caller's."""
+"""The progress of a training: a bar on the terminal, or calls of a function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run that is resumed may be asked for: what it was started with, and more epochs."""
+"""The options of a run that is resumed: those it was started with, and more epochs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mvae.config.folder import read_own_spec, read_spec
+from mvae.config.folder import fill, read_spec
 from mvae.config.recipes import merge, read_config, resolve
 from mvae.config.specs import OwnRunSpec, RunSpec
 from mvae.files import RunError
-from mvae.models import METHODS
-from mvae.training.checkpoints import finished_epochs
+from mvae.models import METHODS, MultimodalVAE
+from mvae.training.checkpoints import FOLDER, LAST, Checkpoints, finished_epochs
 
 __all__ = ["check_resumed", "resumed"]
 
@@ -24,11 +24,7 @@ def resumed(
     config: str | Path | Mapping[str, Any] | None,
     options: Mapping[tuple[str, ...], Any],
 ) -> RunSpec:
-    """The spec a run has, with the epochs asked for, which may be more.
-
-    Raises:
-        RunError: if there is no run, or anything else that is asked for differs.
-    """
+    """The spec of a run, with the epochs asked for, which may be more; a `RunError` names what else differs."""
     folder = _named(folder)
     spec = read_spec(folder)
     if source != spec.data.source:
@@ -49,16 +45,17 @@ def resumed(
     return spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": epochs})})
 
 
-def check_resumed(folder: Path | None, spec: OwnRunSpec) -> None:
+def check_resumed(folder: Path | None, spec: OwnRunSpec, model: MultimodalVAE) -> None:
     """Refuse to continue a run of `mvae.train` with another model or other options than it has; epochs may be more.
 
-    Raises:
-        RunError: naming what differs.
+    The model gets the weights of the last checkpoint. A `RunError` names what differs.
     """
     folder = _named(folder)
-    old, new = (one.model_dump(mode="json") for one in (read_own_spec(folder), spec))
+    old, new = (one.model_dump(mode="json") for one in (read_spec(folder, own=True), spec))
     _refuse_other(folder, old, new, [(part, name) for part in ("data", "model", "training") for name in new[part]])
     _refuse_fewer(folder, spec.training.epochs)
+    if (last := Checkpoints(folder).read(LAST)) is not None:
+        fill(model, last.weights, folder / FOLDER / LAST)
 
 
 def _named(folder: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""How the weight of the KL terms and the learning rate change over a training."""
+"""The weight of the KL terms and the learning rate, step by step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes that train one model: how they start, what they tell one another, and how they end together."""
+"""Several processes that train one model: their start, their exchanges and their end."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,9 +32,18 @@ class LostProcessError(RuntimeError):
     """One of the processes of a training ended before the training did; the message says which, and how."""
 
 
+@contextmanager
+def _exchange() -> Iterator[None]:
+    """An exchange between processes: whatever error torch has in it, another process has gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError("the connection to another process was lost") from error
+
+
 @dataclass(frozen=True)
 class Processes:
-    """How many processes train a model: one a device (a GPU where there are any, else the CPU), on each of some nodes.
+    """The processes that train a model: one a device (a GPU where there are any, else the CPU), on each of some nodes.
 
     They change neither the batches nor the draws of a run, so they are no part of its config.
     """
@@ -53,20 +62,16 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """True in the process that writes and prints."""
         return self.rank == 0
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes: its GPU where there are any, else the CPU."""
+        """The device of this process: its GPU where there are any, else the CPU."""
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if _gpus() else torch.device("cpu")
 
     def check(self, batch_size: int) -> None:
-        """Refuse processes that cannot train together.
-
-        Raises:
-            ValueError: naming the option and what was expected.
-        """
+        """Refuse processes that cannot train together: a ValueError names the option and what was expected."""
         import __main__
 
         devices, nodes, world = self.devices, self.nodes, self.world
@@ -112,11 +117,7 @@ class Group:
         self.processes, self.watch = processes, Watch(processes, advice)
 
     def join(self) -> None:
-        """Start the processes that nobody has started, and wait until all are there.
-
-        Raises:
-            LostProcessError: if one of them ends before.
-        """
+        """Start the processes that nobody has started, and wait until all are there."""
         if self.world == 1:
             return
         if not (dist.is_initialized() or dist.is_torchelastic_launched() or STARTED_BY in os.environ):
@@ -127,9 +128,11 @@ class Group:
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
             backend = "nccl" if self.device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, rank=self.rank, world_size=self.world)
+            with _exchange():
+                dist.init_process_group(backend, rank=self.rank, world_size=self.world)
             atexit.register(_leave_group)
 
+    @_exchange()
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all processes."""
         if self.world > 1:
@@ -137,6 +140,7 @@ class Group:
             dist.all_reduce(value)
         return value
 
+    @_exchange()
     def told(self, value: Any) -> Any:
         """The first process's value, in all."""
         box = [value]
@@ -144,6 +148,7 @@ class Group:
             dist.broadcast_object_list(box, 0, device=self.device)
         return box[0]
 
+    @_exchange()
     def first_of(self, mine: Any) -> Any:
         """The value of the first process whose value is not None."""
         told = [mine] * self.world
@@ -228,15 +233,13 @@ class Watch:
             child.kill()
 
     def explained(self, error: Exception) -> BaseException:
-        """What this process should end with after an error in training: the reason, told by one process only."""
-        severed = isinstance(error, dist.DistError) or (  # of an exchange with another process, which has gone
-            isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "NCCL", "ProcessGroup"))
-        )
+        """The error to end this process with after one in training: the reason, given by one process only."""
+        severed = isinstance(error, LostProcessError)
         if severed and (self.children or self.parent is not None):  # another process died; the thread learns which
             self._seen.wait(GRACE)
         self.kill()
         if self.processes.first:
-            own = "the connection to another process was lost" if severed else f"{self._named(0)} failed: {error}"
+            own = str(error) if severed else f"{self._named(0)} failed: {error}"
             return LostProcessError(f"{self.lost or own}{self.advice}")
         if self.lost is not None:
             self._tell()
@@ -259,7 +262,7 @@ class Watch:
             os._exit(1)
 
     def _look(self) -> str | None:
-        """How a process was lost; None while all are there."""
+        """The end of a lost process, in words; None while all are there."""
         if self.parent is not None:
             return f"{self._named(0)} was killed" if os.getppid() != self.parent else None
         failed = [(child.returncode, rank) for rank, child in enumerate(self.children, 1) if child.poll()]

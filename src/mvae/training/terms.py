@@ -1,4 +1,4 @@
-"""What a step adds to a method's own loss where few rows have labels; none of it is in the paper."""
+"""Terms that a step adds to a method's own loss where few rows have labels; none of them is in the paper."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Term:
 
 
 def few_label_terms(spec: TrainingSpec, dataset: Dataset[Any]) -> list[Term]:
-    """Those that a spec asks for, in the order in which they draw."""
+    """The terms that a spec asks for, in the order in which they draw."""
 
     def completed_loss(model: MultimodalVAE, batch: Batch) -> Tensor | None:
         completed = complete(model, batch, spec.sharpness)

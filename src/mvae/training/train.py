@@ -134,10 +134,15 @@ def train(
             raise ValueError("batch_size: the DataLoader has its own; leave it out")
         if processes.world > 1:
             raise ValueError("devices: one process reads a DataLoader; give its rows as a Batch or a torch Dataset")
-    content = {"data": {"validation_rows": validation_rows}, "model": described(model), "training": training}
+    modalities = {
+        name: {"shape": list(variable.shape), "weight": getattr(variable, "weight", None)}
+        for name, variable in model.variables.items()
+    }
+    described = {"own": type(model).__qualname__, "latent_dim": model.latent_dim, "modalities": modalities}
+    content = {"data": {"validation_rows": validation_rows}, "model": described, "training": training}
     spec = validated(OwnRunSpec, content, "")
     if resume:
-        check_resumed(folder, spec)
+        check_resumed(folder, spec, model)
     elif processes.first:
         refuse_used(folder)
     dataset = _dataset(model, data, validation, validation_rows)
@@ -145,15 +150,6 @@ def train(
     check_training(model, type(model).__name__, spec.training, dataset)
     Run(spec, dataset, model, folder, resume, processes).train_to_the_end(progress)
     return model
-
-
-def described(model: MultimodalVAE) -> dict[str, Any]:
-    """All of a model but its code, as an `OwnModelSpec` holds it."""
-    modalities = {
-        name: {"shape": list(variable.shape), "weight": getattr(variable, "weight", None)}
-        for name, variable in model.variables.items()
-    }
-    return {"own": type(model).__qualname__, "latent_dim": model.latent_dim, "modalities": modalities}
 
 
 def _dataset(model: MultimodalVAE, data: Any, validation: Any, validation_rows: int) -> Dataset[Any]:

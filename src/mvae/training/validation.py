@@ -41,11 +41,7 @@ class ValidationSums:
             self.sums[ACCURACY] += guessed_right(self.model, batch, self.best_by)
 
     def means(self, group: Group) -> dict[str, float]:
-        """The means over the rows of all processes; scores that no row has are left out.
-
-        Raises:
-            ValueError: if no row has what is to be guessed, and something to guess it from.
-        """
+        """The means over the rows of all processes; scores that no row has are left out."""
         table = group.sum(torch.stack(list(self.sums.values()))).tolist()
         found = {name: total / count for name, (total, count) in zip(self.sums, table, strict=True) if count}
         if self.best_by is not None and ACCURACY not in found:
@@ -54,7 +50,7 @@ class ValidationSums:
 
 
 def guessed_right(model: MultimodalVAE, batch: Batch, target: str) -> Tensor:
-    """In how many rows a category or string is guessed right from the rest, and in how many it can be guessed: `[2]`.
+    """The number of rows in which a category or string is guessed right from the rest, and of those it can be: `[2]`.
 
     The guess is the decoder's on posterior draws; it can be made of rows that have the target and something else.
     """
