@@ -19,27 +19,17 @@ class Adam:
 
     Args:
         parameters: floating-point leaves, on their device.
-        learning_rate: the default of `step`.
-        betas: decay of the running means of gradients and of their squares.
-        eps: added to the denominator.
     """
 
-    def __init__(
-        self,
-        parameters: Iterable[Tensor],
-        learning_rate: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> None:
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = list(parameters)
-        self.learning_rate, self.betas, self.eps = learning_rate, betas, eps
         self._fused = all(parameter.device.type in FUSED for parameter in self.parameters)
         self._means = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._steps = [torch.zeros((), device=parameter.device) for parameter in self.parameters]
 
     @torch.no_grad()
-    def step(self, learning_rate: float | None = None) -> None:
+    def step(self, learning_rate: float) -> None:
         """Move every parameter that has a gradient."""
         some = [number for number, parameter in enumerate(self.parameters) if parameter.grad is not None]
         adam(
@@ -52,11 +42,11 @@ class Adam:
             foreach=False,
             fused=self._fused,
             amsgrad=False,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            lr=self.learning_rate if learning_rate is None else learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            lr=learning_rate,
             weight_decay=0.0,
-            eps=self.eps,
+            eps=1e-8,
             maximize=False,
         )
 

@@ -97,13 +97,16 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         groups: Mapping[str, Sequence[str]] | None,
         weights: Mapping[str, float] | None = None,
     ) -> None:
+        self.model_: MultimodalVAE | None = None
+        if all(isinstance(column, LeftOutColumn) for column in columns.values()):
+            return
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         options: dict[str, Any] = {"steps": self.steps, "learning_rate": self.learning_rate, "seed": seed}
         options |= {"latent_dim": self.latent_dim, "weight": weights}
         run = prepare(frame, config=with_table(None, columns, groups), options=placed(options))
         run.train_to_the_end(bool(self.verbose))
         assert run.spec.data.table is not None
-        self.model_: MultimodalVAE = run.model.double()
+        self.model_ = run.model.double()
         self.table_: TableSpec = run.spec.data.table
         self.n_iter_ = run.spec.training.epochs
 
@@ -151,9 +154,7 @@ class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):  # type: 
         columns = self._columns(frame, numeric=not isinstance(X, pd.DataFrame))
         left = [name for name, column in columns.items() if isinstance(column, LeftOutColumn)]
         self.constants_ = {name: _only_value(frame[name]) for name in left}
-        self.model_ = None  # type: ignore[assignment]
-        if len(self.constants_) < len(columns):
-            self._fit(frame, columns, self.groups)
+        self._fit(frame, columns, self.groups)
         return self
 
     def transform(self, X: Any) -> Any:  # noqa: N803
@@ -255,7 +256,7 @@ class MVAEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         if not len(self.classes_):
             raise ValueError("y: expected some rows with a class, got none")
         columns = self._columns(frame, numeric=not isinstance(X, pd.DataFrame))
-        self.model_ = None  # type: ignore[assignment]
+        self.model_ = None
         some = any(not isinstance(column, LeftOutColumn) for column in columns.values())
         if len(self.classes_) > 1 and some:
             name = LABEL if LABEL not in frame.columns else f"{LABEL} of y"

@@ -151,7 +151,7 @@ def test_a_run_continues_bit_for_bit_and_only_as_it_was_started(tmp_path):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     with pytest.raises(RunError, match=r"training.seed = 3; it cannot be resumed with 4"):
         mvae.train(build(), data(), out=tmp_path / "run", resume=True, **OPTIONS | {"seed": 4})
-    with pytest.raises(RunError, match=r"model.modalities = .*; it cannot be resumed"):
+    with pytest.raises(RunError, match=r"model.modalities.counts.shape = \[5\]; it cannot be resumed with \[4\]"):
         mvae.train(build(4), rows()[:10], out=tmp_path / "run", resume=True, **OPTIONS)
     files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
     own = r"last.safetensors: tensor '.*counts.encoder.layers.0.bias' has shape \(4,\), the model has \(7,\)"

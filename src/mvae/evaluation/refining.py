@@ -42,7 +42,7 @@ def refined(model: MultimodalVAE, batch: Batch, steps: int = STEPS) -> Posterior
         parts = ({name: part.clone() for name, part in parts.items()} for parts in (batch.values, batch.present))
         rows = Batch(next(parts), next(parts))
         mean, log_variance = (part.clone().requires_grad_() for part in (start.mean, start.log_variance))
-        posterior, optimizer = Gaussian(mean, log_variance), Adam([mean, log_variance], RATE)
+        posterior, optimizer = Gaussian(mean, log_variance), Adam([mean, log_variance])
         everything = torch.ones(DRAWS, len(model.names), dtype=torch.bool)
         for step in range(steps):
             noise = torch.randn(DRAWS, 1, mean.shape[1], generator=generator, device=mean.device, dtype=mean.dtype)

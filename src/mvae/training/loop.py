@@ -22,7 +22,7 @@ from mvae.training.checkpoints import BEST, LAST, Checkpoint, Checkpoints
 from mvae.training.compute import compiled, interruptible, keep_memory, lower_precision
 from mvae.training.curves import Curves
 from mvae.training.epochs import ELBO, patience_is_over, rank
-from mvae.training.progress import Silence, shown_by
+from mvae.training.progress import Progress
 from mvae.training.schedules import annealed_beta, cosine_decay
 from mvae.training.spread import ALONE, Group, Processes
 from mvae.training.terms import few_label_terms
@@ -117,14 +117,14 @@ class Loop:
 
     def _train(self, group: Group, checkpoints: Checkpoints, resume: bool) -> None:
         model, spec = self.model.to(group.device), self.spec
-        adam = Adam(list(model.parameters()), spec.learning_rate)
+        adam = Adam(model.parameters())
         start = group.told((checkpoints.read(LAST) if resume else None) or Checkpoint(model.state_dict(), {}, []))
         model.load_state_dict(start.weights)
         if start.adam:
             adam.load(start.adam)
         self.history, self.steps = start.history, len(start.history) * len(self.batches)
         first = group.rank == 0
-        shown = shown_by(first and self.progress, self.steps, len(self.batches), spec.epochs)
+        shown = Progress(first and self.progress, self.steps, len(self.batches), spec.epochs)
         curves = Curves(self.folder if first else None)
         try:
             while len(self.history) < spec.epochs:
@@ -142,7 +142,7 @@ class Loop:
                 if first:
                     checkpoints.save(LAST, Checkpoint(model.state_dict(), adam.state(), self.history))
         finally:
-            shown.close()
+            shown.bar.close()
             curves.close()
 
     @property
@@ -156,9 +156,9 @@ class Loop:
         stages = self.model.num_stages
         return min(stages * len(self.history) // self.spec.epochs, stages - 1)
 
-    def _epoch(self, group: Group, adam: Adam, shown: Silence) -> dict[str, float]:
+    def _epoch(self, group: Group, adam: Adam, shown: Progress) -> dict[str, float]:
         """One pass over the training rows; what is recorded of it."""
-        epoch, learning_rate = len(self.history), self.spec.learning_rate
+        epoch, total = len(self.history), self.spec.epochs * len(self.batches)
         self.model.enter_stage(self.stage)
         self.model.eval()
         for term in self.terms if self.beta >= 1 else ():
@@ -167,8 +167,6 @@ class Loop:
         self.model.train()
         sums = torch.zeros(3, device=group.device)
         for index, batch in enumerate(self.batches.epoch(epoch)):
-            if self.spec.schedule == "cosine":
-                learning_rate = self.spec.learning_rate * cosine_decay(self.steps, self.spec.epochs * len(self.batches))
             loss, objective = self.step(batch.to(group.device), index, group)
             share = 1.0 if batch.part is None else batch.part.share
             adam.zero_grad()
@@ -177,7 +175,8 @@ class Loop:
             wrong = not bool(loss.detach().isfinite())
             if group.sum_gradients(adam.parameters, wrong):
                 self._fail(group, objective if wrong else None)
-            adam.step(learning_rate)
+            decay = cosine_decay(self.steps, total) if self.spec.schedule == "cosine" else 1.0
+            adam.step(self.spec.learning_rate * decay)
             each = torch.stack([objective.loss, objective.elbo.mean(), objective.kl[0].mean()])
             sums += share * each.detach()
             self.steps += 1

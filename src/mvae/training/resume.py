@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,10 @@ def resumed(
     if source != spec.data.source:
         raise RunError(f"{folder} is a run on {spec.data.source}, not on {source}")
     options = {place: value for place, value in options.items() if value is not None}
-    content, changes = spec.model_dump(mode="json"), read_config(config)
+    content = spec.model_dump(mode="json")
     kept = {ANNEALING: spec.training.annealing_epochs}  # more epochs do not stretch what has begun
-    asked = resolve(None, merge(content, changes), kept | options).model_dump(mode="json")
-    _refuse_other(folder, content, asked, {*_places(changes), *options} - (kept.keys() - options.keys()))
+    asked = resolve(None, merge(content, read_config(config)), kept | options).model_dump(mode="json")
+    _refuse_other(folder, content, asked)
     epochs = options.get(EPOCHS, spec.training.epochs)
     stages = METHODS[spec.model.method].num_stages
     if stages > 1 and epochs != spec.training.epochs:
@@ -51,8 +51,7 @@ def check_resumed(folder: Path | None, spec: OwnRunSpec, model: MultimodalVAE) -
     The model gets the weights of the last checkpoint. A `RunError` names what differs.
     """
     folder = _named(folder)
-    old, new = (one.model_dump(mode="json") for one in (read_spec(folder, own=True), spec))
-    _refuse_other(folder, old, new, [(part, name) for part in ("data", "model", "training") for name in new[part]])
+    _refuse_other(folder, *(one.model_dump(mode="json") for one in (read_spec(folder, own=True), spec)))
     _refuse_fewer(folder, spec.training.epochs)
     if (last := Checkpoints(folder).read(LAST)) is not None:
         fill(model, last.weights, folder / FOLDER / LAST)
@@ -64,27 +63,22 @@ def _named(folder: Path | None) -> Path:
     return folder
 
 
-def _refuse_other(folder: Path, content: Any, asked: Any, places: Iterable[tuple[str, ...]]) -> None:
-    for place in sorted(set(places) - {EPOCHS}):
-        old, new = _at(content, place), _at(asked, place)
-        if new != old:
+def _refuse_other(folder: Path, content: Any, asked: Any) -> None:
+    for place, old, new in _differing(content, asked):
+        if place != EPOCHS:
             raise RunError(f"{folder} was started with {'.'.join(place)} = {old}; it cannot be resumed with {new}")
+
+
+def _differing(old: Any, new: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Each place at which two contents differ, with what they have there."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({**old, **new}):
+            yield from _differing(old.get(key), new.get(key), (*place, key))
+    elif old != new:
+        yield place, old, new
 
 
 def _refuse_fewer(folder: Path, epochs: int) -> None:
     done = finished_epochs(folder)
     if epochs < done:
         raise RunError(f"{folder} has {done} epochs already; it cannot be resumed with training.epochs = {epochs}")
-
-
-def _places(content: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    places = []
-    for key, value in content.items():
-        places += _places(value, (*above, key)) if isinstance(value, Mapping) else [(*above, key)]
-    return places
-
-
-def _at(content: Any, place: tuple[str, ...]) -> Any:
-    for key in place:
-        content = content.get(key) if isinstance(content, Mapping) else None
-    return content
