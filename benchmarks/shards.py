@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from mvae.config.recipes import recipe
-from mvae.data.sharded_order import ShardedBatches
+from mvae.data.loading import ShardedBatches
 from mvae.data.shards import open_shards
 from mvae.export import markdown_table
 from mvae.files import write_json

@@ -7,7 +7,6 @@ without any is cut off at T. Without an end symbol every string has T symbols. A
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn.functional import pad
 
 from mvae.vocabularies import Alphabet, Vocabulary
 
-__all__ = ["Bag", "SequenceDecoder", "Strings", "SymbolNetwork", "counted", "ended", "lengths"]
+__all__ = ["SequenceDecoder", "Strings", "SymbolNetwork", "counted", "ended", "lengths"]
 
 
 def ended(symbols: Tensor, end: int | None) -> Tensor:
@@ -63,19 +62,6 @@ class SymbolNetwork(Protocol):
         """Logits `[R, V]` of the next symbol given the last one `[R]`, and the state after it."""
 
 
-@dataclass(frozen=True)
-class Bag:
-    """The bag-of-words loss (Zhao et al. 2017): a training term for the symbols of a string given z alone."""
-
-    network: Callable[[Tensor], Tensor]
-    """From z `[R, D]` to logits `[R, V]`."""
-    weight: float
-
-    def term(self, z: Tensor, symbols: Tensor) -> Tensor:
-        """The log-probability of each symbol `[R, T]` by itself, times the weight."""
-        return self.weight * self.network(z).float().log_softmax(-1).gather(-1, symbols)
-
-
 class Strings(Distribution):
     """Strings of up to T symbols, each row's given its z.
 
@@ -87,7 +73,7 @@ class Strings(Distribution):
         end: the symbol that ends a string; None where all have T symbols.
         word_dropout: the probability that `log_prob` hides a symbol from those after it (Bowman et al. 2016), drawn at
             each call; the result is then no log-probability.
-        bag: a training term for `log_prob` to add.
+        bag: from z `[R, D]` to what `log_prob` adds for each symbol, `[R, V]`, in training.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012
@@ -101,7 +87,7 @@ class Strings(Distribution):
         num_symbols: int,
         end: int | None = None,
         word_dropout: float = 0.0,
-        bag: Bag | None = None,
+        bag: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__(z.shape[:-1], Size([length]), validate_args=False)
         self.network, self.z, self.length, self.num_symbols = network, z, length, num_symbols
@@ -129,7 +115,7 @@ class Strings(Distribution):
             previous = torch.where(hidden, self.num_symbols, previous)
         each = self.network(previous, z).float().log_softmax(-1).gather(-1, symbols.unsqueeze(-1)).squeeze(-1)
         if self.bag is not None:
-            each = each + self.bag.term(z, symbols)
+            each = each + self.bag(z).gather(-1, symbols)
         return torch.where(counted(symbols, self.end), each, 0.0).sum(1).reshape(shape)
 
     @torch.no_grad()
@@ -162,9 +148,8 @@ class Strings(Distribution):
             logits, state = self.network.step(previous, z, state)
             each = logits.float().log_softmax(-1)
             if self.end is not None:  # a string that is over goes on with the end symbol, at no cost
-                stay = torch.full_like(each, -torch.inf)
-                stay[:, self.end] = 0.0
-                each = torch.where(over.unsqueeze(1), stay, each)
+                each[over] = -torch.inf
+                each[over, self.end] = 0.0
             total = (scores.reshape(-1, 1) + each).reshape(rows, width * count)
             scores, best = total.topk(width, 1)
             origin = (best // count + width * torch.arange(rows, device=z.device).unsqueeze(1)).flatten()
@@ -230,8 +215,9 @@ class SequenceDecoder(nn.Module):
         end: the symbol that ends a string; None where all have T symbols.
         word_dropout: in training, the probability that a symbol is hidden from those after it; below 1.
         alphabet: the characters or words of the symbols.
-        bag: a network from z to logits of the V symbols, for the training term `Bag`; None for no such term.
-        bag_weight: of that term.
+        bag: a network from z to logits of the V symbols, for the bag-of-words loss (Zhao et al. 2017), a training term
+            for each symbol given z alone; None for no such term.
+        bag_weight: weight of that term.
 
     Raises:
         ValueError: on an option out of range, or an alphabet that does not fit.
@@ -262,8 +248,11 @@ class SequenceDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Strings:
         hidden = self.word_dropout if self.training else 0.0
-        bag = Bag(self.bag, self.bag_weight) if self.training and self.bag is not None else None
+        bag = self._of_bag if self.training and self.bag is not None else None
         return Strings(self.network, z, self.length, self.num_symbols, self.end, hidden, bag)  # type: ignore[arg-type]
+
+    def _of_bag(self, z: Tensor) -> Tensor:
+        return self.bag_weight * self.bag(z).float().log_softmax(-1)  # type: ignore[misc]
 
 
 def _check_alphabet(alphabet: Alphabet | Vocabulary | None, num_symbols: int, end: int | None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -49,18 +50,14 @@ class Alphabet:
         return torch.tensor(symbols + [self.end or 0] * (length - len(text)))
 
     def text(self, symbols: Tensor) -> str:
-        """The text of symbols `[T]` up to the end symbol; what is no character becomes the replacement character."""
-        text = ""
-        for symbol in symbols.tolist():
-            if symbol == self.end:
-                break
-            text += self.characters[symbol] if symbol < len(self.characters) else "\N{REPLACEMENT CHARACTER}"
-        return text
+        """The text of symbols `[T]` up to the end symbol; a symbol without a character is U+FFFD."""
+        known = dict(enumerate(self.characters))
+        return "".join(known.get(symbol, "\N{REPLACEMENT CHARACTER}") for symbol in _before(symbols, self.end))
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The word, or piece of a word, of each symbol of a sentence: words parted by spaces.
+    """The word, or piece of a word, of each symbol of a sentence of words parted by spaces.
 
     Example:
         >>> english = Vocabulary(("the", "cat"))
@@ -73,8 +70,8 @@ class Vocabulary:
     words: tuple[str, ...]
     """Symbol i is the word at i."""
     pieces: bool = False
-    """Whether words are made of these, the longest first (WordPiece, by the package `tokenizers`): what begins with
-    `GOES_ON` goes on with a word."""
+    """Whether words are made of these, the longest first (WordPiece, by the package `tokenizers`): a piece that begins
+    with `GOES_ON` goes on with a word."""
 
     @property
     def unknown(self) -> int:
@@ -117,12 +114,9 @@ class Vocabulary:
 
     def text(self, symbols: Tensor) -> str:
         """The text of symbols `[T]` up to the end symbol, words parted by spaces."""
-        parts = []
-        for symbol in symbols.tolist():
-            if symbol == self.end:
-                break
-            parts.append(self.words[symbol] if symbol < len(self.words) else UNKNOWN)
-        return self._joined(parts)
+        parts = [self.words[symbol] if symbol < len(self.words) else UNKNOWN for symbol in _before(symbols, self.end)]
+        text = " ".join(parts)
+        return text.replace(f" {GOES_ON}", "").removeprefix(GOES_ON) if self.pieces else text
 
     def _parts(self, text: str) -> list[str]:
         """The words of a text, or their pieces, with `UNKNOWN` for a word that cannot be made of pieces."""
@@ -130,19 +124,24 @@ class Vocabulary:
             return text.split()
         return [self.words[number] if number < self.unknown else UNKNOWN for number in self._tokenizer.encode(text).ids]
 
-    def _joined(self, parts: list[str]) -> str:
-        return " ".join(parts).replace(f" {GOES_ON}", "").removeprefix(GOES_ON) if self.pieces else " ".join(parts)
-
     @cached_property
     def _tokenizer(self) -> Any:
-        tokenizers = imported("tokenizers", "pieces of words", "translation")
-        known = {**self._numbers, UNKNOWN: self.unknown}
-        model = tokenizers.models.WordPiece(
-            known, unk_token=UNKNOWN, continuing_subword_prefix=GOES_ON, max_input_chars_per_word=LONGEST_WORD
-        )
-        tokenizer = tokenizers.Tokenizer(model)
-        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-        return tokenizer
+        return _tokenizer({**self._numbers, UNKNOWN: self.unknown})
+
+
+def _before(symbols: Tensor, end: int | None) -> Iterator[int]:
+    """The symbols before the first end symbol."""
+    return takewhile(lambda symbol: symbol != end, symbols.tolist())
+
+
+def _tokenizer(known: Mapping[str, int]) -> Any:
+    tokenizers = imported("tokenizers", "pieces of words", "translation")
+    model = tokenizers.models.WordPiece(
+        known, unk_token=UNKNOWN, continuing_subword_prefix=GOES_ON, max_input_chars_per_word=LONGEST_WORD
+    )
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return tokenizer
 
 
 def learned_pieces(texts: Sequence[str], count: int) -> tuple[str, ...]:
@@ -152,13 +151,11 @@ def learned_pieces(texts: Sequence[str], count: int) -> tuple[str, ...]:
         texts: words parted by spaces.
         count: number of pieces; more where there are more characters, each at the start of a word and in it.
     """
-    tokenizers = imported("tokenizers", "pieces of words", "translation")
     characters = sorted(character for character in set().union(*texts) if not character.isspace())
     # Named first, so that their numbers, by which the library decides between what is as frequent, are always the same.
     first = [UNKNOWN, *characters, *(GOES_ON + character for character in characters)]
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    trainer = tokenizers.trainers.WordPieceTrainer(
+    tokenizer, trainers = _tokenizer({}), imported("tokenizers.trainers", "pieces of words", "translation")
+    trainer = trainers.WordPieceTrainer(
         vocab_size=count + 1, special_tokens=first, continuing_subword_prefix=GOES_ON, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)

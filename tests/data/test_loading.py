@@ -51,7 +51,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     torch.manual_seed(99)  # the global generator plays no part
     sampler = ShuffledBatches(whole(100), 7, 3)
     for epoch in (2, 5):  # nor what was drawn before
-        sampler.set_epoch(epoch)
+        sampler.epoch = epoch
         rows = rows_of(sampler).tolist()
     assert rows == expected
     assert rows_of(sampler).tolist() == expected
@@ -174,7 +174,7 @@ def test_kinds_come_in_another_order_each_epoch():
     sampler = ShuffledBatches(grouped(rows, ("picture", "name"), {"complete": 0.5}), 8, seed=0)
     orders = []
     for epoch in range(10):
-        sampler.set_epoch(epoch)
+        sampler.epoch = epoch
         drawn = rows_of(sampler)
         orders.append(tuple(drawn[drawn < 10].tolist()))
     assert len(set(orders)) == 10

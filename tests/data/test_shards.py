@@ -16,7 +16,7 @@ import mvae
 from mvae import Batch
 from mvae.config.folder import read_spec
 from mvae.config.specs import SpecError
-from mvae.data.sharded_order import ShardedBatches
+from mvae.data.loading import ShardedBatches
 from mvae.data.shards import BLOCK, OPEN_SHARDS, open_shards
 from mvae.files import DataError
 from mvae.training.loop import Loop
@@ -313,7 +313,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     state = torch.get_rng_state()
     sampler = ShardedBatches(100, 7, 3)
     for epoch in (2, 5):
-        sampler.set_epoch(epoch)
+        sampler.epoch = epoch
         rows = numbers_of(sampler).tolist()
     assert rows == expected
     assert torch.equal(torch.get_rng_state(), state)

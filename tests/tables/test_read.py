@@ -136,7 +136,7 @@ def test_a_folder_with_one_table_in_it_is_that_table(tmp_path):
     (tmp_path / "faces.csv").write_text("face,n\na.png,1\n", encoding="utf-8")
     assert is_table(tmp_path)
     table = read_table(tmp_path)
-    assert (table.name, table.folder) == ("faces.csv", tmp_path)
+    assert (table.name, table.cells("face").folder) == ("faces.csv", tmp_path)
     (tmp_path / "more.csv").write_text("x\n1\n", encoding="utf-8")
     assert not is_table(tmp_path)
 

@@ -40,7 +40,7 @@ class Shard:
 
     path: Path
     mapped: Path
-    """The Arrow file that holds its rows: itself, or what it was converted to."""
+    """The Arrow file with its rows: itself, or the converted one."""
     num_rows: int
     types: Mapping[str, Any]
     """Column to its Arrow type."""
@@ -207,7 +207,7 @@ def first_shape(batches: Sequence[Any], column: int) -> tuple[int, ...] | None:
     for batch in batches:
         array = _stored(batch.column(column))
         if array.null_count < len(array):
-            value, shape = array[pyarrow().compute.index(array.is_valid(), True).as_py()].as_py(), []
+            value, shape = array[int(np.asarray(array.is_valid()).argmax())].as_py(), []
             for _ in range(_nesting(array.type)[0]):
                 shape.append(len(value or ()))
                 value = value[0] if value else None

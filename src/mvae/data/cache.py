@@ -31,14 +31,14 @@ def cached(
 ) -> dict[str, np.ndarray]:
     """The rows of a cache, made once, on all cores and with a progress bar.
 
-    Rows finished before a process is killed are kept, and the next one continues.
+    Finished rows are kept if the process is killed or `make` raises, and the next one continues.
 
     Args:
         folder: where caches are; each name and settings have a folder of their own.
-        name: of the data set.
+        name: name of the data set.
         settings: all that the rows depend on, as JSON.
         columns: name of each array and the shape of one row of it; all are of unsigned bytes.
-        count: how many rows there are.
+        count: number of rows.
         make: makes rows.
 
     Returns:
@@ -46,7 +46,6 @@ def cached(
 
     Raises:
         DataError: naming the file, if it is not what was written.
-        Exception: what `make` raises; the rows finished before stay.
     """
     settings = json.loads(json.dumps({**settings, "columns": {n: list(shape) for n, shape in columns.items()}}))
     key = hashlib.sha256(json.dumps([settings, count], sort_keys=True).encode()).hexdigest()[:12]
@@ -55,7 +54,11 @@ def cached(
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / LOCK):  # of several processes one makes the rows, and the others wait
         done = set(read_json(place / DONE)["chunks"]) if (place / DONE).exists() else set()
-        arrays = {n: _opened(place / f"{n}.npy", (count, *shape), new=not done) for n, shape in columns.items()}
+        if not done:
+            for n, shape in columns.items():
+                (place / f"{n}.npy").unlink(missing_ok=True)
+                np.lib.format.open_memmap(place / f"{n}.npy", mode="w+", dtype=np.uint8, shape=(count, *shape))
+        arrays = {n: _checked(place / f"{n}.npy", (count, *shape), "r+") for n, shape in columns.items()}
         for number, made in _made(name, chunks, done, make) if len(done) < len(chunks) else ():
             for column, values in made.items():
                 arrays[column][chunks[number].start : chunks[number].stop] = values
@@ -72,34 +75,15 @@ def _made(name: str, chunks: list[range], done: set[int], make: Make) -> Iterato
         yield todo[0], make(chunks[todo[0]])
         return
     total, there = sum(map(len, chunks)), sum(len(chunks[number]) for number in done)
-    bar = tqdm(total=total, initial=there, unit=" rows", desc=f"preparing {name}", dynamic_ncols=True)
     pool = Parallel(min(os.cpu_count() or 1, len(todo)), return_as="generator_unordered", pre_dispatch="2*n_jobs")
-    faults: list[Exception] = []
-    tasks = (delayed(_tried)(make, number, chunks[number]) for number in todo if not faults)
-    with bar:
-        for number, made in pool(tasks):  # after a fault, what has been begun
-            if isinstance(made, Exception):
-                faults.append(made)
-                continue
+    with tqdm(total=total, initial=there, unit=" rows", desc=f"preparing {name}", dynamic_ncols=True) as bar:
+        for number, made in pool(delayed(_numbered)(make, number, chunks[number]) for number in todo):
             yield number, made
             bar.update(len(chunks[number]))
-    if faults:
-        raise faults[0]
 
 
-def _tried(make: Make, number: int, rows: range) -> tuple[int, Mapping[str, np.ndarray] | Exception]:
-    try:
-        return number, make(rows)
-    except Exception as fault:
-        return number, fault
-
-
-def _opened(path: Path, shape: tuple[int, ...], new: bool) -> np.memmap:
-    """A file to write rows into."""
-    if not new:
-        return _checked(path, shape, "r+")
-    path.unlink(missing_ok=True)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+def _numbered(make: Make, number: int, rows: range) -> tuple[int, Mapping[str, np.ndarray]]:
+    return number, make(rows)
 
 
 def _checked(path: Path, shape: tuple[int, ...], mode: Literal["r+", "c"]) -> np.memmap:

@@ -112,7 +112,7 @@ class Faces:
         """Apply a function to each image once, and keep the bytes in the user cache of that name.
 
         Args:
-            name: of the cache.
+            name: name of the cache.
             channels: C.
             see: from a picture to bytes `[C, 64, 64]`.
             settings: all that it depends on besides the images, as JSON.
@@ -144,34 +144,30 @@ def find_faces(data_dir: str | Path | None = None) -> Faces:
     Raises:
         DataError: naming the file, and line, that is missing or misaligned.
     """
-    place = _find(data_dir)
-    names, table = read_attributes(place / LIST)
-    partition = read_partition(place / PARTITION)
+    folder, listed, parted = _find(data_dir)
+    names, table = read_attributes(listed)
+    partition = read_partition(parted)
     strangers = set(names) ^ partition.keys()
     if strangers:
-        raise DataError(f"{place / PARTITION}: expected the images of {LIST}; they differ in {min(strangers)}")
-    with os.scandir(place / IMAGES) as files:
+        raise DataError(f"{parted}: expected the images of {LIST}; they differ in {min(strangers)}")
+    with os.scandir(folder) as files:
         sizes = {file.name: file.stat().st_size for file in files}
     lost = next((name for name in names if name not in sizes), None)
     if lost is not None:
-        raise DataError(f"{place / IMAGES}: no {lost}, which {LIST} names")
+        raise DataError(f"{folder}: no {lost}, which {LIST} names")
     parts = np.array([partition[name] for name in names])
     order = np.argsort(parts, kind="stable")  # so that each part is one stretch of the file
     ends = [0, *np.bincount(parts, minlength=3).cumsum().tolist()]
     names = [names[row] for row in order]
     slices = tuple(slice(start, end) for start, end in pairwise(ends))
-    return Faces(place / IMAGES, tuple(names), tuple(sizes[name] for name in names), table[order], slices)
+    return Faces(folder, tuple(names), tuple(sizes[name] for name in names), table[order], slices)
 
 
 def part_at_hand(data_dir: str | Path | None = None) -> str:
-    """How much of the data set there is, in words.
-
-    Raises:
-        DataError: as `load_celeba`.
-    """
-    place = _find(data_dir)
-    names, _ = read_attributes(place / LIST)
-    first = place / IMAGES / names[0]
+    """The share of the data set that is here, in words; errors as `load_celeba`."""
+    folder, listed, _ = _find(data_dir)
+    names, _ = read_attributes(listed)
+    first = folder / names[0]
     try:
         with Image.open(first) as image:
             return f"{len(names):,} of {ALL_IMAGES:,} images, stored at {image.width}x{image.height}"
@@ -247,6 +243,6 @@ def _make(
     return {"pixels": pixels, "state": state}
 
 
-def _find(data_dir: str | Path | None) -> Path:
+def _find(data_dir: str | Path | None) -> tuple[Path, ...]:
     advice = "; the authors of CelebA say how to get them"
-    return locate("celeba", (f"{IMAGES}/", LIST, PARTITION), data_dir, advice)
+    return tuple(locate("celeba", (f"{IMAGES}/", LIST, PARTITION), data_dir, advice).values())

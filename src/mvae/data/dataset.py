@@ -70,7 +70,7 @@ def unpair(batch: Batch, fraction: float, seed: int, balance: str | None = None)
     integers, 0 for bytes). With one seed, the pairs of a smaller fraction are among those of a larger one.
 
     Args:
-        batch: rows; incomplete ones stay as they are.
+        batch: rows; incomplete ones are unchanged.
         fraction: share of the complete rows that stay paired, in [0, 1].
         seed: chooses the rows.
         balance: a modality of whole numbers whose values are paired equally often, as far as their rows go.
@@ -95,10 +95,10 @@ def unpair(batch: Batch, fraction: float, seed: int, balance: str | None = None)
 
 
 def drop(batch: Batch, probability: float, seed: int) -> Batch:
-    """Let each complete row lose each modality with a probability, independently, but for one where it would lose all.
+    """Let each complete row lose each modality with a probability, independently, except one where it would lose all.
 
     Lost values are erased as by `unpair`. With one seed, values lost at a smaller probability are lost at a larger one,
-    but for those kept in place of all.
+    except those kept where all would be lost.
 
     Raises:
         ValueError: if the probability is outside [0, 1] or a row is incomplete.

@@ -34,25 +34,11 @@ class Collection:
         _FOLDERS.add(self.folder)
 
     def find(self, data_dir: str | Path | None = None) -> dict[str, Path]:
-        """The paths of all files, from the first place that has them: `data_dir`, `$MVAE_DATA`, the user cache.
+        """The paths of all files, from the first of `data_places` that has them, as `locate`.
 
         A place may be the folder itself or the directory above it, and a `.gz` may have been unpacked.
-
-        Raises:
-            DataError: if no place has them all, naming the places, what is missing and how to fetch it.
         """
-        places = data_places(data_dir)
-        missing = []
-        for place in places:
-            # mnist/ and fashion-mnist/ hold files of the same names: neither is taken for the other
-            itself = [] if place.resolve().name in _FOLDERS - {self.folder} else [place]
-            for folder in (place / self.folder, *itself):
-                found = {name: path for name in self.contents if (path := _present(folder, name))}
-                if len(found) == len(self.contents):
-                    return found
-                if found:
-                    missing.append(f"{folder} lacks {', '.join(sorted(self.contents.keys() - found.keys()))}")
-        raise _not_found(self.folder, places, self.contents, missing, f", or run 'mvae data fetch {self.folder}'")
+        return locate(self.folder, self.contents, data_dir, f", or run 'mvae data fetch {self.folder}'")
 
     def fetch(self, data_dir: str | Path | None = None) -> Path:
         """Download missing files into a folder of `data_dir` or of the user cache. Nothing that exists is replaced.
@@ -83,32 +69,33 @@ class Collection:
         return [(path, md5_of(path) == self.contents[name]) for name, path in self.find(data_dir).items()]
 
 
-def locate(folder: str, names: Sequence[str], data_dir: str | Path | None = None, advice: str = "") -> Path:
-    """The first of `data_places`, or its subfolder of a name, that has all these files and folders.
+def locate(
+    folder: str, names: Sequence[str] | Mapping[str, str], data_dir: str | Path | None = None, advice: str = ""
+) -> dict[str, Path]:
+    """The paths of files and folders, from the first of `data_places`, or its subfolder, that has them all.
 
     Raises:
-        DataError: if there is none, naming the places and the files; it ends with the advice.
+        DataError: if no place has them all, naming the places and what is missing; it ends with the advice.
     """
     places = data_places(data_dir)
+    searched = [", ".join(map(str, places))]
     for place in places:
-        for here in (place / folder, place):
-            if all((here / name).exists() for name in names):
-                return here
-    raise _not_found(folder, places, names, (), advice)
-
-
-def _not_found(
-    folder: str, places: Iterable[Path], names: Iterable[str], missing: Iterable[str], advice: str
-) -> DataError:
-    where = "; ".join([", ".join(map(str, places)), *missing])
-    return DataError(
-        f"no {folder} files in {where}. Put {', '.join(names)} into DIR/{folder} and pass --data-dir DIR or set"
-        f" MVAE_DATA=DIR{advice}"
+        # mnist/ and fashion-mnist/ hold files of the same names: neither is taken for the other
+        itself = [] if place.resolve().name in _FOLDERS - {folder} else [place]
+        for here in (place / folder, *itself):
+            found = {name: path for name in names if (path := _present(here, name))}
+            if len(found) == len(names):
+                return found
+            if found:
+                searched.append(f"{here} lacks {', '.join(sorted(set(names) - found.keys()))}")
+    raise DataError(
+        f"no {folder} files in {'; '.join(searched)}. Put {', '.join(names)} into DIR/{folder} and pass --data-dir DIR"
+        f" or set MVAE_DATA=DIR{advice}"
     )
 
 
 def data_places(data_dir: str | Path | None = None) -> list[Path]:
-    """Where files of data sets are looked for, in this order: `data_dir`, `$MVAE_DATA`, the user cache.
+    """The places to search for files of data sets, in this order: `data_dir`, `$MVAE_DATA`, the user cache.
 
     Raises:
         DataError: if `data_dir` is no folder.
@@ -169,7 +156,7 @@ def cache_folder() -> Path:
 
 
 def _present(folder: Path, name: str) -> Path | None:
-    return next((p for p in (folder / name, folder / name.removesuffix(".gz")) if p.is_file()), None)
+    return next((p for p in (folder / name, folder / name.removesuffix(".gz")) if p.exists()), None)
 
 
 def _download(target: Path, md5: str, mirrors: Sequence[str]) -> None:

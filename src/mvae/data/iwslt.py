@@ -64,18 +64,13 @@ def load_iwslt(
             cut = [words[language].cut(line, longest)[0] for line in lines]
             values[language] = torch.stack([words[language].symbols(line, longest) for line in cut])
             present[language] = torch.tensor([bool(line) for line in lines])
-        keep = torch.stack(list(present.values())).any(0)
         batch = Batch(values, present)
-        batches.append(batch if keep.all() else batch[keep.nonzero().flatten()])
+        batches.append(batch[batch.presence(LANGUAGES).any(1).nonzero().flatten()])
     return tuple(batches)
 
 
 def sentences(data_dir: str | Path | None, part: str) -> dict[str, list[str]]:
-    """The lines of `"train"`, `"tst2012"` or `"tst2013"`, by language, of the rows that have both languages.
-
-    Raises:
-        DataError: as `load_iwslt`.
-    """
+    """The lines of `"train"`, `"tst2012"` or `"tst2013"`, by language, of the rows that have both languages."""
     rows = [pair for pair in zip(*_pairs(data_dir, part), strict=True) if all(pair)]
     return {language: [pair[number] for pair in rows] for number, language in enumerate(LANGUAGES)}
 
@@ -87,9 +82,6 @@ def vocabularies(data_dir: str | Path | None = None, fewest: int = FEWEST, piece
         data_dir: as for `load_iwslt`.
         fewest: occurrences in the training sentences that a word needs.
         pieces: learn so many pieces of words of each language's training sentences in place of words; 0 for words.
-
-    Raises:
-        DataError: as `load_iwslt`.
     """
     found = {}
     for language, lines in zip(LANGUAGES, _pairs(data_dir, PARTS[0]), strict=True):
@@ -128,27 +120,25 @@ def with_vocabularies(
     _check(longest, fewest, pieces)
     modalities = dict(content["model"]["modalities"])
     for language, vocabulary in vocabularies(data_dir, fewest, pieces).items():
-        part = modalities.get(language)
-        words = None if part is None else part["likelihood"].get("words")
+        if language not in modalities:
+            continue
+        part = modalities[language]
+        words = part["likelihood"].get("words")
         if words and tuple(words) != vocabulary.words:
             raise DataError(
                 f"{language}: the words of the training sentences ({len(vocabulary.words):,}) are not those that the"
                 f" model has learned ({len(words):,}); it was trained on other files"
                 + (", or its pieces were learned by another version of tokenizers" if pieces else "")
             )
-        if part is not None and words == []:
-            learned = {"num_symbols": vocabulary.num_symbols, "end": vocabulary.end, "words": list(vocabulary.words)}
-            learned["pieces"] = vocabulary.pieces
+        if words == []:
+            learned = {name: getattr(vocabulary, name) for name in ("num_symbols", "end", "pieces")}
+            learned["words"] = list(vocabulary.words)
             modalities[language] = part | {"shape": [longest], "likelihood": part["likelihood"] | learned}
     return content | {"model": content["model"] | {"modalities": modalities}}
 
 
 def part_of_iwslt(data_dir: str | Path | None = None) -> str:
-    """How much of the data set there is, in words, and where its first empty line is, if it has any.
-
-    Raises:
-        DataError: as `load_iwslt`.
-    """
+    """The share of the data set that is here, in words, and its first empty line; errors as `load_iwslt`."""
     pairs = [*zip(*_pairs(data_dir, PARTS[0]), strict=True)]
     partial = [number for number, pair in enumerate(pairs, 1) if not all(pair)]
     empty = f", {len(partial):,} of them with an empty side (first: line {partial[0]:,})" if partial else ""
@@ -156,11 +146,7 @@ def part_of_iwslt(data_dir: str | Path | None = None) -> str:
 
 
 def count_pairs(data_dir: str | Path | None = None) -> int:
-    """How many lines the training files have.
-
-    Raises:
-        DataError: as `load_iwslt`.
-    """
+    """The number of lines of the training files."""
     return len(_pairs(data_dir, PARTS[0])[0])
 
 
@@ -177,7 +163,6 @@ def _pairs(data_dir: str | Path | None, part: str) -> Sequence[list[str]]:
 
 
 def _read_vocabulary(path: Path) -> list[str]:
-    """The words of a file, one a line."""
     words: dict[str, int] = {}
     for number, line in enumerate(text_lines(path), 1):
         word = line.strip()
@@ -190,4 +175,5 @@ def _read_vocabulary(path: Path) -> list[str]:
 
 
 def _find(data_dir: str | Path | None) -> Path:
-    return locate("iwslt15-en-vi", [f"{part}.{language}" for part in PARTS for language in LANGUAGES], data_dir)
+    found = locate("iwslt15-en-vi", [f"{part}.{language}" for part in PARTS for language in LANGUAGES], data_dir)
+    return found["train.en"].parent

@@ -1,62 +1,53 @@
-"""Batches of a data set in memory: one indexing operation each, in an order that epoch and seed alone decide."""
+"""The order in which training reads rows: a function of seed and epoch alone, so that a resumed run sees the same."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from mvae.batch import Batch, Part
 from mvae.seeds import seed_of
 
-__all__ = ["COMPLETE", "ShuffledBatches", "grouped"]
-
+__all__ = ["BLOCK", "COMPLETE", "WINDOW", "ShardedBatches", "ShuffledBatches", "grouped"]
 
 COMPLETE = "complete"
 """The kind, in shares, of the rows that have every modality."""
 STRETCH = 50
 """Batches among which rows of about the same length are put together."""
+BLOCK = 1024
+"""Rows on disk that lie together and are read by one process."""
+WINDOW = 16
+"""Blocks among which rows on disk are shuffled."""
 
 
-class ShuffledBatches(Sampler[Part]):
+@dataclass
+class ShuffledBatches:
     """Row numbers of each batch of an epoch, or of the part of each that one of several processes takes.
 
-    The order is a function of the seed and the epoch alone, so that a resumed run sees the batches it would have seen.
     Without shares every row comes once in each pass. With shares each kind of row fills its part of every batch, in its
     own shuffled order, again from its start when it is through; an epoch has as many batches as without.
-
-    Args:
-        groups: row numbers and share of each batch, kind by kind; the shares sum to 1.
-        batch_size: rows a batch.
-        seed: of the run.
-        epoch: the first one; above 0 in a resumed run.
-        rank: number of this process, from 0.
-        world: how many processes share each batch.
-        passes: how often an epoch goes through all rows.
-        lengths: of all rows, `[R]`, so that rows of about the same length share a batch; None if they need not.
     """
 
-    def __init__(
-        self,
-        groups: Sequence[tuple[Tensor, float]],
-        batch_size: int,
-        seed: int,
-        epoch: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        passes: int = 1,
-        lengths: Tensor | None = None,
-    ) -> None:
-        self.groups, self.batch_size, self.seed, self.epoch = groups, batch_size, seed, epoch
-        self.passes, self.rank, self.world, self.lengths = passes, rank, world, lengths
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called at the start of each epoch."""
-        self.epoch = epoch
+    groups: Sequence[tuple[Tensor, float]]
+    """Row numbers and share of each batch, kind by kind; the shares sum to 1."""
+    batch_size: int
+    """Rows a batch, over all processes."""
+    seed: int
+    epoch: int = 0
+    rank: int = 0
+    """Number of this process, from 0."""
+    world: int = 1
+    """Number of processes that share each batch."""
+    passes: int = 1
+    """Times that an epoch goes through all rows."""
+    lengths: Tensor | None = None
+    """Of all rows, `[R]`, so that rows of about the same length share a batch; None if they need not."""
 
     def __len__(self) -> int:
         return math.ceil(self.passes * sum(len(rows) for rows, _ in self.groups) / self.batch_size)
@@ -91,6 +82,68 @@ class ShuffledBatches(Sampler[Part]):
         if self.lengths is None:
             return batches
         return [batches[number] for number in torch.randperm(len(batches), generator=generator)]
+
+
+@dataclass
+class ShardedBatches:
+    """Row numbers of each batch of an epoch, so that reading goes through files on disk almost in order.
+
+    Rows that lie together make a block. Blocks come in shuffled order, rows are shuffled among a window of blocks.
+    With several processes (ranks) every batch is divided among them as evenly as can be; each goes through blocks of
+    its own. Every row comes once an epoch, over all ranks. The memory that the order takes does not grow with the rows
+    (but for 8 bytes a block).
+    """
+
+    num_rows: int
+    batch_size: int
+    """Rows a batch, over all ranks."""
+    seed: int
+    epoch: int = 0
+    rank: int = 0
+    world: int = 1
+    block: int = BLOCK
+    window: int = WINDOW
+
+    def __len__(self) -> int:
+        return math.ceil(self.num_rows / self.batch_size)
+
+    def __iter__(self) -> Iterator[Part]:
+        waiting, windows = torch.zeros(0, dtype=torch.long), self._windows()
+        for step in range(len(self)):
+            total = min(self.batch_size, self.num_rows - step * self.batch_size)
+            start, stop = (total * rank // self.world for rank in (self.rank, self.rank + 1))
+            while len(waiting) < stop - start:
+                waiting = torch.cat([waiting, next(windows)])
+            if start == stop:  # a last batch of fewer rows than processes
+                yield Part(torch.zeros(1, dtype=torch.long), start, total, counts=False)
+            else:
+                yield Part(waiting[: stop - start], start, total)
+            waiting = waiting[stop - start :]
+
+    def _windows(self) -> Iterator[Tensor]:
+        """This rank's rows, shuffled window by window."""
+        starts, counts = self._blocks()
+        for number, first in enumerate(range(0, len(starts), self.window)):
+            places = zip(starts[first : first + self.window], counts[first : first + self.window], strict=True)
+            rows = torch.cat([torch.arange(start, start + count) for start, count in places])
+            generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch, self.rank, number))
+            yield rows[torch.randperm(len(rows), generator=generator)]
+
+    def _blocks(self) -> tuple[np.ndarray, np.ndarray]:
+        """First row and length of this rank's blocks: a stretch of all blocks in their order, cut to the row."""
+        generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
+        order = torch.randperm(math.ceil(self.num_rows / self.block), generator=generator).numpy()
+        starts = order * self.block
+        ends = np.minimum(self.block, self.num_rows - starts).cumsum()
+        before = np.append(0, ends[:-1])
+        low, high = np.maximum(before, self._before(self.rank)), np.minimum(ends, self._before(self.rank + 1))
+        some = high > low
+        return (starts + low - before)[some], (high - low)[some]
+
+    def _before(self, rank: int) -> int:
+        """How many rows an epoch has for all ranks before this one."""
+        complete, rest = divmod(self.num_rows, self.batch_size)
+        return complete * (self.batch_size * rank // self.world) + rest * rank // self.world
 
 
 def grouped(rows: Batch, names: Sequence[str], shares: Mapping[str, float] | None) -> list[tuple[Tensor, float]]:

@@ -41,7 +41,7 @@ CORNERS = ((4, 4), (4, 23), (23, 4), (23, 23))
 
 @dataclass(frozen=True)
 class Rules:
-    """How rows are drawn."""
+    """The rules by which rows are drawn."""
 
     fewest: int = 0
     most: int = 4
@@ -67,32 +67,24 @@ def load_multimnist(data_dir: str | Path | None = None, rules: Rules = Rules()) 
     Raises:
         DataError: if those files, or what was kept, are missing or damaged.
     """
-    images, labels, test_images, test_labels = map(str, MNIST.find(data_dir).values())
-    parts = []
-    for number, files in enumerate(((images, labels), (test_images, test_labels))):
-        settings = {**asdict(rules), "part": number, "digits": [md5_of(Path(file)) for file in files]}
-        made = cached(
-            cache_folder() / "made",
-            "multimnist",
-            settings,
-            {"image": (1, SIZE, SIZE), "text": (LENGTH,)},
-            len(_digits(files)[1]),
-            partial(_make, files, rules, number),
-        )
+    files, columns, parts = [*MNIST.find(data_dir).values()], {"image": (1, SIZE, SIZE), "text": (LENGTH,)}, []
+    for number, (images, labels) in enumerate((files[:2], files[2:])):
+        settings = {**asdict(rules), "part": number, "digits": [md5_of(images), md5_of(labels)]}
+        make, count = partial(_make, images, labels, rules, number), len(_digits(images, labels)[1])
+        made = cached(cache_folder() / "made", "multimnist", settings, columns, count, make)
         text = torch.from_numpy(made["text"]).long()
         parts.append(Batch({"image": torch.from_numpy(made["image"]), "text": text}))
     return tuple(parts)
 
 
 @lru_cache(maxsize=2)
-def _digits(files: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = files
-    return read_idx(Path(images), 3).numpy(), read_idx(Path(labels), 1).numpy()
+def _digits(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
+    return read_idx(images, 3).numpy(), read_idx(labels, 1).numpy()
 
 
-def _make(files: tuple[str, str], rules: Rules, part: int, rows: range) -> dict[str, np.ndarray]:
+def _make(images: Path, labels: Path, rules: Rules, part: int, rows: range) -> dict[str, np.ndarray]:
     """`make_rows` in a process that reads the digits itself."""
-    return make_rows(*_digits(files), rules, part, rows)
+    return make_rows(*_digits(images, labels), rules, part, rows)
 
 
 def make_rows(digits: np.ndarray, labels: np.ndarray, rules: Rules, part: int, rows: range) -> dict[str, np.ndarray]:
@@ -103,15 +95,15 @@ def make_rows(digits: np.ndarray, labels: np.ndarray, rules: Rules, part: int, r
     Args:
         digits: `[M, 28, 28]` unsigned bytes to draw from.
         labels: `[M]`, 0 to 9.
-        rules: how.
-        part: of the data set, e.g. 0 for training rows; another one gives other rows.
-        rows: which.
+        rules: how rows are drawn.
+        part: 0 for training rows, 1 for test rows; they differ.
+        rows: row numbers.
 
     Returns:
         `image` `[R, 1, 50, 50]` and `text` `[R, 4]`, unsigned bytes: the symbols of `DIGITS`.
 
     Raises:
-        DataError: if no choice of digits fits on a canvas: digits as of MNIST leave their borders dark.
+        DataError: if no choice of digits fits on a canvas.
     """
     images = np.zeros((len(rows), 1, SIZE, SIZE), np.uint8)
     texts = np.full((len(rows), LENGTH), FILL, np.uint8)

@@ -16,7 +16,7 @@ __all__ = ["LoadedBatches", "Samples", "batch_of"]
 
 
 def batch_of(item: Any) -> Batch:
-    """A `Batch` of what a `DataLoader` gives: that, a mapping of modalities to B values, or the latter and its masks.
+    """A `Batch` of an item of a loader: a batch, a mapping of modalities to B values, or such a mapping and its masks.
 
     Raises:
         ValueError: as `Batch.of`, or if it is something else.

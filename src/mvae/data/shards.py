@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from mvae.batch import Batch, Part
 from mvae.data import arrow
 from mvae.data.arrow import SUFFIXES, FaultError, Shard, pyarrow, read_shard
 from mvae.data.dataset import SPLIT_SEED, Dataset
-from mvae.data.sharded_order import BLOCK, WINDOW
+from mvae.data.loading import BLOCK, WINDOW
 from mvae.files import DataError
 
 if TYPE_CHECKING:
@@ -85,15 +85,15 @@ def _files(folder: Path) -> list[Path]:
 class Shards:
     """Rows on disk. Indexing them with row numbers reads those into a `Batch`, as indexing a `Batch` does.
 
-    A few files are mapped at a time and nothing is kept of what was read, so that memory does not grow with the rows.
+    A few files are mapped at a time and no rows are kept, so that memory does not grow with the rows.
 
     Args:
         files: in order.
-        variables: what the rows are read as, by column, as `read_as` says; all columns as they are where None.
+        variables: the columns to read and their shapes and types, as for `read_as`; all columns as they are where None.
         pieces: `[P, 3]`, file number, first row and number of rows of each run of rows; all where None.
 
     Raises:
-        DataError: if a column is missing in a file, has another type there, or holds what cannot be read.
+        DataError: if a column is missing in a file, has another type there, or cannot be read.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Shards:
         for name, variable in (variables or {}).items():
             self._type(name)  # refuses what does not fit
             self._shapes[name] = variable.shape
-        self._opened: OrderedDict[int, tuple[list[Any], np.ndarray]] = OrderedDict()
+        self._opened = lru_cache(OPEN_SHARDS)(self._open)
 
     def __len__(self) -> int:
         return int(self._pieces[:, 2].sum())
@@ -120,8 +120,8 @@ class Shards:
     def __repr__(self) -> str:
         return f"Shards({len(self):,} rows in {len(self.files):,} files; {', '.join(self.names)})"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_opened": OrderedDict()}  # another process maps the files anew
+    def __reduce__(self) -> tuple[Any, ...]:  # another process maps the files anew
+        return Shards, (self.files, self._variables, self._pieces)
 
     def __getitem__(self, rows: Part | Tensor | slice | Sequence[int]) -> Batch:
         """Read rows, by their numbers `[B]` in any order or as a slice.
@@ -175,7 +175,7 @@ class Shards:
         return Shards(self.files, variables, self._pieces)
 
     def hold_out(self, count: int) -> tuple[Shards, Shards]:
-        """Split into rows kept and `count` rows held out, both in order; blocks of rows are held out, chosen at random.
+        """Split into rows kept and `count` rows held out, both in order: the latter are blocks chosen at random.
 
         Raises:
             ValueError: unless `0 <= count < len(self)`.
@@ -244,19 +244,14 @@ class Shards:
         """Copies of rows, given in ascending order, a record batch for each that they lie in."""
         files, inside = self._located(numbers)
         for file, rows in _runs(files, inside):
-            batches, ends = self._batches(file)
+            batches, ends = self._opened(file)
             for number, some in _runs(ends.searchsorted(rows, side="right"), rows):
                 yield batches[number].take(pyarrow().array(some - (ends[number] - batches[number].num_rows)))
 
-    def _batches(self, file: int) -> tuple[list[Any], np.ndarray]:
+    def _open(self, file: int) -> tuple[list[Any], np.ndarray]:
         """The record batches of a file, only the columns to read, and where each ends."""
-        if file not in self._opened:
-            while len(self._opened) >= OPEN_SHARDS:
-                self._opened.popitem(last=False)
-            batches = [batch.select(list(self.names)) for batch in self.files[file].open() if batch.num_rows]
-            self._opened[file] = batches, np.array([batch.num_rows for batch in batches], int).cumsum()
-        self._opened.move_to_end(file)
-        return self._opened[file]
+        batches = [batch.select(list(self.names)) for batch in self.files[file].open() if batch.num_rows]
+        return batches, np.array([batch.num_rows for batch in batches], int).cumsum()
 
 
 def _runs(keys: np.ndarray, values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

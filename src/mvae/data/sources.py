@@ -18,13 +18,13 @@ from mvae.data.mnist import FASHION_MNIST, MNIST, binarise, load_idx_pairs
 
 __all__ = ["SOURCES", "Source", "load_dataset", "source_named"]
 
-BINARY_SEED = 1  # and so are binarised rows, where binarisation is fixed
+BINARY_SEED = 1  # rows that are binarised once are the same whatever seed a run has
 SKIP = {"skip_damaged": False}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that `mvae` knows by name. What reads it is imported when it is used."""
+    """A data set that `mvae` knows by name. Its reader is imported when it is used."""
 
     summary: str
     load: Callable[..., tuple[Batch, ...]]
@@ -35,26 +35,20 @@ class Source:
     binary: bool = False
     """Whether its images are binarised."""
     part: Callable[..., str] | None = None
-    """From a data directory (or None) and options to how much of it is here, where that may be a part."""
+    """From a data directory (or None) and options to the share of it that is here, where that may be a part."""
     options: Callable[[], Mapping[str, bool | int]] = dict
     """Its own options with their defaults."""
     recipe: Callable[[dict[str, Any]], dict[str, Any]] | None = None
-    """From its recipe to one with the user's additions to the data set, where there can be some."""
+    """From its recipe to one with the user's additions to the data set."""
     learned: Callable[..., dict[str, Any]] | None = None
-    """From a spec, as plain data, a data directory (or None) and options to the spec with all that the data teaches,
-    such as the words of a language, and with the means of this machine to read it."""
+    """From a spec, as plain data, a data directory (or None) and options to the spec with what is learned from the
+    data, such as the words of a language, and with the means of this machine to read it."""
 
 
 def _later(place: str, **given: Any) -> Callable[..., Any]:
-    """A function of this room, by its file and name, which is imported when it is called, with arguments given."""
+    """A function of `mvae.data`, by file and name, that is imported when it is called, with some arguments given."""
     file, name = place.split(".")
     return lambda *others, **more: getattr(import_module(f"mvae.data.{file}"), name)(*others, **given, **more)
-
-
-def _rules(**given: Any) -> Any:
-    from mvae.data.multimnist import Rules
-
-    return Rules(**given)
 
 
 def _part_of_faces(data_dir: str | Path | None, landmarks: bool | None = None, **_: bool | int) -> str:
@@ -68,9 +62,9 @@ SOURCES: dict[str, Source] = {
     "binary-mnist": Source("MNIST, binarised", partial(load_idx_pairs, MNIST), MNIST, binary=True),
     "multimnist": Source(
         "70,000 50x50 canvases of up to four digits, and their text",
-        lambda data_dir, **rules: _later("multimnist.load_multimnist")(data_dir, _rules(**rules)),
+        lambda data_dir, **rules: _later("multimnist.load_multimnist")(data_dir, _later("multimnist.Rules")(**rules)),
         MNIST,
-        options=lambda: asdict(_rules()),
+        options=lambda: asdict(_later("multimnist.Rules")()),
     ),
     "celeba": Source(
         "faces and 18 attributes, all in one modality",
@@ -106,11 +100,7 @@ SOURCES: dict[str, Source] = {
 
 
 def source_named(name: str) -> Source:
-    """The source of that name.
-
-    Raises:
-        ValueError: on an unknown name, listing the known.
-    """
+    """The source of that name; a `ValueError` on an unknown name, listing the known."""
     if name not in SOURCES:
         raise ValueError(f"unknown source '{name}'; known are {', '.join(SOURCES)}")
     return SOURCES[name]
@@ -132,13 +122,12 @@ def load_dataset(
     Args:
         source: a name in `SOURCES`.
         data_dir: where to look first for its files.
-        validation_rows: how many rows to take out of the training rows, the same ones for every seed.
+        validation_rows: number of rows to take out of the training rows, the same ones for every seed.
         paired_fraction: share of rows that stay paired, in training and in validation (`splits.unpair`).
         balance: a category each of whose values is to be paired equally often.
         binarisation: for a binary source, draw training images anew at each use, or once. Validation and test rows
             are drawn once, the same for every seed.
-        options: the source's own options, see `SOURCES[source].options()`: for multimnist how canvases are made
-            (`mvae.data.multimnist.Rules`), for celeba to leave out damaged images.
+        options: the source's own options, see `SOURCES[source].options()`.
         seed: chooses the rows that stay paired.
 
     Raises:

@@ -64,15 +64,12 @@ def impute(
     Args:
         run: folder of a run trained on such a table.
         data: a path, a data frame, or anything else that `mvae.fit` takes as a table.
-        draws: how many multiple imputations to draw: complete tables whose filled cells vary as they are uncertain.
+        draws: number of multiple imputations: complete tables whose filled cells vary as they are uncertain.
         num_samples: draws of z a row, of which a filled cell is the mean.
-        refine: steps in which q(z | what a row has) is fitted to each row; 0 takes it as the encoders give it.
-        seed: of the draws.
+        refine: steps in which q(z | observed) is fitted to each row; 0 takes it as the encoders give it.
+        seed: seed of the draws.
         join: paths of more tables, joined as in training.
         progress: show a bar.
-
-    Returns:
-        The filled table, a line for each filled cell with its standard deviation and interval, and the draws.
 
     Raises:
         RunError: if the run is not usable; `DataError` if the table does not fit it, naming row and column.
@@ -85,16 +82,10 @@ def impute(
 def embed(run: str | Path, data: Any, *, join: Sequence[str | Path] = ()) -> pd.DataFrame:
     """Where each row lies in the latent space, whatever is missing: mean and standard deviation of q(z | row).
 
-    Args:
-        run: folder of a run trained on such a table.
-        data: as for `impute`.
-        join: as for `impute`.
+    Arguments and errors are those of `impute`.
 
     Returns:
         A frame `[R, 2 D]` with the table's index: `z0`, `z1`, ... and their standard deviations `z0_sd`, `z1_sd`, ...
-
-    Raises:
-        RunError: as `impute`.
     """
     model, spec = open_run(run)
     table = read_like(spec, data, join)
@@ -117,20 +108,11 @@ def score(
 ) -> pd.DataFrame:
     """The log-likelihood of each row under the model, the least likely first: where to look for errors and outliers.
 
-    Args:
-        run: folder of a run trained on such a table.
-        data: as for `impute`.
-        num_samples: importance samples a row.
-        seed: of the draws.
-        join: as for `impute`.
-        progress: show a bar.
+    Arguments and errors are those of `impute`, with `num_samples` importance samples a row.
 
     Returns:
         A frame with `row` (from 0), `nats`, how many `cells` were scored, and `nats_per_cell`, by which it is sorted.
         Numbers are scored standardised. A row of missing cells has NaN and comes last.
-
-    Raises:
-        RunError: as `impute`.
     """
     model, spec = open_run(run)
     table = read_like(spec, data, join)
@@ -144,6 +126,6 @@ def score(
 
 
 def _identified(frame: pd.DataFrame, spec: TableSpec, table: Table) -> pd.DataFrame:
-    """With the columns that identify rows before the others."""
+    """The frame with the columns that identify rows before the others."""
     here = [name for name in spec.identifiers if name in table.names and name not in frame.columns]
     return pd.concat([table.frame[here], frame], axis=1) if here else frame

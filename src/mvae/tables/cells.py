@@ -1,4 +1,4 @@
-"""A column's cells: which are missing, and the others as numbers, moments or texts, each parsed once."""
+"""A column's cells: which are missing, and the others as numbers, dates or texts, each parsed once."""
 
 from __future__ import annotations
 
@@ -53,10 +53,7 @@ class Cells:
 
     @_once
     def missing(self, words: Iterable[str] = ()) -> np.ndarray:
-        """Which cells are missing, boolean `[R]`: the one place where that is decided.
-
-        Missing is None, NaN, NaT, null, and a text that is empty, blank, or one of `words`.
-        """
+        """Which cells are missing, boolean `[R]`: None, NaN, NaT, null, and a text that is blank or one of `words`."""
         missing = pd.isna(self.values).to_numpy().copy()
         if self.values.dtype == object or isinstance(self.values.dtype, pd.StringDtype | pd.CategoricalDtype):
             nothing = {"", *words}

@@ -1,10 +1,9 @@
-"""Draws of z from p(z | what a row has), by importance weights; class probabilities and new rows from them."""
+"""Importance-weighted draws of z from p(z | observed); class probabilities and new rows from them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,12 +29,11 @@ DRAWN_AT_ONCE = 2**15
 LARGEST_WHOLE = 2**53
 
 
-@dataclass(frozen=True)
-class _Drawn:
+class _Drawn(NamedTuple):
     """Draws of z for some rows of a table."""
 
     rows: Tensor
-    """Which, `[B]`."""
+    """Row numbers `[B]`."""
     z: Tensor
     """`[S, B, D]`."""
     weights: Tensor
@@ -56,9 +54,9 @@ def weighted_draws(
     alike: bool = False,
     refine: int = STEPS,
 ) -> Iterator[_Drawn]:
-    r"""Draws of z from q(z | what a row has), refined, and weighted so that they stand for the posterior itself.
+    r"""Draws of z from q(z | observed), refined, and weighted so that they represent the posterior.
 
-    Weights are self-normalised: :math:`w_s \propto p(x_o \mid z_s)\, p(z_s) / q(z_s \mid x_o)`, x_o what is there.
+    Weights are self-normalised: :math:`w_s \propto p(x_o \mid z_s)\, p(z_s) / q(z_s \mid x_o)`, x_o as observed.
 
     Args:
         model: any model without conditions.
@@ -66,7 +64,7 @@ def weighted_draws(
         wanted: row numbers to draw for.
         num_samples: S.
         progress: show a bar.
-        alike: the same noise for each row, so that what is found for a row does not depend on the others.
+        alike: the same noise for each row, so that the draws of a row do not depend on the others.
         refine: steps in which q is fitted to each row (`mvae.evaluation.refining`).
     """
 
@@ -74,18 +72,14 @@ def weighted_draws(
         return torch.randn(num_samples, count, model.latent_dim, device=model.device, dtype=model.dtype)
 
     same = (noise(1), torch.zeros(1, device=model.device)) if alike else None
+    everything = torch.ones(num_samples, len(model.names), dtype=torch.bool)
     size = max(1, DRAWN_AT_ONCE // num_samples)
     for part in tqdm(wanted.split(size), desc="filling in", unit_scale=size, unit="row", disable=not progress):
         batch = rows[part]
         z, log_q = refined(model, batch, refine).draws(*(same or (noise(len(batch)),)))
         scores = (log_prior(z.double()) - log_q).to(z.dtype)
-        for name, distribution in model.decode(z).items():
-            here = batch.rows(name)
-            if here is None:
-                scores = scores + distribution.log_prob(batch.values[name])
-            elif len(here):
-                known = model.modalities[name].decoder(z[:, here]).log_prob(batch.values[name][here])
-                scores = scores.index_add(1, here, known)
+        for _, _, values in model.log_likelihoods(batch, z, everything):
+            scores = scores + values
         yield _Drawn(part, z, scores.softmax(0))
 
 
@@ -101,7 +95,7 @@ def category_shares(
         table: with the same columns.
         name: a column of categories that is a modality of its own.
         num_samples: draws of z a row, with the same noise for each.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     rows = as_rows(spec, table)
     rows = model.checked(rows.only([other for other in rows.values if other != name]))
@@ -117,20 +111,17 @@ def category_shares(
 def draw_rows(
     model: MultimodalVAE, spec: TableSpec, given: Mapping[str, Any], count: int, seed: int = 0
 ) -> pd.DataFrame:
-    """New rows, drawn from the model: from p(the others | given columns) where some are given.
+    """New rows of numbers, categories and texts, drawn from p(the others | given columns).
 
     Args:
         model: trained on such a table.
         spec: of its columns.
         given: column to value, as a cell would hold it.
-        count: how many rows.
-        seed: of the draws.
-
-    Returns:
-        A frame with the columns of numbers, categories and texts.
+        count: number of rows.
+        seed: seed of the draws.
 
     Raises:
-        DataError: on an unknown column or a value that is not of its kind.
+        ValueError: on an unknown column; `DataError` on a value that is not of its kind.
     """
     kinds = {name: kind_of(column) for name, column in spec.columns.items()}
     others = [name for name in spec.others if kinds[name].is_filled]

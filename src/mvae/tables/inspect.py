@@ -1,4 +1,4 @@
-"""The inferred kind of each column, in words, before anything runs."""
+"""Show the inferred kind of each column before anything runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 
 import yaml
 
-from mvae.config.table_spec import TableSpec
 from mvae.tables.kinds import kind_of
 from mvae.tables.learn import described
-from mvae.tables.read import Table, read_table
+from mvae.tables.read import read_table
 
-__all__ = ["column_lines", "inspect"]
+__all__ = ["inspect"]
 
 WIDE = 1000
 
@@ -21,16 +20,13 @@ WIDE = 1000
 def inspect(
     source: Any, *, join: Sequence[str | Path] = (), on: str | None = None, known: Mapping[str, Any] | None = None
 ) -> str:
-    """The kinds of a table's columns as a config for `mvae.fit`, each with examples of its cells.
+    """Show the kinds of a table's columns as a config (YAML) for `mvae.fit`, each with examples of its cells.
 
     Args:
         source: a path, a data frame, or anything else that `mvae.fit` takes as a table.
         join: paths of more tables.
         on: the column to join by.
         known: kinds that are known already, as under `data.table` in a config.
-
-    Returns:
-        YAML with a comment a column.
 
     Raises:
         DataError: as `read_table`; `SpecError` if `known` does not fit.
@@ -41,21 +37,11 @@ def inspect(
     lines = [f"# {table.name}: {len(table):,} rows. Change what is wrong, and give it to mvae fit with --config."]
     lines += ["data:", "  table:", *(f"    {_flow({key: value})}" for key, value in more.items()), "    columns:"]
     for name, column in spec.columns.items():
-        lines.append(f"      {_entry(name, column)}  # {kind_of(column).in_words(table.cells(name))}")
+        content = {"kind": column.kind, **column.model_dump(mode="json", exclude_defaults=True)}
+        lines.append(f"      {_flow({name: content})}  # {kind_of(column).in_words(table.cells(name))}")
     lines += ["    groups:  # columns that are one modality; a column in none is a modality of its own"]
     lines += [f"      {_flow({name: members})}" for name, members in spec.groups.items()] or ["      {}"]
     return "\n".join(lines) + "\n"
-
-
-def column_lines(spec: TableSpec, table: Table) -> list[tuple[str, str, str]]:
-    """The name of each column, its kind and what it holds, in words."""
-    return [(n, column.kind, kind_of(column).in_words(table.cells(n))) for n, column in spec.columns.items()]
-
-
-def _entry(name: str, column: Any) -> str:
-    content = column.model_dump(mode="json", exclude_defaults=True) | {"kind": column.kind}
-    first = {"kind": content.pop("kind")}
-    return _flow({name: first | content})
 
 
 def _flow(content: Mapping[str, Any]) -> str:

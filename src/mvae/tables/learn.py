@@ -1,4 +1,4 @@
-"""From a table to a model's rows: what its columns are, what they learn, and the rows to read."""
+"""From a table to a model's rows: the kinds of its columns, what they learn, and a `Batch`."""
 
 from __future__ import annotations
 
@@ -20,19 +20,15 @@ from mvae.tables.read import Table
 __all__ = ["as_rows", "dataset", "default_validation_rows", "described", "learn", "split"]
 
 HELD_SHARE, MOST_HELD, FEWEST_TO_HOLD = 0.1, 5000, 10_000
-"""Of the rows, to validate on; of a table with fewer none, for there each row is worth more in training: measured,
-holding out a tenth of 1,797 rows made errors 4 % larger."""
+"""Share of the rows to validate on. Tables with fewer rows are used whole for training: measured, holding out a tenth
+of 1,797 rows made errors 4 % larger."""
 
 
 def described(table: Table, known: Mapping[str, Any] | None = None) -> TableSpec:
-    """The spec of a table: columns that are known already, and the others inferred.
-
-    Args:
-        table: its rows.
-        known: what a config has under `data.table`.
+    """The spec of a table: columns that are `known`, as under `data.table` in a config, and the others inferred.
 
     Raises:
-        SpecError: if it names a column that does not exist, or does not fit.
+        SpecError: if `known` names a column that does not exist, or does not fit.
     """
     known = dict(known or {})
     columns = dict(known.pop("columns", {}))
@@ -53,7 +49,7 @@ def described(table: Table, known: Mapping[str, Any] | None = None) -> TableSpec
 
 
 def _groups(spec: TableSpec, table: Table) -> dict[str, list[str]]:
-    """One for each table: measured, a record of all columns fills missing cells better than each column its own."""
+    """A group for each table: measured, one record of all columns fills missing cells better than one a column."""
     groups = {}
     for name, columns in table.tables.items():
         members = [column for column in columns if isinstance(spec.columns[column], RecordColumn)]
@@ -71,7 +67,7 @@ def _in_words(error: ValueError) -> str:
 
 
 def learn(spec: TableSpec, table: Table, rows: np.ndarray) -> TableSpec:
-    """The spec with what a table tells of its columns: by its rows to train on; of which categories there are, by all.
+    """The spec with what its columns learn from the rows to train on; categories and characters from all rows.
 
     Raises:
         DataError: on a cell that is not of its column's kind, or a column there is nothing to learn from.
@@ -88,7 +84,7 @@ def as_rows(spec: TableSpec, table: Table) -> Batch:
 
     Args:
         spec: with what it has learned.
-        table: with the columns of the spec. Others are not read, those left out may not exist.
+        table: with the columns of the spec. Others are not read; those left out may be missing.
 
     Raises:
         DataError: if a column does not exist, or on a cell that is not of its kind.
@@ -111,18 +107,18 @@ def as_rows(spec: TableSpec, table: Table) -> Batch:
 
 
 def split(table: Table, validation_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The row numbers to train on and to validate on: at random, the same each time."""
+    """Row numbers to train on and to validate on, chosen at random, the same each time."""
     kept, held = hold_out(len(table), validation_rows, SPLIT_SEED)
     return kept.numpy(), held.numpy()
 
 
 def default_validation_rows(count: int) -> int:
-    """How many of so many rows are held out by default."""
+    """The number of rows that are held out by default of a table with so many."""
     return min(MOST_HELD, round(HELD_SHARE * count)) if count >= FEWEST_TO_HOLD else 0
 
 
 def dataset(spec: TableSpec, table: Table, validation_rows: int) -> Dataset:
-    """A table split and read."""
+    """Split and read a table."""
     rows = as_rows(spec, table)
     kept, held = split(table, validation_rows)
     left = f"; left out: {', '.join(spec.left_out)}" if spec.left_out else ""

@@ -1,12 +1,11 @@
-"""Tables from files and from Python: one frame of columns, whose cells are unchanged."""
+"""Read tables from files and from Python into one frame of columns, whose cells are unchanged."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +32,13 @@ class Table:
         frame: the columns, which have distinct texts as names.
         name: its name in messages.
         tables: columns by the table that they came from, where several were joined; else all under one name.
-        folder: where relative file names in it start.
+        folders: where relative file names in a column start, by column; the working directory by default.
     """
 
     frame: pd.DataFrame
     name: str
     tables: Mapping[str, tuple[str, ...]]
-    folder: Path = Path()
     folders: Mapping[str, Path] = field(default_factory=dict)
-    """The same by column, where tables of several folders were joined."""
     _cells: dict[str, Cells] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -55,17 +52,12 @@ class Table:
     def cells(self, name: str) -> Cells:
         """One of its columns, each time the same object, which remembers what was parsed of it."""
         if name not in self._cells:
-            place = partial(_place, self.name, self.frame.index)
-            self._cells[name] = Cells(name, self.frame[name], place, self.folders.get(name, self.folder))
+            self._cells[name] = Cells(name, self.frame[name], self._place, self.folders.get(name, Path()))
         return self._cells[name]
 
-    def __iter__(self) -> Iterator[Cells]:
-        return (self.cells(name) for name in self.names)
-
-
-def _place(table: str, index: pd.Index[Any], row: int) -> str:
-    """How a message names a row."""
-    return f"{table}, row {row + 1}" + ("" if isinstance(index, pd.RangeIndex) else f" ({index[row]})")
+    def _place(self, row: int) -> str:
+        index = self.frame.index
+        return f"{self.name}, row {row + 1}" + ("" if isinstance(index, pd.RangeIndex) else f" ({index[row]})")
 
 
 def is_table(source: object) -> bool:
@@ -108,15 +100,15 @@ def read_table(source: Any, join: Sequence[str | Path] = (), on: str | None = No
             if name != on and name in owner:
                 raise DataError(f"column '{name}' is in {owner[name]} and in {table.name}; rename one of them")
             owner[name] = table.name
-    names = [_stem(table) for table in tables]
+    names = [Path(table.name).stem for table in tables]
     if len(set(names)) < len(names):
         raise DataError(f"join: two tables have the name '{max(names, key=names.count)}'; rename a file")
     frame = pd.concat(keyed, axis=1, join="outer", sort=False)
     frame.insert(0, on, [keys[key] for key in frame.index])
     frame = frame.reset_index(drop=True).astype({on: first.frame[on].dtype}, errors="ignore")
     parts = {n: tuple(c for c in t.names if c != on) for n, t in zip(names, tables, strict=True)}
-    folders = {name: table.folder for table in tables for name in table.names}
-    return Table(frame, " + ".join(table.name for table in tables), parts, first.folder, folders)
+    folders = {name: folder for table in tables for name, folder in table.folders.items()}
+    return Table(frame, " + ".join(table.name for table in tables), parts, folders)
 
 
 def _keyed(table: Table, on: str) -> pd.DataFrame:
@@ -143,50 +135,42 @@ _NULLABLE = {"b": "boolean", "i": "Int64", "u": "UInt64"}
 
 
 def _table_in(folder: Path) -> Path | None:
-    """The only table in a folder, of text; Arrow and Parquet files in one are rows that stay on disk."""
+    """The only text table in a folder; Arrow and Parquet files in one are rows that stay on disk."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson")]
     return found[0] if len(found) == 1 and not (folder / "train").is_dir() else None
-
-
-def _stem(table: Table) -> str:
-    return Path(table.name).stem
 
 
 def _read(source: Any) -> Table:
     if isinstance(source, str | Path):
         path = Path(source)
         path = (_table_in(path) or path) if path.is_dir() else path
-        frame, name, folder = _read_file(path), path.name, path.parent
+        frame, name, stem, folder = _read_file(path), path.name, path.stem, path.parent
     else:
-        frame, name, folder = _frame_of(source), "the table", Path()
+        frame, name, stem, folder = _frame_of(source), "the table", "table", Path()
     names = [str(column) for column in frame.columns]
     doubled = [column for column in names if names.count(column) > 1]
     if doubled:
         raise DataError(f"{name}: {names.count(doubled[0])} columns have the name '{doubled[0]}'")
     if not names or not len(frame):
         raise DataError(f"{name}: expected rows and columns, got {len(frame)} rows of {len(names)} columns")
-    frame = frame.set_axis(names, axis=1)
-    return Table(frame, name, {Path(name).stem if folder != Path() or "." in name else "table": tuple(names)}, folder)
+    return Table(frame.set_axis(names, axis=1), name, {stem: tuple(names)}, dict.fromkeys(names, folder))
 
 
 def _read_file(path: Path) -> pd.DataFrame:
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": _read_text,
-        ".tsv": partial(_read_text, separator="\t"),
-        ".parquet": partial(
-            pd.read_parquet, dtype_backend="numpy_nullable"
-        ),  # else integers with missing cells were floats
-        ".feather": partial(pd.read_feather, dtype_backend="numpy_nullable"),
-        ".arrow": partial(pd.read_feather, dtype_backend="numpy_nullable"),
-        ".jsonl": _read_lines,
-        ".ndjson": _read_lines,
-    }
-    if path.suffix.lower() not in readers:
+    if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{path}: expected a table that ends in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
-        return readers[path.suffix.lower()](path)
+        match path.suffix.lower():
+            case ".csv" | ".tsv" as suffix:
+                return _read_text(path, "\t" if suffix == ".tsv" else None)
+            case ".jsonl" | ".ndjson":
+                return _read_lines(path)
+            case ".parquet":  # numpy's integers with missing cells were floats
+                return pd.read_parquet(path, dtype_backend="numpy_nullable")
+            case _:
+                return pd.read_feather(path, dtype_backend="numpy_nullable")
     except ImportError as error:
         raise DataError(f"{path}: {error}; pip install 'mvae[shards]'") from error
     except Exception as error:  # each format's library has errors of its own
@@ -263,11 +247,10 @@ def _frame_of(source: Any) -> pd.DataFrame:
 def _frame_of_mapping(columns: Mapping[Hashable, Any]) -> pd.DataFrame:
     """Columns from lists and arrays. Of an array `[R, n]` each column is one; of one with pictures each cell is one."""
     found: dict[str, Any] = {}
-    lengths = {name: len(values) for name, values in columns.items()}
     for name, values in columns.items():
-        if lengths[name] != next(iter(lengths.values())):
-            first = next(iter(lengths))
-            raise DataError(f"column '{name}' has {lengths[name]} rows, '{first}' has {lengths[first]}")
+        first = next(iter(columns))
+        if len(values) != len(columns[first]):
+            raise DataError(f"column '{name}' has {len(values)} rows, '{first}' has {len(columns[first])}")
         array = np.asarray(values) if hasattr(values, "ndim") else None
         if array is None or array.ndim == 1:
             found[str(name)] = values if array is None else array
@@ -276,5 +259,5 @@ def _frame_of_mapping(columns: Mapping[Hashable, Any]) -> pd.DataFrame:
         else:
             found[str(name)] = list(array)
     index = next((values.index for values in columns.values() if isinstance(values, pd.Series)), None)
-    frame = pd.DataFrame({name: pd.Series(list(v) if isinstance(v, list) else v) for name, v in found.items()})
+    frame = pd.DataFrame({name: pd.Series(values) for name, values in found.items()})
     return frame if index is None else frame.set_axis(index, axis=0)

@@ -16,16 +16,11 @@ LEAST_EPOCHS, MOST_EPOCHS, STEPS_AN_EPOCH = 10, 40, 100
 MANY_ROWS = 1000
 """From so many on the networks are larger, and more is hidden from them in training."""
 LATENT_SHARE, LEAST_LATENT, MOST_LATENT = 0.5, 4, 32
-"""Latent dimensions by what a model reads."""
+"""Latent dimensions: a share of the numbers that a model reads, within bounds."""
 
 
 def table_recipe(spec: TableSpec, count: int) -> dict[str, Any]:
-    """A `RunSpec`, as plain data, for a table: its modalities, and training to suit.
-
-    Args:
-        spec: with what it has learned.
-        count: training rows.
-    """
+    """A `RunSpec`, as plain data, for a table whose spec has learned from `count` training rows."""
     modalities = {name: _record(spec, members, count >= MANY_ROWS) for name, members in spec.records.items()}
     elements = [element for part in modalities.values() for element in part["likelihood"]["elements"]]
     modalities |= {name: kind_of(spec.columns[name]).modality for name in spec.others}
@@ -44,7 +39,7 @@ def table_recipe(spec: TableSpec, count: int) -> dict[str, Any]:
 
 
 def plan(count: int, steps: int = TABLE_STEPS, batch_size: int | None = None) -> dict[str, int]:
-    """How often to go through so many training rows, and how many at a time, for about so many steps.
+    """Epochs, passes and batch size for so many training rows and about so many steps.
 
     Where rows are few an epoch goes through them several times, so that what is done once an epoch costs little.
     """

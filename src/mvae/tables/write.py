@@ -1,4 +1,4 @@
-"""Tables into files."""
+"""Write tables to files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,10 @@ ENDINGS = (".csv", ".tsv", ".parquet", ".feather", ".jsonl")
 
 
 def _plain(value: Any) -> Any:
-    """Values that JSON does not have: numpy's numbers as Python's, dates as texts."""
-    return (
-        value.item()
-        if isinstance(value, np.generic)
-        else value.isoformat()
-        if hasattr(value, "isoformat")
-        else str(value)
-    )
+    """A value that JSON does not have: numpy's numbers as Python's, dates as texts."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def check_out(*paths: Path) -> None:

@@ -11,9 +11,8 @@ from torch import Tensor
 from mvae.batch import Batch
 from mvae.config.specs import TrainingSpec
 from mvae.data.dataset import Dataset
-from mvae.data.loading import ShuffledBatches, grouped
+from mvae.data.loading import ShardedBatches, ShuffledBatches, grouped
 from mvae.data.samples import LoadedBatches
-from mvae.data.sharded_order import ShardedBatches
 from mvae.data.shards import Shards
 from mvae.models import MultimodalVAE
 from mvae.seeds import seed_of
@@ -38,7 +37,7 @@ class Batches:
         """The batches of an epoch, counted from 0; this process's part of each where there are several."""
         if isinstance(self.order, LoadedBatches):
             return self.order.epoch(seed_of(self.seed, number))
-        self.order.set_epoch(number)
+        self.order.epoch = number
         return (self.rows[part] for part in self.order)
 
 

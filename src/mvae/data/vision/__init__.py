@@ -1,8 +1,8 @@
-"""`vision`: a face and what image transformations make of it, each a modality (paper, section 6, Figure 4).
+"""`vision`: a face and five image transformations of it, each a modality (paper, section 6, Figure 4).
 
 A transformation is a function from a picture to a picture, or to None where it finds nothing. All work on the picture
-at 178x218 pixels, as CelebA has it; what they make is resized and cropped as in `mvae.data.celeba`. One's own is one
-function and one line:
+at 178x218 pixels, as CelebA has it; results are resized and cropped as in `mvae.data.celeba`. A transformation of your
+own is one function and one line:
 
     >>> from PIL import ImageOps
     >>> def negative(picture):
@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw
 from mvae.batch import Batch
 from mvae.data.celeba import NOTHING, SIDE, find_faces, undamaged
 from mvae.data.pictures import fitted
-from mvae.data.vision.face_masks import LANDMARKS, cascade_mask, landmark_mask, masks_by, predictor_file
+from mvae.data.vision.face_masks import LANDMARKS, box, cascade_mask, landmark_mask, masks_by, predictor_file
 from mvae.optional import imported
 
 __all__ = [
@@ -45,7 +45,7 @@ SIZE = 178, 218
 SIGMA = 2.0
 """Standard deviation of the Gaussian before Canny's edges, in pixels."""
 VERSION = 1
-"""Another version of what is done to pictures around the transformations makes all rows anew."""
+"""Raised where pictures are treated differently around the transformations: all rows are made anew."""
 
 Picture = Image.Image
 
@@ -67,7 +67,7 @@ def edge(picture: Picture) -> Picture:
 
 
 def obscured(picture: Picture) -> Picture:
-    """The left half; what is right of the middle column is black."""
+    """The left half; the pixels right of the middle column are black."""
     half = np.array(picture)
     half[:, picture.width // 2 + 1 :] = 0
     return Image.fromarray(half)
@@ -86,10 +86,10 @@ class Transformation:
     make: Callable[[Picture], Picture | None]
     """From a picture in colours, of 178x218 pixels, to another of that size, or None where it finds nothing."""
     channels: int
-    """Channels of what it makes: 1 or 3."""
+    """Channels of the result: 1 or 3."""
     version: int = 1
-    """Rows are made anew if this, the function's own code or what that closes over changes; raise it where something
-    else that the function calls has changed."""
+    """Rows are made anew if this, the function's own code or a variable in its closure changes; raise it where
+    something else that the function calls has changed."""
 
 
 TRANSFORMATIONS = {
@@ -113,7 +113,7 @@ def with_luma(colours: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
     """Colours made lighter or darker, all three channels by as much, until their luma is the grey given.
 
     It is the mean of a normal distribution around `colours`, given its luma, whose errors are the same in all three
-    channels, as those of a blurred picture nearly are: hues stay. Where that leaves [0, 1] it is cut off, and the rest
+    channels, as those of a blurred picture nearly are: hues are kept. Values outside [0, 1] are cut off, and the rest
     goes to the other channels, as far as they can take it.
 
     Args:
@@ -133,7 +133,7 @@ def with_left_half(picture: torch.Tensor, obscured: torch.Tensor) -> torch.Tenso
 
 
 CERTAIN = {("gray", "image"): with_luma, ("obscured", "image"): with_left_half}
-"""Functions that correct a guess of the second transformation by what the first one shows of it for certain."""
+"""Functions that correct a guess of the second transformation by the pixels that the first one determines."""
 
 
 def load_vision(
@@ -194,14 +194,8 @@ def transformed(
 ) -> torch.Tensor | None:
     """One transformation of a picture of any size: float32 `[1 or 3, 64, 64]` in [0, 1], or None if it finds nothing.
 
-    Args:
-        picture: is resized to cover 178x218 pixels and cropped to the middle.
-        name: of the transformation.
-        data_dir: where to look first for dlib's predictor.
-        landmarks: as `load_vision`.
-
-    Raises:
-        ValueError: on an unknown name, or naming what is missing for dlib's landmarks.
+    The picture is resized to cover 178x218 pixels and cropped to the middle. Other arguments and errors are those of
+    `load_vision`.
     """
     seen = _seen(_known(name, data_dir, landmarks), picture.convert("RGB"))
     return None if seen is None else torch.tensor(seen) / 255
@@ -245,8 +239,7 @@ def _mark(size: tuple[int, int]) -> tuple[Picture, Picture]:
     colour, opacity = Image.new("RGB", size, (235, 235, 235)), Image.new("L", size)
     middle, radius = (width / 2, height / 2), 0.42 * width
     pen = ImageDraw.Draw(opacity)
-    ring = middle[0] - radius, middle[1] - radius, middle[0] + radius, middle[1] + radius
-    pen.ellipse(ring, outline=150, width=max(1, width // 20))
+    pen.ellipse(box(*middle, radius, radius), outline=150, width=max(1, width // 20))
     strokes = ((-0.55, 0.5), (-0.55, -0.45), (0, 0.2), (0.55, -0.45), (0.55, 0.5))
     corners = [(middle[0] + radius * x, middle[1] + radius * y) for x, y in strokes]
     pen.line(corners, fill=150, width=max(1, width // 14), joint="curve")

@@ -1,4 +1,4 @@
-"""Masks: where the parts of a face are, found by OpenCV's cascade classifiers or by dlib's landmarks."""
+"""Masks of the parts of a face, found by OpenCV's cascade classifiers or by dlib's landmarks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mvae.data.download import data_places
 from mvae.files import DataError
 from mvae.optional import imported
 
-__all__ = ["LANDMARKS", "cascade_mask", "landmark_mask", "mask_from_points", "masks_by", "predictor_file"]
+__all__ = ["LANDMARKS", "box", "cascade_mask", "landmark_mask", "mask_from_points", "masks_by", "predictor_file"]
 
 LANDMARKS = "shape_predictor_68_face_landmarks.dat"
 WITH_DLIB, WITH_CASCADES = "dlib's 68 landmarks", "OpenCV's cascade classifiers"
@@ -24,28 +24,26 @@ Picture = Image.Image
 
 
 def cascade_mask(picture: Picture) -> Picture | None:
-    """Where a face is: its oval as a line, eyes and mouth as ellipses, found by OpenCV's cascade classifiers.
+    """A face's oval as a line, eyes and mouth as ellipses, white on black, found by OpenCV's cascade classifiers.
 
-    White on black. Coarser than a mask of landmarks: it has neither brows nor a nose, and no shapes.
-
-    Returns:
-        None where no face is found; eyes or a mouth that are not found are left out.
+    Coarser than a mask of landmarks: it has neither brows nor a nose, and no shapes. None where no face is found; eyes
+    or a mouth that are not found are left out.
     """
     pixels = np.asarray(picture.convert("L"))
-    face = _likeliest(_detected("frontalface_alt2", pixels, (60, 60)), 1)
+    face = _detected("frontalface_alt2", pixels, (60, 60), 1)
     if not face:
         return None
     ((left, top, width, height),) = face
     mask = Image.new("L", picture.size)
     pen = ImageDraw.Draw(mask)
-    pen.ellipse(_box(left + width / 2, top + 0.55 * height, 0.4 * width, 0.5 * height), outline=255, width=2)
+    pen.ellipse(box(left + width / 2, top + 0.55 * height, 0.4 * width, 0.5 * height), outline=255, width=2)
     upper = pixels[top : top + int(0.6 * height), left : left + width]
-    for x, y, wide, high in _likeliest(_detected("eye", upper, (width // 8, width // 8), twice=True), 2):
-        pen.ellipse(_box(left + x + wide / 2, top + y + high / 2, 0.35 * wide, 0.2 * high), fill=255)
+    for x, y, wide, high in _detected("eye", upper, (width // 8, width // 8), 2, scale=2):
+        pen.ellipse(box(left + x + wide / 2, top + y + high / 2, 0.35 * wide, 0.2 * high), fill=255)
     start = top + int(0.6 * height)
     lower = pixels[start : top + int(1.1 * height), left : left + width]
-    for x, y, wide, high in _likeliest(_detected("smile", lower, (width // 4, width // 8), twice=True), 1):
-        pen.ellipse(_box(left + x + wide / 2, start + y + high / 2, 0.45 * wide, 0.4 * high), fill=255)
+    for x, y, wide, high in _detected("smile", lower, (width // 4, width // 8), 1, scale=2):
+        pen.ellipse(box(left + x + wide / 2, start + y + high / 2, 0.45 * wide, 0.4 * high), fill=255)
     return mask
 
 
@@ -61,7 +59,7 @@ def landmark_mask(picture: Picture, predictor: str | Path) -> Picture | None:
 
 
 POLYGONS = ((48, 68), (17, 22), (22, 27), (36, 42), (42, 48), (27, 35))
-"""Mouth, right and left brow, right and left eye, nose: from which to before which of the 68 points."""
+"""Mouth, right and left brow, right and left eye, nose: their first of the 68 points, and the first after them."""
 JAW = 17
 """Points of the jaw, which come first."""
 
@@ -86,7 +84,7 @@ def mask_from_points(points: Sequence[tuple[float, float]], size: tuple[int, int
 
 
 def masks_by(data_dir: str | Path | None = None, landmarks: bool = False) -> str:
-    """The name of what finds the parts of faces; also, if one of dlib and its file is missing, which one."""
+    """The name of the finder of parts of faces; also, if one of dlib and its file is missing, which one."""
     if landmarks:
         return WITH_DLIB
     has_dlib, has_file = _has_dlib(), _landmarks(data_dir) is not None
@@ -111,31 +109,22 @@ def _landmarks(data_dir: str | Path | None) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _box(x: float, y: float, wide: float, high: float) -> tuple[float, float, float, float]:
+def box(x: float, y: float, wide: float, high: float) -> tuple[float, float, float, float]:
     """The box around a middle, so far to each side."""
     return x - wide, y - high, x + wide, y + high
 
 
-Found = list[tuple[tuple[int, int, int, int], float]]
-"""Left, top, width, height of what may be there, and a score of how sure that is."""
-
-
-def _detected(cascade: str, pixels: np.ndarray, smallest: tuple[int, int], twice: bool = False) -> Found:
-    """All that a cascade finds in grey pixels, enlarged twofold first if `twice`."""
-    scale = 2 if twice else 1
+def _detected(
+    cascade: str, pixels: np.ndarray, smallest: tuple[int, int], count: int, scale: int = 1
+) -> list[list[int]]:
+    """Left, top, width, height of the `count` likeliest finds of a cascade in grey pixels, enlarged by `scale`."""
     enlarged = np.asarray(Image.fromarray(pixels).resize((pixels.shape[1] * scale, pixels.shape[0] * scale)))
     size = smallest[0] * scale, smallest[1] * scale
     boxes, _, sure = _cascade(cascade).detectMultiScale3(
         enlarged, scaleFactor=1.1, minNeighbors=3, minSize=size, outputRejectLevels=True
     )
-    return [
-        ((int(x) // scale, int(y) // scale, int(wide) // scale, int(high) // scale), float(weight))
-        for (x, y, wide, high), weight in zip(boxes, sure, strict=True)
-    ]
-
-
-def _likeliest(found: Found, count: int) -> list[tuple[int, int, int, int]]:
-    return [box for box, _ in sorted(found, key=lambda one: -one[1])[:count]]
+    best = np.argsort(-np.ravel(sure), kind="stable")[:count]
+    return (np.reshape(boxes, (-1, 4))[best] // scale).tolist()
 
 
 @cache

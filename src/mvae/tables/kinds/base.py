@@ -1,4 +1,4 @@
-"""What is done with the cells of a column, by its kind: the base classes, and the registry that users can add to."""
+"""How the cells of a column are read and filled, by its kind: base classes, and the registry that users can add to."""
 
 from __future__ import annotations
 
@@ -26,14 +26,11 @@ KindT = TypeVar("KindT", bound="type[Kind]")
 
 
 class Kind(ABC):
-    """What is done with the cells of a column of one kind, given its spec.
+    """How the cells of a column of one kind are read and filled, given its spec.
 
     To add a kind, write a `ColumnSpec`, which is data, and a `Kind` for it: a `RecordKind` if a cell is one number to a
     model, as `Number` (`mvae.tables.kinds.number`), or a `ModalityKind`, as `Text`. Register it in each process that
     fits or loads a run with such a column; a run does not hold its code.
-
-    Args:
-        spec: what the user chose, and what the column has learned.
 
     Example:
         >>> from mvae.config.table_spec import StandardisedColumn
@@ -76,11 +73,7 @@ class Kind(ABC):
         return cells.missing(self.words)
 
     def learned(self, cells: Cells, rows: Rows = ALL_ROWS) -> ColumnSpec:
-        """The spec with what cells tell of the column.
-
-        Args:
-            cells: of all rows.
-            rows: those to train on.
+        """The spec with what is learned from the cells: all of them, of which `rows` are those to train on.
 
         Raises:
             DataError: on a cell that is not of this kind, naming it, or if there is nothing to learn from.
@@ -88,13 +81,13 @@ class Kind(ABC):
         return self.spec
 
     def in_words(self, cells: Cells) -> str:
-        """What the column holds, as `inspect` prints it."""
+        """The contents of the column, as `inspect` prints them."""
         missing = self.missing(cells)
         count = f"{int(missing.sum()):,} missing" if missing.any() else "none missing"
         return "; ".join([count, *self.examples(cells.values[~missing].astype(str))])
 
     def examples(self, texts: pd.Series[str]) -> list[str]:
-        """What the cells that are not missing hold, in words."""
+        """Examples of the cells that are not missing, in words."""
         return [f"{', '.join(map(shortened, texts.iloc[:SHOWN]))}, ..."] if len(texts) else []
 
     def shown(self, values: np.ndarray) -> np.ndarray:
@@ -115,7 +108,7 @@ class Kind(ABC):
     def spelled(
         self, series: pd.Series[Any], known: pd.Series[Any], values: np.ndarray, textual: bool
     ) -> tuple[pd.Series[Any], Any]:
-        """Values as cells, spelled and typed as the column's own; and the column, with a type that takes them.
+        """The column `series`, with a type that takes `values` `[R]`, and these, spelled and typed as its own cells.
 
         Args:
             series: the column.
@@ -138,11 +131,11 @@ class Kind(ABC):
 
 
 class Answer(NamedTuple):
-    """What a model says of R missing cells of a column, in its own units."""
+    """A model's answer for R missing cells of a column, in its own units."""
 
     value: np.ndarray
     sd: np.ndarray
-    """Standard deviations; of a category the probability of all others."""
+    """Standard deviations; for a category the probability of all others."""
     low: np.ndarray
     high: np.ndarray
     """Ends of the interval that holds the true value with a probability of 90 %."""
@@ -161,9 +154,9 @@ class ElementDraws:
     variance: Tensor
     """`[S, R]`."""
     samples: Tensor
-    """Of the element itself, `[S, R]`, equally likely."""
+    """Draws of the element, `[S, R]`, equally likely."""
     probabilities: Callable[[], Tensor]
-    """Of a categorical element, `[S, R, C]`."""
+    """The class probabilities of a categorical element, `[S, R, C]`."""
 
 
 class RecordKind(Kind):
@@ -193,7 +186,7 @@ class RecordKind(Kind):
         return self.restored(self.encoded(cells))
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
-        """Values in the column's own units as its cells are: whole numbers where all that it has learned from are."""
+        """Values in the column's own units, rounded to whole numbers where all that it has learned from are."""
         return values
 
     def moments(self, mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +194,7 @@ class RecordKind(Kind):
         return mean, variance
 
     def answer(self, draws: ElementDraws) -> Answer:
-        """What draws of z say of missing cells: moments given z, averaged, and quantiles of the samples."""
+        """The answer from draws of z: averaged moments given z, and quantiles of the samples."""
         samples = self.restored(draws.samples.double().numpy())
         w = draws.weights.double().numpy()
         mean, variance = self.moments(draws.mean.double().numpy(), draws.variance.double().numpy())
@@ -234,14 +227,7 @@ class ModalityKind(Kind):
         """
 
     def answer(self, model: MultimodalVAE, name: str, rows: Batch, draws: int) -> Answer:
-        """What a model says of the missing cells of a column, given the rest of their rows.
-
-        Args:
-            model: that has the column as a modality.
-            name: of the column.
-            rows: R rows without it.
-            draws: samples of each.
-        """
+        """A model's answer, with `draws` samples, for the cells of the column `name` in R rows that lack it."""
         raise NotImplementedError
 
     def drawn(self, model: MultimodalVAE, name: str, z: Tensor) -> Sequence[Any]:
@@ -253,11 +239,7 @@ _KINDS: dict[str, type[Kind]] = {}
 
 
 def register(kind: KindT) -> KindT:
-    """Add a kind of column, for this process; a class decorator.
-
-    Raises:
-        ValueError: if another class has a name of its spec's kinds.
-    """
+    """Add a kind of column, for this process; a class decorator. A `ValueError` if another class has its name."""
     for name in kind.column.kinds():
         other = _KINDS.get(name)
         if other is not None and (other.__module__, other.__qualname__) != (kind.__module__, kind.__qualname__):
@@ -267,11 +249,7 @@ def register(kind: KindT) -> KindT:
 
 
 def kind_of(spec: ColumnSpec) -> Any:
-    """The `Kind` of a column: a `RecordKind`, a `ModalityKind` or `LeftOut`.
-
-    Raises:
-        ValueError: if it is not registered.
-    """
+    """The `Kind` of a column: a `RecordKind`, a `ModalityKind` or `LeftOut`; a `ValueError` if it is not registered."""
     if spec.kind not in _KINDS:
         raise ValueError(f"kind of column '{spec.kind}' is not registered (mvae.tables.kinds.register)")
     return _KINDS[spec.kind](spec)

@@ -25,7 +25,7 @@ OFFSET = re.compile(r"Z$|[+-]\d{2}:?\d{2}$")
 
 @register
 class Date(StandardisedKind):
-    """Dates and times. What `answer` says of their standard deviations is in days."""
+    """Dates and times. The standard deviations of `answer` are in days."""
 
     column = DateColumn
 

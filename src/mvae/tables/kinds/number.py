@@ -22,11 +22,7 @@ class NumericKind(RecordKind):
     missing_words = NUMBER_WORDS
 
     def scale(self, name: str, values: np.ndarray) -> dict[str, float]:
-        """The mean of a column's known values, and their deviation, which is 1 where they are all the same.
-
-        Raises:
-            DataError: if there are none.
-        """
+        """The mean and standard deviation (1 if all are the same) of known values; a `DataError` if there are none."""
         if not len(values):
             raise DataError(f"column '{name}': no training row has a value")
         return {"mean": float(values.mean()), "deviation": float(values.std()) if values.max() > values.min() else 1.0}
