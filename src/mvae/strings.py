@@ -215,9 +215,9 @@ class SequenceDecoder(nn.Module):
         end: the symbol that ends a string; None where all have T symbols.
         word_dropout: in training, the probability that a symbol is hidden from those after it; below 1.
         alphabet: the characters or words of the symbols.
-        bag: a network from z to logits of the V symbols, for the bag-of-words loss (Zhao et al. 2017), a training term
-            for each symbol given z alone; None for no such term.
-        bag_weight: weight of that term.
+        bag: a network from z to logits of the V symbols, for the bag-of-words loss (Zhao et al. 2017): in training each
+            symbol is predicted from z alone too. None for no such loss.
+        bag_weight: weight of that loss.
 
     Raises:
         ValueError: on an option out of range, or an alphabet that does not fit.

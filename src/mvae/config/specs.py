@@ -304,6 +304,8 @@ def validated(
 def _in_words(fault: Any) -> str:
     """A fault that pydantic found, in a line: where, and what was expected."""
     loc, said = fault["loc"], fault["msg"]
+    if not loc:  # of the parts together
+        return said.removeprefix("Value error, ")
     # A union puts its tag into the path (modalities.NAME.encoder.TAG.KEY); a reader of the file knows no such key.
     if loc[:2] == ("model", "modalities") and loc[3:4] in (("likelihood",), ("encoder",), ("decoder",)):
         loc = loc[:4] + loc[5:]

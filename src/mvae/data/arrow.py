@@ -72,11 +72,7 @@ def read_shard(path: Path) -> Shard:
 
 
 def pyarrow() -> Any:
-    """The optional package.
-
-    Raises:
-        DataError: if it is missing, saying how to install it.
-    """
+    """The optional package; a `DataError` says how to install it."""
     try:
         import pyarrow
         import pyarrow.compute
@@ -125,9 +121,19 @@ def _converted(path: Path) -> Path:
     if converted.is_file():
         return converted
     folder.mkdir(parents=True, exist_ok=True)
-    outdated = list(folder.glob(f"{here}-*.arrow"))
+    outdated, about = list(folder.glob(f"{here}-*.arrow")), file.metadata
+    size = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
+    rows = max(1, min(1000, PIECE * about.num_rows // max(1, size)))  # in memory at a time
     try:
-        _convert(file, converted, path.name)
+        with (
+            atomic(converted) as temporary,
+            pa.OSFile(str(temporary), "wb") as sink,
+            pa.ipc.new_stream(sink, file.schema_arrow) as writer,
+            tqdm(total=about.num_rows, desc=f"{path.name} to Arrow", unit="row", unit_scale=True, disable=None) as bar,
+        ):
+            for batch in file.iter_batches(rows):
+                writer.write_batch(batch)
+                bar.update(batch.num_rows)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: could not be converted to {converted}: {_line(error)}") from error
     for old in outdated:
@@ -135,27 +141,8 @@ def _converted(path: Path) -> Path:
     return converted
 
 
-def _convert(file: Any, target: Path, name: str) -> None:
-    """Write the rows of an open Parquet file as an Arrow stream, atomically, a few at a time in memory."""
-    pa, about = pyarrow(), file.metadata
-    size = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
-    rows = max(1, min(1000, PIECE * about.num_rows // max(1, size)))
-    with (
-        atomic(target) as temporary,
-        pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_stream(sink, file.schema_arrow) as writer,
-        tqdm(total=about.num_rows, desc=f"{name} to Arrow", unit="row", unit_scale=True, disable=None) as bar,
-    ):
-        for batch in file.iter_batches(rows):
-            writer.write_batch(batch)
-            bar.update(batch.num_rows)
-
-
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
-
-
-# Types
 
 
 def _nesting(kind: Any) -> tuple[int, Any]:
@@ -173,7 +160,7 @@ def holds_floats(kind: Any) -> bool:
 
 
 def column_fault(kind: Any, shape: Sequence[int] | None = None) -> str | None:
-    """Why a column of this Arrow type cannot be read as observations of a shape (any where None); None if it can."""
+    """The reason that a column of this Arrow type cannot be read as observations of a shape; None if it can."""
     types = pyarrow().types
     depth, leaf = _nesting(kind)
     if types.is_null(kind):
@@ -205,7 +192,8 @@ def _expected(shape: Sequence[int]) -> str:
 def first_shape(batches: Sequence[Any], column: int) -> tuple[int, ...] | None:
     """The shape of a column's first row that is not null; None where all are."""
     for batch in batches:
-        array = _stored(batch.column(column))
+        array = batch.column(column)
+        array = getattr(array, "storage", array)
         if array.null_count < len(array):
             value, shape = array[int(np.asarray(array.is_valid()).argmax())].as_py(), []
             for _ in range(_nesting(array.type)[0]):
@@ -213,13 +201,6 @@ def first_shape(batches: Sequence[Any], column: int) -> tuple[int, ...] | None:
                 value = value[0] if value else None
             return tuple(shape)
     return None
-
-
-def _stored(array: Any) -> Any:
-    return array.storage if hasattr(array, "storage") else array
-
-
-# Values
 
 
 def tensors(parts: Sequence[Any], kind: Any, shape: tuple[int, ...], places: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -237,7 +218,9 @@ def tensors(parts: Sequence[Any], kind: Any, shape: tuple[int, ...], places: np.
     pa = pyarrow()
     if pa.types.is_null(kind):
         return torch.zeros(len(places), *shape), torch.zeros(len(places), dtype=torch.bool)
-    stored = [pa.nulls(len(part), kind) if pa.types.is_null(part.type) else _stored(part) for part in parts]
+    stored = [
+        pa.nulls(len(part), kind) if pa.types.is_null(part.type) else getattr(part, "storage", part) for part in parts
+    ]
     array = pa.chunked_array(stored, kind).combine_chunks()
     rows, leaves = np.flatnonzero(array.is_valid()), array.drop_null()
     depth, leaf = _nesting(kind)
@@ -273,8 +256,7 @@ def _unnested(array: Any, size: int, rows: np.ndarray, width: int, shape: Sequen
 def _numbers(leaves: Any, kind: Any) -> np.ndarray:
     """Numbers in a type that torch computes with, 0 for nulls."""
     types = pyarrow().types
-    filled = leaves.fill_null(False if types.is_boolean(kind) else 0) if leaves.null_count else leaves
-    numbers = filled.to_numpy(zero_copy_only=False)
+    numbers = leaves.fill_null(False if types.is_boolean(kind) else 0).to_numpy(zero_copy_only=False)
     if types.is_floating(kind):
         return numbers.astype(np.float32, copy=False)
     unsigned = numbers.dtype.kind == "u" and numbers.dtype.itemsize > 1  # torch has few operations on these

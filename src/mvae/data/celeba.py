@@ -29,24 +29,9 @@ __all__ = ["ATTRIBUTES", "NOTHING", "SIDE", "as_seen", "find_faces", "load_celeb
 SIDE = 64
 ALL_IMAGES = 202_599
 ATTRIBUTES = (
-    "Bald",
-    "Bangs",
-    "Black_Hair",
-    "Blond_Hair",
-    "Brown_Hair",
-    "Bushy_Eyebrows",
-    "Eyeglasses",
-    "Gray_Hair",
-    "Heavy_Makeup",
-    "Male",
-    "Mouth_Slightly_Open",
-    "Mustache",
-    "Pale_Skin",
-    "Receding_Hairline",
-    "Smiling",
-    "Straight_Hair",
-    "Wavy_Hair",
-    "Wearing_Hat",
+    *("Bald", "Bangs", "Black_Hair", "Blond_Hair", "Brown_Hair", "Bushy_Eyebrows", "Eyeglasses", "Gray_Hair"),
+    *("Heavy_Makeup", "Male", "Mouth_Slightly_Open", "Mustache", "Pale_Skin", "Receding_Hairline", "Smiling"),
+    *("Straight_Hair", "Wavy_Hair", "Wearing_Hat"),
 )
 """The 18 that the paper keeps (Perarnau et al. 2016), in the order of the list."""
 IMAGES, LIST, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
@@ -95,7 +80,7 @@ def undamaged(rows: Batch, state: np.ndarray) -> Batch:
 
 @dataclass(frozen=True)
 class Faces:
-    """The images of CelebA, or of a part of it: first those to train on, then to validate on, then to test on."""
+    """The images of CelebA, or of a part of it, in order: rows to train on, to validate on, to test on."""
 
     folder: Path
     names: tuple[str, ...]
@@ -104,7 +89,7 @@ class Faces:
     attributes: np.ndarray
     """`[R, 18]`, bytes: 1 where an image has that one of `ATTRIBUTES`."""
     parts: tuple[slice, ...]
-    """Rows to train on, to validate on, and to test on."""
+    """Rows to train on, to validate on and to test on."""
 
     def pictures(
         self, name: str, channels: int, see: See, settings: Mapping[str, Any], skip_damaged: bool
@@ -116,13 +101,10 @@ class Faces:
             channels: C.
             see: from a picture to bytes `[C, 64, 64]`.
             settings: all that it depends on besides the images, as JSON.
-            skip_damaged: go on where an image cannot be decoded.
+            skip_damaged: go on where an image cannot be decoded; else a `DataError` names it.
 
         Returns:
             Bytes `[R, C, 64, 64]`, mapped into memory, and for each row `DAMAGED`, `SEEN` or `NOTHING`.
-
-        Raises:
-            DataError: naming an image that cannot be decoded.
         """
         made = cached(
             cache_folder() / "made",
@@ -139,11 +121,7 @@ class Faces:
 
 
 def find_faces(data_dir: str | Path | None = None) -> Faces:
-    """The images that the two lists name.
-
-    Raises:
-        DataError: naming the file, and line, that is missing or misaligned.
-    """
+    """The images that the two lists name; a `DataError` names the file, and line, that is missing or misaligned."""
     folder, listed, parted = _find(data_dir)
     names, table = read_attributes(listed)
     partition = read_partition(parted)
@@ -176,11 +154,7 @@ def part_at_hand(data_dir: str | Path | None = None) -> str:
 
 
 def read_attributes(path: Path) -> tuple[list[str], np.ndarray]:
-    """The images of the list, and `[R, 18]` bytes, 1 where an image has an attribute of `ATTRIBUTES`.
-
-    Raises:
-        DataError: naming the line and what was expected.
-    """
+    """The images of the list, and `[R, 18]` bytes, 1 where an image has an attribute; a `DataError` names the line."""
     lines = list(text_lines(path))
     if len(lines) < 2 or not lines[0].strip().isdigit():
         raise DataError(f"{path}, line 1: expected the number of images, got {''.join(lines[:1])[:40]!r}")
@@ -202,11 +176,7 @@ def read_attributes(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def read_partition(path: Path) -> dict[str, int]:
-    """Image to part: 0 for training, 1 for validation, 2 for test.
-
-    Raises:
-        DataError: naming the line and what was expected.
-    """
+    """Image to part: 0 for training, 1 for validation, 2 for test; a `DataError` names the line."""
     parts = {}
     for number, line in enumerate(text_lines(path), 1):
         fields = line.split()

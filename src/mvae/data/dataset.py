@@ -121,11 +121,7 @@ def _erased(batch: Batch, present: dict[str, Tensor]) -> Batch:
 
 
 def pairing_order(batch: Batch, seed: int, balance: str | None = None) -> Tensor:
-    """Row numbers `[B]` in the order in which `unpair` lets them stay paired.
-
-    Raises:
-        ValueError: if `balance` names no modality of one whole number a row.
-    """
+    """Row numbers `[B]` in the order in which `unpair` pairs them; a `ValueError` if `balance` is no category."""
     order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(seed))
     if balance is None:
         return order

@@ -61,11 +61,7 @@ class Collection:
         return folder
 
     def check(self, data_dir: str | Path | None = None) -> list[tuple[Path, bool]]:
-        """Each file's path, and whether its contents are the published ones.
-
-        Raises:
-            DataError: if files are missing or cannot be read.
-        """
+        """Each file's path, and whether its contents are the published ones; errors as `find`."""
         return [(path, md5_of(path) == self.contents[name]) for name, path in self.find(data_dir).items()]
 
 
@@ -95,22 +91,14 @@ def locate(
 
 
 def data_places(data_dir: str | Path | None = None) -> list[Path]:
-    """The places to search for files of data sets, in this order: `data_dir`, `$MVAE_DATA`, the user cache.
-
-    Raises:
-        DataError: if `data_dir` is no folder.
-    """
+    """The folders to search for data sets, in order: `data_dir` (which must exist), `$MVAE_DATA`, the user cache."""
     if data_dir is not None and not Path(data_dir).is_dir():
         raise DataError(f"data directory {data_dir}: not a folder")
     return [Path(place) for place in (data_dir, os.environ.get("MVAE_DATA"), cache_folder()) if place]
 
 
 def read_bytes(path: Path) -> bytes:
-    """The contents of a file, uncompressed where its name ends in `.gz`.
-
-    Raises:
-        DataError: if it cannot be read or unpacked.
-    """
+    """The contents of a file, unpacked where its name ends in `.gz`; a `DataError` if it cannot be read."""
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
@@ -118,11 +106,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file, one by one, without their line ends.
-
-    Raises:
-        DataError: if it cannot be read, or naming a line that is not UTF-8.
-    """
+    """The lines of a text file without their line ends; a `DataError` if it cannot be read, as `decoded_lines`."""
     try:
         with path.open("rb") as file:
             yield from decoded_lines(file, str(path))
@@ -131,11 +115,7 @@ def text_lines(path: Path) -> Iterator[str]:
 
 
 def decoded_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    """Lines of UTF-8, such as an open file of that name gives, one by one, without their line ends.
-
-    Raises:
-        DataError: naming a line that is not UTF-8.
-    """
+    """Lines of UTF-8, of a file of that name, without their line ends; a `DataError` names a line that is not."""
     for number, line in enumerate(lines, 1):
         try:
             yield line.decode("utf-8").rstrip("\r\n")

@@ -113,9 +113,7 @@ def with_vocabularies(
 ) -> dict[str, Any]:
     """A spec, as plain data, in which each language without words has those of the data set; options as `load_iwslt`.
 
-    Raises:
-        DataError: as `load_iwslt`; if a language has other words already, as in a run on other files.
-        ValueError: on an option that is too small.
+    A `DataError` if a language has other words already, as in a run on other files.
     """
     _check(longest, fewest, pieces)
     modalities = dict(content["model"]["modalities"])

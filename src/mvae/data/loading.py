@@ -147,16 +147,13 @@ class ShardedBatches:
 
 
 def grouped(rows: Batch, names: Sequence[str], shares: Mapping[str, float] | None) -> list[tuple[Tensor, float]]:
-    """Rows by kind, with the share that each kind has of a batch.
+    """Row numbers of each kind of rows, with the share that the kind has of a batch; the shares sum to 1.
 
     Args:
         rows: B rows.
         names: the model's modalities.
         shares: kind to share; a kind is `"complete"` or the modalities a row has, joined by `+`. Kinds that are not
-            named fill what is left as they come. A kind without rows leaves its share to the others.
-
-    Returns:
-        Row numbers and share of each kind that has rows; the shares sum to 1.
+            named fill the rest as they come. A kind without rows leaves its share to the others.
 
     Raises:
         ValueError: if a kind is unknown, or rows are left without a share.

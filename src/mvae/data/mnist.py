@@ -55,8 +55,7 @@ def load_idx_pairs(collection: Collection, data_dir: str | Path | None = None) -
 def read_idx(path: Path, num_dimensions: int) -> Tensor:
     """Read an IDX file of unsigned bytes, with so many dimensions: a magic number, the sizes, the values.
 
-    Raises:
-        DataError: if the magic number, the sizes or the length are not those of such a file.
+    A `DataError` if they are not those of such a file.
     """
     content = read_bytes(path)
     header = 4 + 4 * num_dimensions

@@ -31,11 +31,7 @@ def image_grid(images: Tensor) -> Image.Image:
 def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
     """Read a picture of any format that Pillow reads as an observation, grey or in colours and `fitted`.
 
-    Returns:
-        float32 of the shape `(1 or 3, height, width)`, in [0, 1].
-
-    Raises:
-        ValueError: if the file is missing or is no picture.
+    Float32 of the shape `(1 or 3, height, width)`, in [0, 1]; a `ValueError` if the file is missing or is no picture.
     """
     channels, height, width = shape
     picture = fitted(open_picture(path).convert("L" if channels == 1 else "RGB"), width, height)
@@ -44,11 +40,7 @@ def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
 
 
 def open_picture(path: str | Path) -> Image.Image:
-    """A picture file, upright, with 8 bits a channel.
-
-    Raises:
-        ValueError: if the file is missing or is no picture.
-    """
+    """A picture file, upright, with 8 bits a channel; a `ValueError` if it is missing or is no picture."""
     try:
         with Image.open(path) as file:
             return ImageOps.exif_transpose(_eight_bits(file))

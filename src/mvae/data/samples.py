@@ -16,10 +16,9 @@ __all__ = ["LoadedBatches", "Samples", "batch_of"]
 
 
 def batch_of(item: Any) -> Batch:
-    """A `Batch` of an item of a loader: a batch, a mapping of modalities to B values, or such a mapping and its masks.
+    """A `Batch` of a loader's item: a batch, a mapping of modalities to B values, or such a mapping and its masks.
 
-    Raises:
-        ValueError: as `Batch.of`, or if it is something else.
+    A `ValueError` if it is something else, or as `Batch.of`.
     """
     if isinstance(item, Batch):
         return item

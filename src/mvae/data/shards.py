@@ -31,15 +31,12 @@ FEWEST_HELD_BLOCKS = 16
 
 
 def open_shards(folder: str | Path) -> Dataset[Shards]:
-    """Open a folder of Arrow or Parquet files as a data set that stays on disk.
+    """Open a folder of Arrow or Parquet files as a data set of `Shards`, which stay on disk.
 
     Training rows lie in `train/` or in the folder itself; `validation/` and `test/` may lie beside them. Each holds
-    `.arrow` or `.parquet` files, or what `datasets.Dataset.save_to_disk` writes. A column is a modality: numbers,
+    `.arrow` or `.parquet` files, or the files of `datasets.Dataset.save_to_disk`. A column is a modality: numbers,
     booleans, or lists of numbers, nested or flat; a null or all-NaN row is missing. Arrow files are mapped as they
-    are; Parquet is converted once, into the user's cache.
-
-    Returns:
-        A data set whose splits are `Shards`; a split without files has no rows.
+    are; Parquet is converted once, into the user's cache. A split without files has no rows.
 
     Raises:
         DataError: if there is nothing to read, a file is damaged, files disagree on a column's type, or the package
@@ -129,7 +126,7 @@ class Shards:
         Raises:
             DataError: on a value that cannot be read, naming file, row (within the file) and column.
             ValueError: on a value outside its likelihood's support, likewise.
-            IndexError: on a row number that there is not.
+            IndexError: on a row number out of range.
         """
         if not self.names:
             raise IndexError("there are no rows here to read")
@@ -177,8 +174,7 @@ class Shards:
     def hold_out(self, count: int) -> tuple[Shards, Shards]:
         """Split into rows kept and `count` rows held out, both in order: the latter are blocks chosen at random.
 
-        Raises:
-            ValueError: unless `0 <= count < len(self)`.
+        A `ValueError` unless `0 <= count < len(self)`.
         """
         if not 0 <= count < len(self):
             raise ValueError(f"cannot hold out {count} of {len(self)} rows")

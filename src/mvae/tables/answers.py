@@ -30,11 +30,7 @@ SCORE_SAMPLES = 200
 
 
 def open_run(run: str | Path) -> tuple[MultimodalVAE, TableSpec]:
-    """The model of a run that was trained on a table, and the spec of its columns.
-
-    Raises:
-        RunError: if the run was trained on something else, or as `mvae.load`.
-    """
+    """The model of a run that was trained on a table, and the spec of its columns; a `RunError` if it was not."""
     spec = read_spec(run).data.table
     if spec is None:
         raise RunError(f"{run} was not trained on a table; 'mvae fit people.csv' makes a run that is")

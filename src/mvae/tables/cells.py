@@ -61,13 +61,9 @@ class Cells:
         return missing
 
     def numbers(self, words: Iterable[str] = ()) -> np.ndarray:
-        """Cells as float64 `[R]`, NaN where missing.
-
-        Raises:
-            DataError: on a cell that is no finite number, naming it.
-        """
+        """Cells as float64 `[R]`, NaN where missing; a `DataError` names a cell that is no finite number."""
         values = self.parsed_numbers(words)
-        self._refuse(~self.missing(words) & ~np.isfinite(values), "a finite number")
+        self.refuse(~self.missing(words) & ~np.isfinite(values), "a finite number")
         return values
 
     @_once
@@ -80,14 +76,13 @@ class Cells:
     def seconds(self, words: Iterable[str] = ()) -> np.ndarray:
         """Dates and times as seconds since 1970, float64 `[R]`, NaN where missing; with a zone, by that zone's clock.
 
-        Raises:
-            DataError: on a cell that is no date, naming it.
+        A `DataError` names a cell that is no date.
         """
         values, missing = self.values, self.missing(words)
         if isinstance(values.dtype, pd.DatetimeTZDtype):  # by the clock on its wall, which says what a day is
             values = values.dt.tz_localize(None)
         found = pd.to_datetime(values.astype(object).where(~missing, None), errors="coerce", utc=True, format="ISO8601")
-        self._refuse(~missing & found.isna().to_numpy(), "a date like 2024-12-31")
+        self.refuse(~missing & found.isna().to_numpy(), "a date like 2024-12-31")
         moments = found.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
         return np.where(np.isnat(moments), math.nan, moments.astype(np.int64) / MICROSECONDS)
 
@@ -110,11 +105,13 @@ class Cells:
         """The error to raise about a cell."""
         return DataError(f"{self.place(row)}, column '{self.name}': {words}")
 
-    def _refuse(self, wrong: np.ndarray, expected: str) -> None:
+    def refuse(self, wrong: np.ndarray, expected: str, advice: str = "") -> None:
+        """Raise the error about the first of the cells that are `wrong`, boolean `[R]`, if there is one."""
         if wrong.any():
             row = int(wrong.argmax())
             value = self.values.iloc[row]
-            raise self.fault(row, f"expected {expected}, got {repr(value) if isinstance(value, str) else value}")
+            shown = repr(value) if isinstance(value, str) else value
+            raise self.fault(row, f"expected {expected}, got {shown}{advice}")
 
 
 def as_text(value: object) -> str:

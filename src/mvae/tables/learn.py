@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mvae.batch import Batch
-from mvae.config.specs import SpecError
+from mvae.config.specs import SpecError, validated
 from mvae.config.table_spec import LeftOutColumn, RecordColumn, TableSpec
 from mvae.data.dataset import SPLIT_SEED, Dataset, hold_out
 from mvae.files import DataError
@@ -31,7 +31,7 @@ def described(table: Table, known: Mapping[str, Any] | None = None) -> TableSpec
         SpecError: if `known` names a column that does not exist, or does not fit.
     """
     known = dict(known or {})
-    columns = dict(known.pop("columns", {}))
+    columns = known.pop("columns", {})
     for name in columns:
         if name not in table.names:
             raise SpecError(
@@ -41,10 +41,7 @@ def described(table: Table, known: Mapping[str, Any] | None = None) -> TableSpec
     on = known.get("on")
     if on is not None and on not in columns:
         found[on] = LeftOutColumn(why="the column that tables are joined by", identifier=True)
-    try:
-        spec = TableSpec(columns=found, **{"groups": {}, **known})
-    except ValueError as error:
-        raise SpecError(f"data.table: {_in_words(error)}") from None
+    spec = validated(TableSpec, {"columns": found, **known}, "data.table")
     return spec if "groups" in known else spec.model_copy(update={"groups": _groups(spec, table)})
 
 
@@ -56,14 +53,6 @@ def _groups(spec: TableSpec, table: Table) -> dict[str, list[str]]:
         if len(members) > 1:
             groups[name if name not in spec.columns else f"{name} (table)"] = members
     return groups
-
-
-def _in_words(error: ValueError) -> str:
-    faults: list[Any] = getattr(error, "errors", list)()
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}" if fault["loc"] else fault["msg"]
-        for fault in faults
-    ) or str(error)
 
 
 def learn(spec: TableSpec, table: Table, rows: np.ndarray) -> TableSpec:

@@ -28,9 +28,7 @@ def _plain(value: Any) -> Any:
 def check_out(*paths: Path) -> None:
     """Refuse names that tables cannot be written to, before the tables are made.
 
-    Raises:
-        DataError: if an ending is unknown or a folder does not exist.
-        ValueError: if a file exists.
+    A `DataError` if an ending is unknown or a folder does not exist, a `ValueError` if a file exists.
     """
     for path in paths:
         if path.suffix.lower() not in ENDINGS:

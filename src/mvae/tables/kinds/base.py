@@ -171,11 +171,7 @@ class RecordKind(Kind):
 
     @abstractmethod
     def encoded(self, cells: Cells) -> np.ndarray:
-        """Cells as a model reads them, float64 `[R]`, NaN where missing.
-
-        Raises:
-            DataError: on a cell that is not of this kind, naming it.
-        """
+        """Cells as a model reads them, float64 `[R]`, NaN where missing; a `DataError` names a wrong cell."""
 
     def restored(self, numbers: np.ndarray) -> np.ndarray:
         """A model's numbers in the column's own units."""
@@ -220,11 +216,7 @@ class ModalityKind(Kind):
 
     @abstractmethod
     def encoded(self, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
-        """Cells as a model reads them, `[R, ...]`, and which rows have one, boolean `[R]`.
-
-        Raises:
-            DataError: on a cell that is not of this kind, naming it.
-        """
+        """Cells as a model reads them, `[R, ...]`, and a mask `[R]`, false where missing; a `DataError` names a wrong cell."""
 
     def answer(self, model: MultimodalVAE, name: str, rows: Batch, draws: int) -> Answer:
         """A model's answer, with `draws` samples, for the cells of the column `name` in R rows that lack it."""

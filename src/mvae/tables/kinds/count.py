@@ -30,10 +30,7 @@ class Count(NumericKind):
 
     def encoded(self, cells: Cells) -> np.ndarray:
         values = cells.numbers(self.words)
-        wrong = (values < 0) | (values % 1 != 0) & ~np.isnan(values)
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise cells.fault(row, f"expected a count, a whole number from 0 on, got {values[row]:g}")
+        cells.refuse((values < 0) | (values % 1 != 0) & ~np.isnan(values), "a count, a whole number from 0 on")
         return values
 
     def rounded(self, values: np.ndarray) -> np.ndarray:

@@ -25,9 +25,7 @@ class Positive(StandardisedKind):
 
     def values(self, cells: Cells) -> np.ndarray:
         values = super().values(cells)
-        if (values <= 0).any():
-            row = int((values <= 0).argmax())
-            raise cells.fault(row, f"expected a number above 0, got {values[row]:g}; a column with 0 is a 'number'")
+        cells.refuse(values <= 0, "a number above 0", "; a column with 0 is a 'number'")
         return values
 
     def forward(self, values: np.ndarray) -> np.ndarray:
