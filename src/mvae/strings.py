@@ -63,17 +63,11 @@ class SymbolNetwork(Protocol):
 
 
 class Strings(Distribution):
-    """Strings of up to T symbols, each row's given its z.
+    """Strings of up to T symbols, each row's given its z `[..., D]`, whose leading dimensions are the batch shape.
 
-    Args:
-        network: a `SymbolNetwork`.
-        z: `[..., D]`; its leading dimensions are the batch shape.
-        length: T.
-        num_symbols: V.
-        end: the symbol that ends a string; None where all have T symbols.
-        word_dropout: the probability that `log_prob` hides a symbol from those after it (Bowman et al. 2016), drawn at
-            each call; the result is then no log-probability.
-        bag: from z `[R, D]` to what `log_prob` adds for each symbol, `[R, V]`, in training.
+    Arguments are those of `SequenceDecoder`. In training, `log_prob` hides symbols from those after them with the
+    probability `word_dropout` (Bowman et al. 2016), anew at each call, and adds `bag(z)` `[R, V]` at each symbol; the
+    result is then no log-probability.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012

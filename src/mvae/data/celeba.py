@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from mvae.batch import Batch
 from mvae.data.cache import cached
 from mvae.data.download import cache_folder, locate, text_lines
-from mvae.data.pictures import fitted
+from mvae.data.pictures import as_pixels
 from mvae.files import DataError
 
 __all__ = ["ATTRIBUTES", "NOTHING", "SIDE", "as_seen", "find_faces", "load_celeba", "part_at_hand", "undamaged"]
@@ -188,7 +188,7 @@ def read_partition(path: Path) -> dict[str, int]:
 
 def as_seen(image: Image.Image) -> np.ndarray:
     """A picture as the models see it: `[3, 64, 64]` bytes of its middle square."""
-    return np.asarray(fitted(image.convert("RGB"), SIDE, SIDE)).transpose(2, 0, 1)
+    return as_pixels(image, (3, SIDE, SIDE))
 
 
 def _make(

@@ -19,17 +19,7 @@ from mvae.data.download import locate, text_lines
 from mvae.files import DataError
 from mvae.vocabularies import Vocabulary, learned_pieces
 
-__all__ = [
-    "ALL_PAIRS",
-    "LANGUAGES",
-    "OPTIONS",
-    "count_pairs",
-    "load_iwslt",
-    "part_of_iwslt",
-    "sentences",
-    "vocabularies",
-    "with_vocabularies",
-]
+__all__ = ["ALL_PAIRS", "LANGUAGES", "count_pairs", "load_iwslt", "part_of_iwslt", "sentences", "vocabularies"]
 
 ALL_PAIRS = 133_317
 LANGUAGES = ("en", "vi")

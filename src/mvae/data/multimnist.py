@@ -21,20 +21,19 @@ from mvae.data.mnist import MNIST, read_idx
 from mvae.files import DataError
 from mvae.vocabularies import Alphabet
 
-__all__ = ["DIGITS", "FILL", "LENGTH", "SIZE", "SYMBOLS", "Rules", "load_multimnist", "make_rows"]
+__all__ = ["DIGITS", "FILL", "LENGTH", "SIZE", "Rules", "load_multimnist", "make_rows"]
 
 SIZE = 50
 """Pixels of a side of the canvas."""
 LENGTH = 4
 """Symbols of a text; shorter ones are filled up at the end."""
 FILL = 11
-SYMBOLS = 12
-"""Ten digits, the start symbol of the authors' decoder, and `FILL`."""
+"""The symbol after the ten digits and the start symbol of the authors' decoder."""
 DIGITS = Alphabet("0123456789", FILL)
 DIGIT = 21
 """Pixels of a side of a digit: 28 / 1.3."""
 TRIES = 10_000
-"""Choices of digits for a row, before it is given up; of real digits one in a few is too bright together."""
+"""Choices of digits for a row before an error; of real digits one in a few is too bright together."""
 CORNERS = ((4, 4), (4, 23), (23, 4), (23, 23))
 """Row and column of the top left pixel of the first to fourth digit: reading order."""
 
@@ -65,7 +64,7 @@ def load_multimnist(data_dir: str | Path | None = None, rules: Rules = Rules()) 
     They are made once from the files of MNIST, which takes half a minute, and kept in the user cache.
 
     Raises:
-        DataError: if those files, or what was kept, are missing or damaged.
+        DataError: if those files, or the rows in the cache, are missing or damaged.
     """
     files, columns, parts = [*MNIST.find(data_dir).values()], {"image": (1, SIZE, SIZE), "text": (LENGTH,)}, []
     for number, (images, labels) in enumerate((files[:2], files[2:])):

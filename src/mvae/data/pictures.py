@@ -1,4 +1,4 @@
-"""Pictures: grids of images, and images from files."""
+"""Grids of images, and images from files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["fitted", "image_grid", "open_picture", "read_image"]
+__all__ = ["as_pixels", "fitted", "image_grid", "open_picture", "read_image"]
 
 SMALLEST_CELL = 56
 """Images are enlarged, pixel by whole pixel, to at least this many pixels, so that an 8x8 digit can be seen."""
@@ -33,10 +33,7 @@ def read_image(path: str | Path, shape: tuple[int, ...]) -> Tensor:
 
     Float32 of the shape `(1 or 3, height, width)`, in [0, 1]; a `ValueError` if the file is missing or is no picture.
     """
-    channels, height, width = shape
-    picture = fitted(open_picture(path).convert("L" if channels == 1 else "RGB"), width, height)
-    pixels = torch.tensor(np.asarray(picture)).reshape(height, width, channels)
-    return pixels.permute(2, 0, 1).float() / 255
+    return torch.tensor(as_pixels(open_picture(path), shape)).float() / 255
 
 
 def open_picture(path: str | Path) -> Image.Image:
@@ -46,6 +43,13 @@ def open_picture(path: str | Path) -> Image.Image:
             return ImageOps.exif_transpose(_eight_bits(file))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises on damage
         raise ValueError(f"{path}: not readable as a picture: {error}") from error
+
+
+def as_pixels(picture: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
+    """Bytes of the shape `(1 or 3, height, width)` of a picture, grey or in colours and `fitted`."""
+    channels, height, width = shape
+    picture = fitted(picture.convert("L" if channels == 1 else "RGB"), width, height)
+    return np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:

@@ -89,13 +89,8 @@ def category_shares(
 ) -> np.ndarray:
     """p(category | the rest of each row), float64 `[R, C]`; the column's own cells are not read.
 
-    Args:
-        model: trained on such a table.
-        spec: of its columns.
-        table: with the same columns.
-        name: a column of categories that is a modality of its own.
-        num_samples: draws of z a row, with the same noise for each.
-        seed: seed of the draws.
+    `name` is a column of categories that is a modality of its own. The `num_samples` draws of z have the same noise in
+    each row.
     """
     rows = as_rows(spec, table)
     rows = model.checked(rows.only([other for other in rows.values if other != name]))
@@ -111,14 +106,7 @@ def category_shares(
 def draw_rows(
     model: MultimodalVAE, spec: TableSpec, given: Mapping[str, Any], count: int, seed: int = 0
 ) -> pd.DataFrame:
-    """New rows of numbers, categories and texts, drawn from p(the others | given columns).
-
-    Args:
-        model: trained on such a table.
-        spec: of its columns.
-        given: column to value, as a cell would hold it.
-        count: number of rows.
-        seed: seed of the draws.
+    """New rows of numbers, categories and texts, drawn from p(the others | given cells).
 
     Raises:
         ValueError: on an unknown column; `DataError` on a value that is not of its kind.

@@ -25,20 +25,11 @@ from PIL import Image, ImageDraw
 
 from mvae.batch import Batch
 from mvae.data.celeba import NOTHING, SIDE, find_faces, undamaged
-from mvae.data.pictures import fitted
+from mvae.data.pictures import as_pixels, fitted
 from mvae.data.vision.face_masks import LANDMARKS, box, cascade_mask, landmark_mask, masks_by, predictor_file
 from mvae.optional import imported
 
-__all__ = [
-    "CERTAIN",
-    "TRANSFORMATIONS",
-    "Transformation",
-    "load_vision",
-    "masks_by",
-    "transformed",
-    "with_finder",
-    "with_own",
-]
+__all__ = ["CERTAIN", "TRANSFORMATIONS", "Transformation", "load_vision", "masks_by", "transformed"]
 
 SIZE = 178, 218
 """Width and height at which transformations see a picture."""
@@ -226,10 +217,7 @@ def _identity(make: Any) -> str:
 
 def _seen(known: Transformation, picture: Picture) -> np.ndarray | None:
     made = known.make(fitted(picture, *SIZE))
-    if made is None:
-        return None
-    pixels = np.asarray(fitted(made.convert("L" if known.channels == 1 else "RGB"), SIDE, SIDE))
-    return pixels[None] if known.channels == 1 else pixels.transpose(2, 0, 1)
+    return None if made is None else as_pixels(made, (known.channels, SIDE, SIDE))
 
 
 @cache

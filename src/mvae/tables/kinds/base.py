@@ -216,7 +216,7 @@ class ModalityKind(Kind):
 
     @abstractmethod
     def encoded(self, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
-        """Cells as a model reads them, `[R, ...]`, and a mask `[R]`, false where missing; a `DataError` names a wrong cell."""
+        """Cells as a model reads them, `[R, ...]`, and a mask of those present; a `DataError` names a wrong cell."""
 
     def answer(self, model: MultimodalVAE, name: str, rows: Batch, draws: int) -> Answer:
         """A model's answer, with `draws` samples, for the cells of the column `name` in R rows that lack it."""

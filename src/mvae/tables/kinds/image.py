@@ -56,13 +56,12 @@ class Image(ModalityKind):
 def _read(value: Any, shape: tuple[int, ...]) -> np.ndarray:
     from PIL import Image as Pillow
 
-    from mvae.data.pictures import fitted, read_image
+    from mvae.data.pictures import as_pixels, open_picture
 
     if isinstance(value, Path):
-        return (read_image(value, shape) * 255).round().byte().numpy()
+        return as_pixels(open_picture(value), shape)
     picture = value if isinstance(value, Pillow.Image) else Pillow.fromarray(_as_bytes(np.asarray(value)))
-    picture = fitted(picture.convert("L" if shape[0] == 1 else "RGB"), shape[2], shape[1])
-    return np.asarray(picture).reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
+    return as_pixels(picture, shape)
 
 
 def _as_bytes(values: np.ndarray) -> np.ndarray:
