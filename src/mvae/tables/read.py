@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,9 @@ class Table:
         if name not in self._cells:
             self._cells[name] = Cells(name, self.frame[name], self._place, self.folders.get(name, Path()))
         return self._cells[name]
+
+    def __iter__(self) -> Iterator[Cells]:
+        return (self.cells(name) for name in self.names)
 
     def _place(self, row: int) -> str:
         index = self.frame.index
