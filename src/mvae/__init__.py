@@ -5,31 +5,22 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Batch": "mvae.batch",
-    "Dataset": "mvae.data.dataset",
-    "CVAE": "mvae.models.cvae",
-    "BiVCCA": "mvae.models.bivcca",
-    "JMVAE": "mvae.models.jmvae",
-    "MMVAE": "mvae.models.mmvae",
-    "MVAE": "mvae.models.mvae",
-    "MVAEQ": "mvae.models.mvae_q",
-    "TELBO": "mvae.models.telbo",
-    "VAE": "mvae.models.vae",
-    "Modality": "mvae.modality",
-    "SOURCES": "mvae.data.sources",
-    "classify": "mvae.evaluation.classification",
-    "embed": "mvae.tables.answers",
-    "fit": "mvae.training.fit",
-    "impute": "mvae.tables.answers",
-    "inspect": "mvae.tables.inspect",
-    "load": "mvae.config.folder",
-    "load_dataset": "mvae.data.sources",
-    "log_likelihood": "mvae.evaluation.likelihood",
-    "open_shards": "mvae.data.shards",
-    "score": "mvae.tables.answers",
-    "train": "mvae.training.train",
+_NAMES = {
+    "mvae.batch": ["Batch"],
+    "mvae.config.folder": ["load"],
+    "mvae.data.dataset": ["Dataset"],
+    "mvae.data.shards": ["open_shards"],
+    "mvae.data.sources": ["SOURCES", "load_dataset"],
+    "mvae.evaluation.classification": ["classify"],
+    "mvae.evaluation.likelihood": ["log_likelihood"],
+    "mvae.modality": ["Modality"],
+    "mvae.models": ["CVAE", "JMVAE", "MMVAE", "MVAE", "MVAEQ", "TELBO", "VAE", "BiVCCA"],
+    "mvae.tables.answers": ["embed", "impute", "score"],
+    "mvae.tables.inspect": ["inspect"],
+    "mvae.training.fit": ["fit"],
+    "mvae.training.train": ["train"],
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 
 if TYPE_CHECKING:
@@ -42,14 +33,14 @@ if TYPE_CHECKING:
     from mvae.evaluation.classification import classify as classify
     from mvae.evaluation.likelihood import log_likelihood as log_likelihood
     from mvae.modality import Modality as Modality
-    from mvae.models.bivcca import BiVCCA as BiVCCA
-    from mvae.models.cvae import CVAE as CVAE
-    from mvae.models.jmvae import JMVAE as JMVAE
-    from mvae.models.mmvae import MMVAE as MMVAE
-    from mvae.models.mvae import MVAE as MVAE
-    from mvae.models.mvae_q import MVAEQ as MVAEQ
-    from mvae.models.telbo import TELBO as TELBO
-    from mvae.models.vae import VAE as VAE
+    from mvae.models import CVAE as CVAE
+    from mvae.models import JMVAE as JMVAE
+    from mvae.models import MMVAE as MMVAE
+    from mvae.models import MVAE as MVAE
+    from mvae.models import MVAEQ as MVAEQ
+    from mvae.models import TELBO as TELBO
+    from mvae.models import VAE as VAE
+    from mvae.models import BiVCCA as BiVCCA
     from mvae.tables.answers import embed as embed
     from mvae.tables.answers import impute as impute
     from mvae.tables.answers import score as score

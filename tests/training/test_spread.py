@@ -24,7 +24,7 @@ from mvae.config.options import placed
 from mvae.files import RunError, read_json
 from mvae.training.checkpoints import finished_epochs
 from mvae.training.prepare import prepare
-from mvae.training.spread import LostProcessError, Processes
+from mvae.training.spread import Group, LostProcessError, Processes
 from tasks import is_alive, wait_for
 
 TOLERANCE = 1e-4
@@ -253,6 +253,19 @@ def test_a_process_that_is_not_the_first_minds_no_folder(tmp_path, monkeypatch):
         monkeypatch.setattr(Processes, "rank", rank)
         with pytest.raises(RunError, match="holds a run already") if rank == 0 else nullcontext():
             prepare("digits", options={}, out=tmp_path, processes=Processes(devices=2))
+
+
+def test_only_an_error_in_an_exchange_means_a_lost_process(monkeypatch):
+    def broken(value):
+        raise RuntimeError("reset by peer")
+
+    group = Group(Processes(devices=2), "; advice")
+    monkeypatch.setattr(torch.distributed, "all_reduce", broken)
+    with pytest.raises(LostProcessError) as severed:
+        group.sum(torch.zeros(2))
+    assert str(group.watch.explained(severed.value)) == "the connection to another process was lost; advice"
+    own = RuntimeError("a ProcessGroup of gloo or NCCL is named by an error of one's own")
+    assert str(group.watch.explained(own)) == f"process 0 (of 0 to 1) failed: {own}; advice"
 
 
 def test_a_lost_process_is_an_error_of_its_own():
