@@ -1,4 +1,4 @@
-"""`mvae` in a process of its own, forked from one that has imported what otherwise takes each of them seconds."""
+"""`mvae`, or other code, in a process forked from one that has imported what otherwise takes each of them seconds."""
 
 import os
 import shutil
@@ -28,9 +28,18 @@ def run_mvae(arguments, cwd, environment, timeout=300):
         return subprocess.run(
             command, cwd=cwd, env=environment, timeout=timeout, capture_output=True, text=True, check=False
         )
+    return _forked(_main, arguments, command, cwd, environment, timeout)
+
+
+def run_python(code, environment=os.environ, timeout=300):
+    """Run code to its end as `python -c` does; what training needs is imported already, and nothing else."""
+    return _forked(exec, (code, {}), ["python", "-c", code], Path.cwd(), environment, timeout)
+
+
+def _forked(function, arguments, command, cwd, environment, timeout):
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, str(stream)) for stream in STREAMS]
-        process = CONTEXT.Process(target=_child, args=(arguments, cwd, dict(environment), files))
+        process = CONTEXT.Process(target=_child, args=(function, arguments, cwd, dict(environment), files))
         process.start()
         process.join(timeout)
         if process.is_alive():
@@ -40,11 +49,15 @@ def run_mvae(arguments, cwd, environment, timeout=300):
         return subprocess.CompletedProcess(command, process.exitcode, *(file.read_text() for file in files))
 
 
-def _child(arguments, cwd, environment, files):
+def _child(function, arguments, cwd, environment, files):
     for stream, file in zip(STREAMS, files, strict=True):
         os.dup2(os.open(file, os.O_CREAT | os.O_WRONLY), stream)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
+    sys.exit(function(*arguments))
+
+
+def _main(*arguments):
     sys.argv = ["mvae", *arguments]
-    sys.exit(mvae.cli.main())
+    return mvae.cli.main()

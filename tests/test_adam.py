@@ -1,12 +1,10 @@
 """Adam against torch's own."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import Tensor
 
+from forked import run_python
 from mvae.adam import Adam
 
 
@@ -91,4 +89,4 @@ adam.step(0.01)
 assert value.lt(1).all()
 assert "torch._dynamo" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_python(code).check_returncode()

@@ -1,11 +1,11 @@
 """Characters, words and pieces of words: what comes back is what was put in, and what does not fit is refused."""
 
 import sys
-from subprocess import run
 
 import pytest
 import torch
 
+from forked import run_python
 from mvae.vocabularies import GOES_ON, Alphabet, Vocabulary, learned_pieces
 
 DIGITS = Alphabet("0123456789", end=11)
@@ -93,7 +93,7 @@ def test_pieces_are_the_same_in_another_process():
         "from mvae.vocabularies import learned_pieces;"
         "print(*map(ascii, learned_pieces([f'{i:b} {i:x} {i * i:o}' for i in range(300)], 120)))"
     )
-    said = {run([sys.executable, "-c", program], capture_output=True, check=True).stdout for _ in range(3)}
+    said = {run_python(program).stdout for _ in range(3)}
     assert len(said) == 1
     assert len(said.pop().split()) == 120
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import mvae
+from forked import run_python
 from mvae.cli import main
 from mvae.config.folder import METRICS, load, read_spec
 from mvae.data.pictures import image_grid
@@ -101,8 +102,8 @@ def test_fit_and_impute_import_little_more_than_torch_and_pandas(environment):
         "rare = ('PIL', 'joblib', 'rich', 'safetensors', 'sklearn', 'yaml', 'jsonargparse', 'tensorboard')\n"
         "print([name for name in rare if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    result = run_python(code, environment)
+    assert result.stdout.strip() == "[]", result.stderr
 
 
 def test_every_command_shows_what_it_does(mvae_command, tmp_path):

@@ -1,7 +1,5 @@
 import itertools
 import math
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -9,6 +7,7 @@ import torch
 from torch import nn
 
 import mvae
+from forked import run_python
 from linear_gaussian import conditional_linear_gaussian, conditional_rows, exact_conditional, linear_gaussian_of
 from mvae.batch import Batch
 from mvae.evaluation.likelihood import conditional, marginal_likelihoods
@@ -157,10 +156,9 @@ def test_memory_stays_within_the_budget():
         mvae.log_likelihood(model, batch, ["image", "label"], num_samples=3000, memory=2**26)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     """
-    output = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, text=True
-    ).stdout
-    assert int(output) * 1024 < 1.1 * 2**26
+    result = run_python(textwrap.dedent(script))
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) * 1024 < 1.1 * 2**26
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,9 @@
 """Posteriors fitted to rows, against the exact ones of linear-Gaussian models."""
 
-import subprocess
-import sys
-
 import torch
 from torch import nn
 
+from forked import run_python
 from mvae.batch import Batch
 from mvae.evaluation.refining import refined
 from mvae.likelihoods import Normal
@@ -113,4 +111,4 @@ model = build_model(ModelSpec.model_validate({"latent_dim": 2, "modalities": {"x
 refined(model, Batch({"x": torch.randn(3, 2)}), steps=2)
 assert "torch._dynamo" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_python(code).check_returncode()

@@ -3,8 +3,6 @@
 import json
 import math
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -12,11 +10,13 @@ import pytest
 import yaml
 
 import mvae
+from forked import run_python
 from mvae.cli import main
-from mvae.config.folder import read_spec
+from mvae.config.folder import METRICS, WEIGHTS, read_spec
 from mvae.config.options import placed
 from mvae.config.specs import SpecError
 from mvae.files import RunError
+from mvae.training.loop import Loop
 from mvae.training.prepare import prepare
 
 SHORT = ["--epochs", "1"]
@@ -129,14 +129,27 @@ def test_what_inspect_prints_can_be_edited_and_given_to_fit(people, capsys):
     assert "sizes: [size, double]" in capsys.readouterr().out
 
 
-def test_a_run_on_a_table_resumes_as_if_it_had_not_stopped(people):
-    main(["fit", "people.csv", "--epochs", "2", "--annealing-epochs", "1", "--out", "whole"])
-    main(["fit", "people.csv", "--epochs", "1", "--annealing-epochs", "1", "--out", "part"])
-    assert main(["fit", "people.csv", "--epochs", "2", "--out", "part", "--resume"]) == 0
+def test_a_run_on_a_table_resumes_as_if_it_had_not_stopped(people, monkeypatch):
+    options = ["--epochs", "2", "--passes", "20", "--annealing-epochs", "1"]
+    main(["fit", "people.csv", *options, "--out", "whole"])
+    step = Loop.step
+
+    def stop(loop, *given):
+        if loop.history:  # in the second epoch
+            raise KeyboardInterrupt
+        return step(loop, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "step", stop)
+        assert main(["fit", "people.csv", *options, "--out", "part"]) == 130
+    assert len(json.loads((people / "part" / METRICS).read_text(encoding="utf-8"))["history"]) == 1
+    assert main(["fit", "people.csv", "--out", "part", "--resume"]) == 0
     assert read_spec("part").data == read_spec("whole").data
-    assert len(json.loads((people / "part" / "metrics.json").read_text(encoding="utf-8"))["history"]) == 2
+    assert len(json.loads((people / "part" / METRICS).read_text(encoding="utf-8"))["history"]) == 2
+    for name in (WEIGHTS, METRICS):
+        assert (people / "part" / name).read_bytes() == (people / "whole" / name).read_bytes()
     rows = pd.read_csv("people.csv")
-    assert mvae.embed("part", rows).shape == mvae.embed("whole", rows).shape
+    pd.testing.assert_frame_equal(mvae.embed("part", rows), mvae.embed("whole", rows), check_exact=True)
 
 
 def test_joined_files_are_a_modality_each(people):
@@ -208,5 +221,5 @@ def test_a_broken_write_leaves_no_file(people, monkeypatch):
         "pandas.DataFrame.to_csv = lambda self, path, **_: (open(path, 'w').write('half'), os._exit(9))\n"
         "main(['impute', 'run', 'people.csv', '--out', 'filled.csv'])"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 9
+    assert run_python(code).returncode == 9
     assert not (people / "filled.csv").exists()

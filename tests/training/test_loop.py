@@ -1,7 +1,4 @@
-import os
 import shutil
-import subprocess
-import sys
 from contextlib import nullcontext
 
 import pytest
@@ -50,19 +47,24 @@ def linear_gaussian_rows(count: int = 4000) -> tuple[Dataset, dict[str, torch.Te
     return Dataset("linear-gaussian", *parts), parameters
 
 
-def test_trained_model_comes_within_2_percent_of_the_exact_log_likelihood():
+@pytest.fixture(scope="module")
+def learned():
+    """Rows, the parameters that they were drawn with, and a model that has learned from them as long as it helps."""
     dataset, parameters = linear_gaussian_rows()
-    model = mvae.fit(dataset, config=CONFIG, progress=False)
+    return dataset, parameters, mvae.fit(dataset, config=CONFIG, progress=False)
+
+
+def test_trained_model_comes_within_2_percent_of_the_exact_log_likelihood(learned):
+    dataset, parameters, model = learned
     for names in [("a",), ("b",), ("c",), ("a", "b"), ("a", "b", "c")]:
         estimate = mvae.log_likelihood(model, dataset.test, names, num_samples=200).mean()
         truth = exact_log_likelihood(parameters, dataset.test, names).mean().item()
         assert estimate == pytest.approx(truth, rel=0.02)
 
 
-def test_trained_model_predicts_an_absent_modality_as_well_as_can_be():
+def test_trained_model_predicts_an_absent_modality_as_well_as_can_be(learned):
     # E[c | a] is linear and known; the error of the model's mean must come near that of the exact one.
-    dataset, parameters = linear_gaussian_rows()
-    model = mvae.fit(dataset, config=CONFIG, progress=False)
+    dataset, parameters, model = learned
     torch.manual_seed(0)
     predicted = model.generate(dataset.test.only(["a"]), ["c"], num_samples=50, mean=True)["c"].mean(0)
     weight = {name: parameters[f"{name}.weight"] for name in SIZES}
@@ -232,10 +234,9 @@ def test_compiled_training_gives_what_eager_training_gives_to_rounding():
         torch.testing.assert_close(value, eager.state_dict()[name], rtol=1e-4, atol=1e-5)
 
 
-def test_compiling_without_a_compiler_says_what_is_missing(tmp_path):
-    command = [sys.executable, "-m", "mvae", "fit", "digits", "--compile", "--out", str(tmp_path / "run")]
-    settings = os.environ | {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    ended = subprocess.run(command, capture_output=True, text=True, env=settings, check=False)
+def test_compiling_without_a_compiler_says_what_is_missing(mvae_command, tmp_path):
+    settings = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    ended = mvae_command("fit", "digits", "--compile", "--out", "run", cwd=tmp_path, **settings)
     assert ended.returncode == 2
     assert "mvae: compiling the networks failed; train without it, or see to: " in ended.stderr
     assert "C++ compiler" in ended.stderr
