@@ -212,12 +212,11 @@ def tables(columns: int, effort: Effort) -> Measurement:
         " above what it had before its first step, gradients and the optimiser's state included.",
     )
     model, rows = models.tables(columns), models.numbers(columns, 100)
-    blocked = rows.blocked()
     with models.unstacked():
         looped = models.tables(columns)
     products = floor.step_products(model, rows.values, floor.decoder_terms(columns, 4))
     ways = {
-        "step": ours_step(model, blocked),
+        "step": ours_step(model, rows),
         "loop over modalities": ours_step(looped, rows),
         "re-encoding step": plain_step(lambda: models.tables(columns), rows),
         "floor": floor.run(products),
@@ -262,8 +261,8 @@ def absent(effort: Effort) -> Measurement:
     )
     ways: dict[str, Callable[[], object]] = {}
     _absent_pair(ways, "MNIST", models.mnist(), models.pictures(100))
-    _absent_pair(ways, "table of 100", models.tables(100), models.numbers(100, 100).blocked(), with_peer=False)
-    _absent_pair(ways, "table of 1,000", models.tables(1000), models.numbers(1000, 100).blocked(), with_peer=False)
+    _absent_pair(ways, "table of 100", models.tables(100), models.numbers(100, 100), with_peer=False)
+    _absent_pair(ways, "table of 1,000", models.tables(1000), models.numbers(1000, 100), with_peer=False)
     times = in_turn(ways, effort.repeats, effort.seconds / 2)
     many: dict[str, Callable[[], object]] = {}
     _absent_pair(many, "19 modalities", models.celeba19(), models.faces(100), with_peer=not effort.short)
@@ -281,7 +280,6 @@ def _absent_pair(
     ways: dict[str, Callable[[], object]], what: str, model: MVAE, rows: Batch, with_peer: bool = True
 ) -> None:
     some = models.half_absent(rows)
-    some = some.blocked() if what.startswith("table") else some
     many = len(model.names) == 19
     seeds = _seeds(19, 2) if many else None
     theirs = _peer_seeds(19, 2) if many and peer.available() else None
@@ -379,10 +377,10 @@ def profiles(effort: Effort) -> Measurement:
     cases: dict[str, tuple[Callable[[], MVAE], Batch]] = {
         "MNIST, 100 rows": (models.mnist, models.pictures(100)),
         "19 modalities": (models.celeba19, models.faces(100)),
-        "table of 1,000": (lambda: models.tables(1000), models.numbers(1000, 100).blocked()),
+        "table of 1,000": (lambda: models.tables(1000), models.numbers(1000, 100)),
         "table of 1,000, half absent": (
             lambda: models.tables(1000),
-            models.half_absent(models.numbers(1000, 100)).blocked(),
+            models.half_absent(models.numbers(1000, 100)),
         ),
     }
     for name, (make_model, rows) in cases.items():

@@ -57,7 +57,7 @@ def in_fresh_process(what: str, number: int, timeout: float = 120, limit: int | 
 
 
 def _stacked_step(columns: int) -> Callable[[], object]:
-    model, rows = models.tables(columns), models.numbers(columns, BATCH).blocked()
+    model, rows = models.tables(columns), models.numbers(columns, BATCH)
     return stepping(model.parameters(), lambda: model.loss(rows).loss, fused=True)
 
 

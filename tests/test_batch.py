@@ -276,7 +276,7 @@ def test_an_array_is_refused_exactly_where_a_row_is_partly_nan(array):
         assert Batch.of({"x": array}).present["x"].tolist() == (~holes.any(1)).tolist()
 
 
-# Blocks
+# Many modalities
 
 
 def many(count=9, seed=0):
@@ -289,53 +289,21 @@ def many(count=9, seed=0):
     return Batch(values, present)
 
 
-@pytest.mark.parametrize(
-    "view",
-    [
-        lambda batch: batch,
-        lambda batch: batch[torch.tensor([3, 3, 0])],
-        lambda batch: batch[2:5],
-        lambda batch: batch[torch.arange(9) % 2 == 0],
-        lambda batch: batch[[8, 1]],
-        lambda batch: batch.to("cpu"),
-        lambda batch: batch.only(["k1", "image", "x2"]),
-        lambda batch: batch.only(["k1", "image"])[1:4],
-    ],
-)
-def test_a_blocked_batch_is_the_same_batch(view):
-    plain, blocked = view(many()), view(many().blocked())
-    assert list(blocked.values) == list(plain.values)
-    assert list(blocked.present) == list(plain.present)
-    assert len(blocked) == len(plain)
-    assert blocked.complete == plain.complete
-    assert repr(blocked) == repr(plain)
-    for name, value in plain.values.items():
-        assert torch.equal(blocked.values[name], value)
-        assert torch.equal(blocked.present[name], plain.present[name])
-        rows, expected = blocked.rows(name), plain.rows(name)
-        assert (rows is None) == (expected is None)
-        assert rows is None or torch.equal(rows, expected)
-    for names in (list(plain.values), ["x2"], ["k1", "not here"]):
-        assert torch.equal(blocked.presence(names), plain.presence(names))
-        assert blocked.has_all(names) == plain.has_all(names) == bool(plain.presence(names).all())
-
-
-@pytest.mark.parametrize("names", [["x0", "x1", "x2", "x3"], ["x2", "x0"], ["k3"]])
-def test_a_block_has_the_values_of_its_modalities_side_by_side(names):
-    for batch in (many(), many().blocked(), many().blocked()[2:6]):
-        assert torch.equal(batch.block(names), torch.stack([batch.values[name] for name in names]))
-
-
-def test_a_blocked_batch_without_absence_is_complete():
-    batch = Batch({"a": torch.zeros(3), "b": torch.ones(3)}).blocked()
-    assert batch.complete
-    assert batch.rows("a") is None
-    assert batch.blocked() is batch
-
-
-def test_nothing_to_block_leaves_a_batch_as_it_is():
-    batch = Batch({"a": torch.zeros(3), "b": torch.ones(3, 2)})
-    assert batch.blocked() is batch
+@pytest.mark.parametrize("rows", [torch.tensor([3, 3, 0]), slice(2, 5), torch.arange(9) % 2 == 0, [8, 1], slice(9)])
+def test_presence_of_some_rows_and_names_is_that_of_the_whole(rows):
+    batch, kept = many(), ["k1", "image", "x2"]
+    expected = {name: there[rows] for name, there in batch.present.items()}
+    for some in (batch[rows], batch[rows].to("cpu"), batch[rows].only(kept), batch.only(kept)[rows]):
+        names = [*some.values, "not here"]
+        for name, there in some.present.items():
+            assert torch.equal(there, expected[name])
+            found = some.rows(name)
+            assert found is None if there.all() else torch.equal(found, there.nonzero().flatten())
+        table = torch.stack([expected.get(name, torch.zeros(len(some), dtype=torch.bool)) for name in names], 1)
+        assert torch.equal(some.presence(names), table)
+        assert torch.equal(some.presence(names[:-1]), table[:, :-1])
+        assert some.complete == some.has_all(names[:-1]) == bool(table[:, :-1].all())
+        assert some.has_all(["x2"])
 
 
 # Draws for parts
@@ -359,20 +327,16 @@ def test_the_draws_of_all_parts_are_those_of_the_whole_batch(total, world, dim):
         assert torch.equal(after, state)
 
 
-def test_a_modality_alone_in_its_block_is_not_copied():
+def test_values_are_not_copied():
     image = torch.zeros(6, 1, 4, 4, dtype=torch.uint8)
-    rows = Batch({"image": image, "a": torch.arange(6), "b": torch.arange(6)}).blocked()
-    assert rows.values["image"].data_ptr() == image.data_ptr()
-    assert rows.values["b"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert Batch({"image": image, "a": torch.arange(6)}).values["image"].data_ptr() == image.data_ptr()
 
 
 # Parts
 
 
-@pytest.mark.parametrize("blocked", [False, True])
-def test_what_keeps_the_rows_keeps_the_part(blocked):
+def test_what_keeps_the_rows_keeps_the_part():
     rows = Batch({"n": torch.arange(9), "m": torch.arange(9), "x": torch.rand(9)}, {"m": torch.arange(9) > 3})
-    rows = rows.blocked() if blocked else rows
     part = Part.of(torch.tensor([5, 2, 8, 1, 0]), rank=1, world=2)
     batch = rows[part]
     assert batch.part is part
@@ -380,7 +344,6 @@ def test_what_keeps_the_rows_keeps_the_part(blocked):
     kept = {
         "to": batch.to("cpu"),
         "only": batch.only(["x", "m"]),
-        "blocked": batch.blocked(),
         "holding": batch.holding({"m": batch.values["n"] + 1}),
     }
     for same in kept.values():

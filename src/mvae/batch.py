@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "Part", "Rows"]
+__all__ = ["Batch", "Part", "Rows", "per_row"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class Part:
         return len(self.rows) / self.total if self.counts else 0.0
 
 
+def per_row(numbers: Tensor, values: Tensor) -> Tensor:
+    """Numbers `[*rows]` in as many dimensions as `values` `[*rows, ...]`, so that each is one for its row."""
+    return numbers.reshape(*numbers.shape, *(1,) * (values.dim() - numbers.dim()))
+
+
 class Rows(Protocol):
     """Rows in memory or on disk: a `Batch`, or anything that returns one for row numbers."""
 
@@ -71,33 +76,19 @@ class Batch:
     """
 
     def __init__(
-        self, values: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None, part: Part | None = None
+        self,
+        values: Mapping[str, Tensor],
+        present: Mapping[str, Tensor] | Tensor | None = None,
+        part: Part | None = None,
     ) -> None:
-        present = present or {}
         if not values:
             raise ValueError("a batch needs at least one modality")
-        _check_names(present, values)
         for name, value in values.items():
             _check_rows(name, value)
-        length = len(next(iter(values.values())))
         self.values: Mapping[str, Tensor] = dict(values)
-        self.present: Mapping[str, Tensor] = {
-            name: present[name] if name in present else torch.ones(length, dtype=torch.bool, device=value.device)
-            for name, value in values.items()
-        }
-        for name, value in self.values.items():
-            mask = self.present[name]
-            if mask.dtype != torch.bool:
-                raise ValueError(f"modality '{name}': expected presence of dtype torch.bool, got {mask.dtype}")
-            if len(value) != length or mask.shape != (length,):
-                raise ValueError(
-                    f"modality '{name}': expected {length} rows of values and presence as in the first modality, got"
-                    f" {len(value)} rows and presence of shape {tuple(mask.shape)}"
-                )
-        self._length = length
-        self._rows: dict[str, Tensor | None] = {}
-        self._blocks: _Blocks | None = None
         self.part = part
+        self._table = present if isinstance(present, Tensor) else _table(values, present or {})
+        self._rows: dict[str, Tensor | None] = {}
 
     @classmethod
     def of(cls, values: Mapping[str, Any], present: Mapping[str, Any] | None = None) -> Batch:
@@ -125,31 +116,31 @@ class Batch:
         return cls(tensors, presence)
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._table)
 
     def __getitem__(self, rows: Part | Tensor | slice | Sequence[int]) -> Batch:
         part, index = (rows, rows.rows) if isinstance(rows, Part) else (None, rows)
-        return self._mapped(lambda tensor: tensor[index], part)
+        return Batch({name: value[index] for name, value in self.values.items()}, self._table[index], part)
 
     def __repr__(self) -> str:
         parts = (f"{n}: {tuple(v.shape[1:])}, {int(self.present[n].sum())} present" for n, v in self.values.items())
         return f"Batch({len(self)} rows; {'; '.join(parts)})"
 
+    @cached_property
+    def present(self) -> Mapping[str, Tensor]:
+        """Which rows have each modality: name to boolean `[B]`."""
+        return dict(zip(self.values, self._table.unbind(1), strict=True))
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device."""
-        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking), self.part)
+        values = {name: value.to(device, non_blocking=non_blocking) for name, value in self.values.items()}
+        return Batch(values, self._table.to(device, non_blocking=non_blocking), self.part)
 
     def holding(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Batch:
         """The same rows with other values, and with other presence unless None."""
         if present is None:
             present = {name: self.present[name] for name in values if name in self.present}
         return Batch(values, present, self.part)
-
-    def _mapped(self, change: Callable[[Tensor], Tensor], part: Part | None) -> Batch:
-        if self._blocks is not None:
-            return _of_blocks(self._blocks.map(change), part)
-        values, present = ({n: change(tensor) for n, tensor in parts.items()} for parts in (self.values, self.present))
-        return Batch(values, present, part)
 
     def drawn(self, draw: Callable[[Tensor], Tensor], like: Tensor, dim: int = 0) -> Tensor:
         """Random numbers for each row, the same in one process as in several.
@@ -174,6 +165,10 @@ class Batch:
                 raise ValueError(f"unknown modality '{name}'; this batch has {', '.join(self.values)}")
         return self.holding({name: self.values[name] for name in names})
 
+    def filled(self, name: str) -> Tensor:
+        """The values of a modality, with 0 where it is missing."""
+        return torch.where(per_row(self.present[name], self.values[name]), self.values[name], 0)
+
     def rows(self, name: str) -> Tensor | None:
         """The numbers `[R]` of the rows that have a modality; None where all have it."""
         if name not in self.values:
@@ -191,96 +186,40 @@ class Batch:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of one observation of each modality, by name."""
-        if self._blocks is None:
-            return {name: tuple(value.shape[1:]) for name, value in self.values.items()}
-        blocks = zip(self._blocks.layout.members, self._blocks.values, strict=True)
-        return {name: tuple(values.shape[2:]) for members, values in blocks for name in members}
+        return {name: tuple(value.shape[1:]) for name, value in self.values.items()}
 
     @property
     def complete(self) -> bool:
         """Whether every row has every modality."""
-        return self.has_all(tuple(self.values))
+        return bool(self._table.all())
 
     def has_all(self, names: Sequence[str]) -> bool:
         """Whether every row has all of these modalities."""
-        if self._blocks is not None:
-            return bool(self.presence(names).all())
-        return all(self.rows(name) is None for name in names)
+        return bool(self.presence(names).all())
 
     def presence(self, names: Sequence[str]) -> Tensor:
         """Presence as one table `[B, N]` in the order of `names`; false for a name that the batch does not have."""
-        if self._blocks is not None and tuple(names) == self._blocks.layout.names:
-            return self._blocks.present
+        if list(names) == list(self.values):
+            return self._table
         missing = torch.zeros(len(self), dtype=torch.bool, device=self.device)
         return torch.stack([self.present.get(name, missing) for name in names], 1)
 
-    def block(self, names: Sequence[str]) -> Tensor:
-        """The values of several modalities of one shape, side by side: `[G, B, ...]`."""
-        if self._blocks is not None:
-            for members, values in zip(self._blocks.layout.members, self._blocks.values, strict=True):
-                if members == tuple(names):
-                    return values.transpose(0, 1)
-        return torch.stack([self.values[name] for name in names])
 
-    def blocked(self) -> Batch:
-        """The same batch, with one tensor for all modalities of one shape and type: indexing takes less time."""
-        kinds: dict[tuple[torch.dtype, torch.Size], list[str]] = {}
-        for name, value in self.values.items():
-            kinds.setdefault((value.dtype, value.shape[1:]), []).append(name)
-        if self._blocks is not None or len(kinds) == len(self.values):
-            return self
-        layout = _Layout(tuple(self.values), [tuple(names) for names in kinds.values()])
-        values = [  # one alone is not copied: it may be mapped from a file
-            torch.stack([self.values[name] for name in names], 1) if names[1:] else self.values[names[0]].unsqueeze(1)
-            for names in layout.members
-        ]
-        return _of_blocks(_Blocks(layout, values, self.presence(layout.names)), self.part)
-
-
-class _Layout:
-    """Places of the modalities, of all `names`, in the blocks of a batch, whose `members` are named."""
-
-    def __init__(self, names: tuple[str, ...], members: list[tuple[str, ...]]) -> None:
-        self.names, self.members = names, members
-        self.values = {name: (k, j) for k, block in enumerate(members) for j, name in enumerate(block)}
-        self.present = {name: (0, j) for j, name in enumerate(names)}
-
-
-@dataclass(frozen=True)
-class _Blocks:
-    """The tensors of a blocked batch: `[B, G, ...]` for each of the layout's members, and presence `[B, N]`."""
-
-    layout: _Layout
-    values: list[Tensor]
-    present: Tensor
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> _Blocks:
-        return _Blocks(self.layout, [change(block) for block in self.values], change(self.present))
-
-
-class _Columns(Mapping[str, Tensor]):
-    """A mapping of names to columns of tables."""
-
-    def __init__(self, names: tuple[str, ...], tables: list[Tensor], places: Mapping[str, tuple[int, int]]) -> None:
-        self._names, self._tables, self._places = names, tables, places
-
-    def __getitem__(self, name: str) -> Tensor:
-        table, column = self._places[name]
-        return self._tables[table][:, column]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-def _of_blocks(blocks: _Blocks, part: Part | None) -> Batch:
-    batch, layout = Batch.__new__(Batch), blocks.layout
-    batch.values = _Columns(layout.names, blocks.values, layout.values)
-    batch.present = _Columns(layout.names, [blocks.present], layout.present)
-    batch._length, batch._rows, batch._blocks, batch.part = len(blocks.present), {}, blocks, part
-    return batch
+def _table(values: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+    """Presence as a table `[B, N]`, from checked masks."""
+    _check_names(present, values)
+    length, columns = len(next(iter(values.values()))), []
+    for name, value in values.items():
+        mask = present[name] if name in present else torch.ones(length, dtype=torch.bool, device=value.device)
+        if mask.dtype != torch.bool:
+            raise ValueError(f"modality '{name}': expected presence of dtype torch.bool, got {mask.dtype}")
+        if len(value) != length or mask.shape != (length,):
+            raise ValueError(
+                f"modality '{name}': expected {length} rows of values and presence as in the first modality, got"
+                f" {len(value)} rows and presence of shape {tuple(mask.shape)}"
+            )
+        columns.append(mask)
+    return torch.stack(columns, 1)
 
 
 def _check_names(present: Mapping[str, Any], values: Mapping[str, Any]) -> None:

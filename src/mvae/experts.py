@@ -47,7 +47,7 @@ def product_of_experts(
         mean: `[N, B, D]`, the experts' means.
         log_variance: `[N, B, D]`, the logarithms of their variances. Results are exact to rounding while these stay
             above -120; a smaller one counts as -120.
-        subsets: boolean, `[S, N]` (the same subsets for each row) or `[S, B, N]`.
+        subsets: boolean `[S, N]`.
         present: boolean `[B, N]`, which modalities each row has; all where None. A missing expert is in no product,
             and its numbers are not read (they may be NaN).
 
@@ -66,8 +66,6 @@ def product_of_experts(
         mean = torch.where(here, mean, 0.0)
         log_precision = torch.where(here, log_precision, -torch.inf)
     with torch.autocast(mean.device.type, enabled=False):
-        if subsets.dim() == 3:
-            return _dense_product(mean, log_precision, subsets)
         alone = subsets.sum(1) == 1
         singles, others = alone.nonzero().flatten(), (~alone).nonzero().flatten()
         if len(singles) == len(mean) and subsets[singles].diagonal().all():  # each modality alone, in their order
@@ -111,12 +109,7 @@ def quotient_of_experts(
         here = present.T.unsqueeze(-1)
         mean, log_variance = torch.where(here, mean, 0.0), torch.where(here, log_variance, 0.0)  # the prior itself
     with torch.autocast(mean.device.type, enabled=False):
-        largest = (-log_variance.detach()).amax(0).clamp(0.0, 40.0)
-        precision = (-log_variance - largest).exp()
-        table = subsets.to(mean)
-        excess = torch.einsum("sn,nbd->sbd", table, -log_variance.expm1() * precision)  # T_i - 1, scaled
-        total = excess + (-largest).exp()
-        return torch.einsum("sn,nbd->sbd", table, precision * mean) / total, -(total.log() + largest)
+        return _dense_product(mean, -log_variance, subsets.to(mean.device), -log_variance.expm1())
 
 
 def first_expert(
@@ -163,15 +156,17 @@ def _product_of_one(mean: Tensor, log_precision: Tensor) -> tuple[Tensor, Tensor
     return mean * torch.sigmoid(log_precision), logsigmoid(-log_precision)
 
 
-def _dense_product(mean: Tensor, log_precision: Tensor, subsets: Tensor) -> tuple[Tensor, Tensor]:
+def _dense_product(
+    mean: Tensor, log_precision: Tensor, subsets: Tensor, excess: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    # `excess` is the part of its precision that an expert adds to the product's, all where None.
     # At most 40: exp(-40), the prior's, is no denormal, nor is exp(80), that of the sharpest expert, infinite.
     largest = log_precision.detach().amax(0).clamp(0.0, 40.0)  # the prior's log precision is 0
     precision = (log_precision - largest).exp()
     table = subsets.to(precision.dtype)
-    spec = "sn,nbd->sbd" if subsets.dim() == 2 else "sbn,nbd->sbd"
-    prior = (-largest).exp()
-    total = torch.einsum(spec, table, precision) + prior
-    return torch.einsum(spec, table, precision * mean) / total, -(total.log() + largest)
+    added = precision if excess is None else excess * precision
+    total = torch.einsum("sn,nbd->sbd", table, added) + (-largest).exp()  # the prior's
+    return torch.einsum("sn,nbd->sbd", table, precision * mean) / total, -(total.log() + largest)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

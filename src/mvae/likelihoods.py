@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, distributions, nn
 from torch.distributions import Distribution, Independent, constraints
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 __all__ = ["Bernoulli", "Categorical", "Laplace", "Normal", "PixelCrossEntropy", "PixelCrossEntropyDistribution"]
 
@@ -43,7 +42,7 @@ class Bernoulli(_Shaped):
         return self._independent(distributions.Bernoulli(logits=self._elements(parameters), validate_args=False))
 
 
-class PixelCrossEntropyDistribution(Distribution):
+class PixelCrossEntropyDistribution(distributions.Bernoulli):
     r"""The paper's objective for grey pixels: :math:`\log p(x) = x \log \pi + (1 - x) \log(1 - \pi)`, x in [0, 1].
 
     For binary x this is the Bernoulli distribution. For grey x it is NOT a normalised density over [0, 1] (its
@@ -54,34 +53,18 @@ class PixelCrossEntropyDistribution(Distribution):
         logits: logits of :math:`\pi`, of any shape.
     """
 
-    arg_constraints = {"logits": constraints.real}  # noqa: RUF012
     support = constraints.unit_interval
-    has_rsample = False
+    has_enumerate_support = False
 
     def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
-        self.logits = logits
-        super().__init__(logits.shape, validate_args=validate_args)
+        super().__init__(logits=logits, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> PixelCrossEntropyDistribution:
         return PixelCrossEntropyDistribution(self.logits.expand(batch_shape), validate_args=False)
 
     @property
-    def mean(self) -> Tensor:
-        return self.logits.sigmoid()
-
-    @property
     def mode(self) -> Tensor:
         return (self.logits > 0).to(self.logits.dtype)
-
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        with torch.no_grad():
-            return torch.bernoulli(self.mean.expand(torch.Size(sample_shape) + self.batch_shape))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        logits, value = torch.broadcast_tensors(self.logits, value)
-        return -binary_cross_entropy_with_logits(logits, value, reduction="none")
 
 
 class PixelCrossEntropy(_Shaped):

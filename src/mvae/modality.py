@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import one_hot
 
+from mvae.batch import per_row
 from mvae.records import RecordDistribution
 from mvae.strings import Strings, ended, lengths
 from mvae.vocabularies import Alphabet, Vocabulary
@@ -122,7 +123,7 @@ class Variable(nn.Module):
             values, name = values / LEVELS, f"{name} (bytes, of an image levels from 0 to 1)"
         inside = support.check(values)  # type: ignore[union-attr]  # one an element, or one a row
         finite = values.isfinite() | values.isnan() if self.is_record else values.isfinite()
-        fits = inside.reshape(inside.shape + (1,) * (values.dim() - inside.dim())) & finite
+        fits = per_row(inside, values) & finite
         good = fits.reshape(len(values), -1).all(1)
         if good.all():
             return
@@ -148,22 +149,14 @@ class Variable(nn.Module):
 
         Bytes of an image are levels from 0 to 1 in steps of 1/255. Symbols after the end of a string become the end.
         """
-        if self.is_string:
+        if self.num_symbols is not None:
             return ended(values.long(), self._end)
-        return values.to(self._kind(values)) / LEVELS if self._are_levels(values) else values.to(self._kind(values))
+        kind = next((p.dtype for p in self.parameters() if p.is_floating_point()), values.dtype)
+        return values.to(kind) / LEVELS if self._are_levels(values) else values.to(kind)
 
     def lengths(self, values: Tensor) -> Tensor | None:
         """Lengths `[B]` of strings `[B, T]`; None where all have T symbols, or for other values."""
         return None if self._end is None else lengths(values, self._end)
-
-    def is_read(self, values: Tensor) -> bool:
-        """Whether values have the type that the networks read."""
-        return values.dtype == self._kind(values) and not self._are_levels(values)
-
-    def _kind(self, values: Tensor) -> torch.dtype:
-        if self.num_symbols is not None:
-            return torch.long
-        return next((p.dtype for p in self.parameters() if p.is_floating_point()), values.dtype)
 
     def _are_levels(self, values: Tensor) -> bool:
         return values.dtype == torch.uint8 and self.num_symbols is None and is_image_shape(self.shape)

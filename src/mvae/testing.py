@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from mvae.batch import Batch, Part
+from mvae.batch import Batch, Part, per_row
 from mvae.linear_gaussian import check_exact
 from mvae.models import MultimodalVAE
 from mvae.seeds import seeded
@@ -195,7 +195,7 @@ def _masked(model: MultimodalVAE, rows: Batch, present: Tensor, number: float = 
     for name, here in zip(model.names, present.T, strict=True):
         value = rows.values[name]
         blank = torch.tensor(number if value.is_floating_point() else integer, dtype=value.dtype)
-        values[name] = torch.where(here.reshape(-1, *(1,) * (value.dim() - 1)), value, blank)
+        values[name] = torch.where(per_row(here, value), value, blank)
     return Batch(values, dict(zip(model.names, present.T, strict=True)))
 
 

@@ -131,14 +131,12 @@ def test_an_unknown_name_is_refused_and_the_known_are_listed(method):
             call()
 
 
-@pytest.mark.parametrize("blocked", [False, True])
 @pytest.mark.parametrize("method", ALL)
-def test_values_of_another_shape_are_refused(method, blocked):
+def test_values_of_another_shape_are_refused(method):
     # one number broadcasts against the three of a likelihood, without a word of torch's
     model = build(method)
     batch = complete_rows(model)
     wrong = Batch({**batch.values, "vector": batch.values["vector"][:, :1]})
-    wrong = wrong.blocked() if blocked else wrong
     everything = torch.ones(1, len(model.names), dtype=torch.bool)
     posterior = model.posteriors(batch, everything)
     calls = [lambda: model.loss(wrong), lambda: model.evidence(wrong, posterior, everything)]

@@ -55,15 +55,13 @@ def rows(count=12, absent=0.4, seed=0):
     return Batch(values, present)
 
 
-@pytest.mark.parametrize("blocked", [False, True])
 @pytest.mark.parametrize("absent", [0.0, 0.4, 0.9])
 @pytest.mark.parametrize(
     "options", [{}, {"random_subsets": 3}, {"random_subsets": 2, "reconstruct": ["k", "b"]}, {"reconstruct": "present"}]
 )
-def test_stacked_and_looped_models_have_the_same_loss_terms_and_gradients(monkeypatch, options, absent, blocked):
+def test_stacked_and_looped_models_have_the_same_loss_terms_and_gradients(monkeypatch, options, absent):
     stacked, looped = models(monkeypatch, **options)
     batch = rows(absent=absent)
-    batch = batch.blocked() if blocked else batch
     found = []
     for model in (stacked, looped):
         torch.manual_seed(1)
@@ -209,9 +207,11 @@ def test_what_is_frozen_as_a_whole_has_no_gradient_that_momentum_could_move(monk
 def test_the_slices_are_what_is_saved_and_not_learned(monkeypatch):
     stacked, looped = models(monkeypatch)
     learned = {name for name, _ in stacked.named_parameters() if not name.startswith("stack ")}
-    assert sorted([*stacked.sliced, *learned]) == sorted(dict(looped.named_parameters()))
-    assert not any(name.startswith("_modalities.alone.encoder") for name in stacked.sliced)
-    assert looped.sliced == []
+    sliced = dict(looped.named_parameters()).keys() - learned
+    assert sliced
+    assert sliced <= stacked.state_dict().keys()
+    assert learned < dict(looped.named_parameters()).keys()
+    assert not any(name.startswith("_modalities.alone.encoder") for name in sliced)
 
 
 @pytest.mark.parametrize("term", ["smoothness", "propagation", "one encoder"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mvae.batch import Batch
+from mvae.batch import Batch, per_row
 from mvae.modality import evaluating
 from mvae.models import MultimodalVAE
 
@@ -40,7 +40,7 @@ def roughness(model: MultimodalVAE, batch: Batch, radius: float) -> Tensor | Non
         return None
     rows = batch.only(sources) if some.all() else batch.only(sources)[some]
     present = {name: rows.present[name] for name in sources}
-    x = {name: torch.where(_like(present[name], v), v, 0.0) for name, v in rows.values.items()}
+    x = {name: rows.filled(name) for name in sources}
 
     def guesses(shift: dict[str, Tensor] | None = None) -> list[Tensor]:
         values = x if shift is None else {name: x[name] + shift[name] for name in sources}
@@ -69,9 +69,4 @@ def _divergence(fixed: list[Tensor], changed: list[Tensor]) -> Tensor:
 def _scaled(change: Tensor, length: float) -> Tensor:
     """Each row of a change, made that long."""
     norm = change.reshape(len(change), -1).norm(dim=1).clamp_min(1e-20)
-    return change * _like(length / norm, change)
-
-
-def _like(each: Tensor, values: Tensor) -> Tensor:
-    """One number a row `[B]`, in as many dimensions as the values have."""
-    return each.reshape(-1, *[1] * (values.dim() - 1))
+    return change * per_row(length / norm, change)

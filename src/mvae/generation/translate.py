@@ -170,9 +170,8 @@ def translate_texts(
 
 
 def _alphabet(model: MultimodalVAE, name: str) -> Alphabet | Vocabulary:
-    if name not in model.modalities:
-        raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.modalities)}")
-    alphabet = model.modalities[name].alphabet
+    model.known([name])
+    alphabet = model.modalities[name].alphabet if name in model.modalities else None
     if alphabet is None:
         raise ValueError(f"'{name}' has no texts")
     return alphabet
@@ -180,9 +179,7 @@ def _alphabet(model: MultimodalVAE, name: str) -> Alphabet | Vocabulary:
 
 def check_pictures(model: MultimodalVAE, names: Sequence[str]) -> Sequence[str]:
     """The names, if all are of modalities that are pictures; `ValueError` on an unknown one or another kind."""
-    for name in names:
-        if name not in model.names:
-            raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.names)}")
+    for name in model.known(names):
         if not is_image_shape(model.variables[name].shape):
             raise ValueError(f"'{name}' is not a picture; for other kinds: mvae sample")
     return names

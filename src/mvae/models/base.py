@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
+from urllib.parse import quote
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from torch.distributions import Distribution
 from mvae.batch import Batch
 from mvae.experts import Experts, product_of_experts
 from mvae.modality import Modality, Variable
-from mvae.models.names import as_names, module_name
 from mvae.models.objective import Objective
 from mvae.models.parts import Parts
 from mvae.networks.bank import Bank, Banked, banks_of
@@ -23,11 +23,27 @@ from mvae.posteriors import Gaussian, Posterior
 __all__ = ["MultimodalVAE", "Objective", "as_names"]
 
 
+def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Names as a tuple; a single one may be given as it is.
+
+    Example:
+        >>> as_names("label"), as_names(["image", "label"])
+        (('label',), ('image', 'label'))
+    """
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _module_name(name: str) -> str:
+    """A modality's name as a valid name of a module in torch; no two collide."""
+    escaped = quote(name, safe=" ").replace(".", "%2E")
+    return escaped + "%" if hasattr(nn.ModuleDict(), escaped) or not escaped else escaped
+
+
 class MultimodalVAE(Banked, ABC):
     """A joint distribution p(z) prod_i p(x_i | z) over modalities, z ~ N(0, I), with an inference network.
 
     A method is a subclass with its objective (`loss`) and, where its posterior is no product of experts with the prior,
-    its `posteriors`.
+    its `combine`, from experts to Gaussians, or its `posteriors`.
 
     Args:
         modalities: name to `Modality`, in the order in which tables list them, or to `Condition`: a modality that the
@@ -41,6 +57,8 @@ class MultimodalVAE(Banked, ABC):
     """Whether the method learns only from rows that have all modalities."""
     num_stages = 1
     """Number of stages of training, of equally many epochs."""
+    combine = staticmethod(product_of_experts)
+    """From the experts, a table of subsets and presence to the Gaussian q(z | X_s) of each subset."""
     options: ClassVar[Mapping[str, Option]] = {}
     """The method's own options by name; the defaults are the constructor's."""
 
@@ -61,7 +79,7 @@ class MultimodalVAE(Banked, ABC):
                 raise ValueError(f"{kind} takes no conditions; '{name}' is one, or its networks take some")
         self.names = tuple(modalities)
         self.latent_dim = latent_dim
-        self._modalities = nn.ModuleDict({module_name(name): modality for name, modality in modalities.items()})
+        self._modalities = nn.ModuleDict({_module_name(name): modality for name, modality in modalities.items()})
         self._encoders = banks_of({name: modality.encoder for name, modality in self.modalities.items()})
         self._decoders = banks_of({name: modality.decoder for name, modality in self.modalities.items()})
         self._shapes = {name: variable.shape for name, variable in modalities.items()}
@@ -132,7 +150,7 @@ class MultimodalVAE(Banked, ABC):
             names: modalities to use; all where None.
         """
         self._expect(batch)
-        wanted = set(self.names if names is None else self._known(names))
+        wanted = set(self.names if names is None else self.known(names))
         order: list[str] = []
         parts: list[tuple[Tensor, Tensor]] = []
         for bank in self._encoders:
@@ -156,13 +174,13 @@ class MultimodalVAE(Banked, ABC):
         return Experts(mean, log_variance, table)
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> Posterior:
-        """q(z | X_s) of batch shape `[S, B]`: products of experts with the prior (paper, Eq. 4).
+        """q(z | X_s) of batch shape `[S, B]`: by default products of experts with the prior (paper, Eq. 4).
 
         Args:
             batch: B rows.
             subsets: boolean `[S, N]`. Of each subset a row uses what it has; with nothing it gets the prior.
         """
-        return Gaussian(*product_of_experts(*self._experts(batch, subsets)))
+        return Gaussian(*self.combine(*self._experts(batch, subsets)))
 
     def q(self, batch: Batch, given: Iterable[str] | None = None) -> Posterior:
         """`posterior` without checks, of a batch as `checked` or `read` returns it."""
@@ -179,14 +197,19 @@ class MultimodalVAE(Banked, ABC):
         Raises:
             ValueError: on an unknown name, or a value outside its likelihood's support.
         """
-        return self.q(self.checked(batch), None if given is None else self._known(given))
+        return self.q(self.checked(batch), None if given is None else self.known(given))
 
     # Generation
 
     def decode(self, z: Tensor, names: str | Iterable[str] | None = None) -> dict[str, Distribution]:
         """p(x_i | z) of each named modality (all where None), of batch shape `[...]`, given z `[..., D]`."""
         modalities = self.modalities
-        return {name: modalities[name].decoder(z) for name in self._modelled(names)}
+        names = tuple(modalities) if names is None else self.known(names)
+        for name in names:
+            if name not in modalities:
+                models = ", ".join(modalities)
+                raise ValueError(f"cannot generate '{name}': it is a condition of this model, which models {models}")
+        return {name: modalities[name].decoder(z) for name in names}
 
     @torch.no_grad()
     def draw_latent(self, given: Batch | Mapping[str, object] | None = None, num_samples: int = 1) -> Tensor:
@@ -272,7 +295,7 @@ class MultimodalVAE(Banked, ABC):
         for bank in self._decoders:
             some = tuple(name for name in bank.modules if wanted[self._place[name]] and name in batch.values)
             if some:
-                scored = bank.score(batch, some, z, reconstruct, [self._place[name] for name in some], counts)
+                scored = bank.score(batch, some, z, reconstruct[:, [self._place[name] for name in some]], counts)
                 if scored is not None:
                     yield some, *scored
 
@@ -334,8 +357,12 @@ class MultimodalVAE(Banked, ABC):
 
         Training keeps the epoch whose validation rows have the highest.
         """
+        return self._joint_bound(batch).elbo
+
+    def _joint_bound(self, batch: Batch, beta: float = 1.0, counts: Tensor | None = None) -> Objective:
+        """The one term that is given, and reconstructs, all that a row has."""
         everything = torch.ones(1, len(self.names), dtype=torch.bool)
-        return self.evidence(batch, self.posteriors(batch, everything), everything).elbo
+        return self.evidence(batch, self.posteriors(batch, everything), everything, counts, beta)
 
     def check(self, batch: Batch) -> None:
         """Refuse a batch this model cannot read.
@@ -343,7 +370,7 @@ class MultimodalVAE(Banked, ABC):
         Raises:
             ValueError: naming the modality, and the row of a value outside its likelihood's support.
         """
-        self._known(batch.values)
+        self.known(batch.values)
         for name, values in batch.values.items():
             rows = batch.rows(name)
             self.variables[name].check(name, values if rows is None else values[rows], rows)
@@ -355,21 +382,17 @@ class MultimodalVAE(Banked, ABC):
             ValueError: as `check`.
         """
         if not isinstance(given, Batch):
-            self._known(given)
+            self.known(given)
             given = Batch.of({name: self._rows_of(name, value) for name, value in given.items()})
         given = given.to(self.device)
         self.check(given)
-        known = self.variables
-        return given.holding({name: known[name].as_read(value) for name, value in given.values.items()})
+        return self.read(given)
 
     def read(self, batch: Batch) -> Batch:
         """The batch in the types that the networks read; bytes become numbers from 0 to 1. Other names stay."""
-        known, values = self.variables, dict(batch.values)
-        unread = [name for name, value in values.items() if name in known and not known[name].is_read(value)]
-        if not unread:
-            return batch
-        values |= {name: known[name].as_read(values[name]) for name in unread}
-        return batch.holding(values)
+        read = {n: variable.as_read(batch.values[n]) for n, variable in self.variables.items() if n in batch.values}
+        changed = any(value is not batch.values[name] for name, value in read.items())
+        return batch.holding({**batch.values, **read}) if changed else batch
 
     def _decoder_input(self, batch: Batch | None, z: Tensor) -> Tensor:
         """z, and in a model with conditions their numbers after it."""
@@ -418,7 +441,7 @@ class MultimodalVAE(Banked, ABC):
         """Refuse names that the model does not have, and other shapes than theirs."""
         for name, shape in batch.shapes.items():
             if self._shapes.get(name) != shape:
-                self._known([name])
+                self.known([name])
                 self.variables[name].check_shape(name, shape)
 
     def _rows_of(self, name: str, value: object) -> object:
@@ -428,18 +451,8 @@ class MultimodalVAE(Banked, ABC):
         tensor = torch.as_tensor(value)
         return tensor.unsqueeze(0) if tuple(tensor.shape) == self.variables[name].shape else tensor
 
-    def _modelled(self, names: str | Iterable[str] | None) -> tuple[str, ...]:
-        modalities = self.modalities
-        if names is None:
-            return tuple(modalities)
-        names = self._known(names)
-        for name in names:
-            if name not in modalities:
-                models = ", ".join(modalities)
-                raise ValueError(f"cannot generate '{name}': it is a condition of this model, which models {models}")
-        return names
-
-    def _known(self, names: str | Iterable[str]) -> tuple[str, ...]:
+    def known(self, names: str | Iterable[str]) -> tuple[str, ...]:
+        """The names as a tuple; a ValueError on one that is neither a modality nor a condition of this model."""
         names = as_names(names)
         for name in names:
             if name not in self.names:

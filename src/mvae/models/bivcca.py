@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from mvae.batch import Batch
 from mvae.experts import first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective
 from mvae.option import Option
-from mvae.posteriors import Gaussian
 
 __all__ = ["BiVCCA"]
 
@@ -34,6 +32,7 @@ class BiVCCA(MultimodalVAE):
         mu: weight of the first term, from 0 to 1.
     """
 
+    combine = staticmethod(first_expert)
     options: ClassVar = {"mu": Option("weight of the first modality's bound", float, least=0, most=1, said="mu {}")}
 
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, mu: float = 0.5) -> None:
@@ -50,6 +49,3 @@ class BiVCCA(MultimodalVAE):
         weights = bounds.kl.new_tensor([self.mu, 1 - self.mu]).unsqueeze(1).where(has.all(1), 1.0)
         terms = weights * bounds.terms
         return bounds._replace(loss=-terms.sum(0).mean(), terms=terms)
-
-    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
-        return Gaussian(*first_expert(*self._experts(batch, subsets)))

@@ -59,9 +59,7 @@ class CVAE(MultimodalVAE):
         raise TypeError("a CVAE has no expert a modality; see posterior")
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
-        batch = self._complete(batch)
-        everything = torch.ones(1, len(self.names), dtype=torch.bool)
-        return self.evidence(batch, self.posteriors(batch, everything), everything, beta=beta)
+        return self._joint_bound(self._complete(batch), beta)
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
         """q(z | x_1, x_2) where both are given and observed; the prior elsewhere."""
@@ -92,8 +90,5 @@ class CVAE(MultimodalVAE):
         parts = []
         for name, variable in self.variables.items():
             if isinstance(variable, Condition):
-                here = batch.present[name]
-                shown = here.reshape(-1, *(1,) * (batch.values[name].dim() - 1))
-                features = variable.features(torch.where(shown, batch.values[name], 0))
-                parts.append(features * here.unsqueeze(1))
+                parts.append(variable.features(batch.filled(name)) * batch.present[name].unsqueeze(1))
         return torch.cat(parts, 1)

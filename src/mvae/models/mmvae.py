@@ -27,9 +27,8 @@ class MMVAE(MultimodalVAE):
     """
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
-        everything = torch.ones(1, len(self.names), dtype=torch.bool)
         counts = None if batch.has_all(self.names) else self.usable(batch).unsqueeze(0)
-        return self.evidence(batch, self.posteriors(batch, everything), everything, counts, beta)
+        return self._joint_bound(batch, beta, counts)
 
     def posteriors(self, batch: Batch, subsets: Tensor) -> Mixture:
         """Mixtures of the experts of a subset that a row has; the prior where it has none."""

@@ -81,7 +81,7 @@ class MVAE(MultimodalVAE):
         if isinstance(reconstruct, str) and reconstruct not in ("given", "present"):
             raise ValueError(f"reconstruct: expected 'given', 'present' or a list of names, got '{reconstruct}'")
         always = {"given": (), "present": self.names}.get(reconstruct) if isinstance(reconstruct, str) else reconstruct
-        always = self._known(always or ())
+        always = self.known(always or ())
         self.random_subsets, self.reconstruct = random_subsets, reconstruct
         self._always = torch.tensor([name in always for name in self.names])
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mvae.batch import Batch
 from mvae.experts import Experts, quotient_of_experts
 from mvae.models.mvae import MVAE
-from mvae.posteriors import Gaussian
 
 __all__ = ["MVAEQ"]
 
@@ -33,10 +31,9 @@ class MVAEQ(MVAE):
     It has the options of the MVAE.
     """
 
+    combine = staticmethod(quotient_of_experts)
+
     def encode(self, batch: Batch, names: str | Iterable[str] | None = None) -> Experts:
         """q(z | x_i) in place of experts."""
         mean, raw, present = super().encode(batch, names)
         return Experts(mean, logsigmoid(raw), present)
-
-    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
-        return Gaussian(*quotient_of_experts(*self._experts(batch, subsets)))

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-import torch
-from torch import Tensor
-
 from mvae.batch import Batch
 from mvae.experts import first_expert
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, Objective
 from mvae.models.parts import Parts
 from mvae.option import Option
-from mvae.posteriors import Gaussian
 
 __all__ = ["VAE"]
 
@@ -28,6 +24,7 @@ class VAE(MultimodalVAE):
     The encoder gives q(z | x) itself: no prior expert is multiplied in.
     """
 
+    combine = staticmethod(first_expert)
     options: ClassVar = {
         "target": Option("the modality that is modelled (default: the first)", str, said="of {}", names_modalities=True)
     }
@@ -43,8 +40,4 @@ class VAE(MultimodalVAE):
             raise ValueError(f"a VAE has one modality, got {', '.join(modalities)}")
 
     def loss(self, batch: Batch, beta: float = 1.0) -> Objective:
-        one = torch.ones(1, 1, dtype=torch.bool)
-        return self.evidence(batch, self.posteriors(batch, one), one, beta=beta)
-
-    def posteriors(self, batch: Batch, subsets: Tensor) -> Gaussian:
-        return Gaussian(*first_expert(*self._experts(batch, subsets)))
+        return self._joint_bound(batch, beta)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mvae.batch import Batch
+from mvae.batch import Batch, per_row
 from mvae.networks.mlp import BatchNorm
 
 __all__ = ["Bank", "Banked", "Stack", "architecture", "banks_of"]
@@ -87,13 +87,7 @@ class Bank:
         return mean, log_variance
 
     def score(
-        self,
-        batch: Batch,
-        names: Sequence[str],
-        z: Tensor,
-        reconstruct: Tensor,
-        columns: Sequence[int],
-        counts: Tensor | None,
+        self, batch: Batch, names: Sequence[str], z: Tensor, reconstruct: Tensor, counts: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor] | None:
         """log p(x_i | z_s) of some modalities, from few calls of their decoders, mostly one.
 
@@ -101,8 +95,7 @@ class Bank:
             batch: B rows.
             names: G modalities of the bank and the batch.
             z: `[S, B, D]`.
-            reconstruct: boolean `[S, N]`, which of all modalities each term reconstructs.
-            columns: numbers of the G among the N; some term reconstructs each.
+            reconstruct: boolean `[S, G]`, which of them each term reconstructs; some term reconstructs each.
             counts: boolean `[S, B]`, which terms count for which row; all where None.
 
         Returns:
@@ -110,7 +103,7 @@ class Bank:
             `[P, B]`, 0 where missing or not counted. None where all are missing.
         """
         (name,) = names
-        terms = reconstruct[:, columns[0]].nonzero().flatten().to(z.device)
+        terms = reconstruct[:, 0].nonzero().flatten().to(z.device)
         decoder, present = self.modules[name], batch.rows(name)
         if present is not None and not len(present):
             return None
@@ -172,7 +165,7 @@ class Stack(Bank):
 
     def encode(self, batch: Batch, names: Sequence[str], latent_dim: int) -> tuple[Tensor, Tensor] | None:
         # Rows that lack a modality are left out where that saves more than it costs: in all but small networks.
-        values, chosen = batch.block(names), self._chosen(names, batch.device)
+        values, chosen = torch.stack([batch.values[name] for name in names]), self._chosen(names, batch.device)
         if batch.has_all(names):
             return self(nn.Module.__call__, values, members=chosen)
         present = batch.presence(names).T  # [G, B]
@@ -180,7 +173,7 @@ class Stack(Bank):
         if not most:
             return None
         if (len(batch) - most) * self.cost < most * latent_dim * MOVING:
-            return self(nn.Module.__call__, _masked(values, present), members=chosen)
+            return self(nn.Module.__call__, torch.where(per_row(present, values), values, 0), members=chosen)
         here, row = present.sort(dim=1, descending=True, stable=True)  # the rows that have it first
         here, row = here[:, :most], row[:, :most]
         results = []
@@ -191,18 +184,12 @@ class Stack(Bank):
         return results[0], results[1]
 
     def score(
-        self,
-        batch: Batch,
-        names: Sequence[str],
-        z: Tensor,
-        reconstruct: Tensor,
-        columns: Sequence[int],
-        counts: Tensor | None,
+        self, batch: Batch, names: Sequence[str], z: Tensor, reconstruct: Tensor, counts: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Each decoder gets all that it decodes, of whatever terms and rows, side by side. Where some get much more than
         # others, those that get about equally much are called together, so that little is filled up.
-        owner, terms = (index.to(z.device) for index in reconstruct[:, columns].T.nonzero(as_tuple=True))
-        values, chosen = batch.block(names), self._chosen(names, batch.device)
+        owner, terms = (index.to(z.device) for index in reconstruct.T.nonzero(as_tuple=True))
+        values, chosen = torch.stack([batch.values[name] for name in names]), self._chosen(names, batch.device)
         if counts is None and batch.has_all(names):  # a cell is all rows of a term: whose it is, and where its z stands
             cell_owner, place, drawn, pair, row = owner, terms, z, torch.arange(len(owner), device=z.device), None
         else:  # a cell is one row of a term
@@ -247,8 +234,7 @@ def _learned(stacked: Tensor, own: Sequence[Tensor]) -> Tensor:
         return stacked
     if not any(wanted):  # a gradient of zeros would let an optimiser's momentum move what is frozen
         return stacked.detach()
-    mask = torch.tensor(wanted, device=stacked.device).reshape(-1, *(1,) * (stacked.dim() - 1))
-    return torch.where(mask, stacked, stacked.detach())
+    return torch.where(per_row(torch.tensor(wanted, device=stacked.device), stacked), stacked, stacked.detach())
 
 
 class _Calling(nn.Module):
@@ -264,15 +250,12 @@ class _Calling(nn.Module):
 
 def banks_of(modules: Mapping[str, nn.Module]) -> list[Bank]:
     """Modules of one architecture in a `Stack`; then the others, each in a bank of one."""
-    found: dict[str, list[str]] = {}
+    alike: dict[object, dict[str, nn.Module]] = {}
     for name, module in modules.items():
-        kind = architecture(module)
-        if kind is not None and any(True for _ in module.parameters()):
-            found.setdefault(kind, []).append(name)
-    several = [names for names in found.values() if len(names) > 1]
-    stacked = {name for names in several for name in names}
-    stacks = [Stack({name: modules[name] for name in names}) for names in several]
-    return [*stacks, *(Bank({name: module}) for name, module in modules.items() if name not in stacked)]
+        kind = architecture(module) if any(True for _ in module.parameters()) else None
+        alike.setdefault((name,) if kind is None else kind, {})[name] = module
+    banks = [Stack(some) if len(some) > 1 else Bank(some) for some in alike.values()]
+    return sorted(banks, key=lambda bank: len(bank.modules) == 1)
 
 
 class Banked(nn.Module):
@@ -281,12 +264,6 @@ class Banked(nn.Module):
     @property
     def _banks(self) -> list[Bank]:
         raise AttributeError("_banks")  # of a subclass
-
-    @property
-    def sliced(self) -> list[str]:
-        """Names of the slices of stacked parameters, which are in `state_dict` and not in `named_parameters`."""
-        learned = {id(parameter) for _, parameter in self.named_parameters()}
-        return [name for name, parameter in super().named_parameters() if id(parameter) not in learned]
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
@@ -358,12 +335,8 @@ def _score(decoder: nn.Module, z: Tensor, values: Tensor) -> Tensor:
 
 def _taken(values: Tensor, row: Tensor, here: Tensor) -> Tensor:
     """The rows `[G, M]` of `[G, B, ...]`, 0 where not `here`: there may be NaN in place of missing values."""
-    more = (1,) * (values.dim() - 2)
-    return _masked(values.gather(1, row.reshape(*row.shape, *more).expand(-1, -1, *values.shape[2:])), here)
-
-
-def _masked(values: Tensor, here: Tensor) -> Tensor:
-    return torch.where(here.reshape(*here.shape, *(1,) * (values.dim() - here.dim())), values, 0)
+    taken = values.gather(1, per_row(row, values).expand(-1, -1, *values.shape[2:]))
+    return torch.where(per_row(here, taken), taken, 0)
 
 
 def _composed(chosen: Tensor | None, some: Tensor | None) -> Tensor | None:

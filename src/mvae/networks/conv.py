@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mvae.networks.mlp import dense_layers
+from mvae.networks.mlp import FeaturesEncoder
 
 __all__ = ["ConvDecoder", "ConvEncoder", "conv_features"]
 
@@ -32,7 +32,7 @@ def _channels_last(network: nn.Sequential) -> nn.Sequential:
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(FeaturesEncoder):
     """An image to a Gaussian expert: convolutions, one hidden layer, a head; swish throughout.
 
     FashionMNIST in the paper: `layers=((64, 4, 2, 1), (128, 4, 2, 1)), hidden=512`. Convolutions have no bias.
@@ -60,15 +60,8 @@ class ConvEncoder(nn.Module):
         dropout: float = 0.0,
         condition_width: int = 0,
     ) -> None:
-        super().__init__()
-        self.features = conv_features(shape, layers, batch_norm)
-        width = math.prod(feature_shapes(shape, layers)[-1]) + condition_width
-        self.layers = dense_layers(width, [hidden], dropout=dropout)
-        self.head = nn.Linear(hidden, 2 * latent_dim)
-
-    def forward(self, x: Tensor, *condition: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = self.head(self.layers(torch.cat([self.features(x), *condition], -1))).chunk(2, -1)
-        return mean, log_variance
+        features, width = conv_features(shape, layers, batch_norm), math.prod(feature_shapes(shape, layers)[-1])
+        super().__init__(features, width, latent_dim, [hidden], dropout=dropout, condition_width=condition_width)
 
 
 class ConvDecoder(nn.Module):

@@ -42,34 +42,45 @@ class Flat(nn.Module):
 
 
 class FeaturesEncoder(nn.Module):
-    """Features of an observation to a Gaussian expert, by one linear layer.
+    """Features of an observation to a Gaussian expert: hidden layers and a linear head.
 
     Args:
         features: module from observations `[B, ...]` to `[B, width]`.
         width: number of the features.
         latent_dim: D.
+        hidden: widths of the hidden layers.
+        batch_norm: batch normalisation before each of their activations.
+        dropout: share of each hidden layer's outputs dropped in training.
+        condition_width: C; `[B, C]` more numbers beside the features.
     """
 
-    def __init__(self, features: nn.Module, width: int, latent_dim: int) -> None:
+    def __init__(
+        self,
+        features: nn.Module,
+        width: int,
+        latent_dim: int,
+        hidden: Sequence[int] = (),
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        condition_width: int = 0,
+    ) -> None:
         super().__init__()
         self.features = features
-        self.head = nn.Linear(width, 2 * latent_dim)
+        self.layers = dense_layers(width + condition_width, hidden, batch_norm, dropout)
+        self.head = nn.Linear(hidden[-1] if hidden else width + condition_width, 2 * latent_dim)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = self.head(self.features(x)).chunk(2, -1)
+    def forward(self, x: Tensor, *condition: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.head(self.layers(torch.cat([self.features(x), *condition], -1))).chunk(2, -1)
         return mean, log_variance
 
 
-class MLPEncoder(nn.Module):
+class MLPEncoder(FeaturesEncoder):
     """Flattened numbers to a Gaussian expert. MNIST in the paper: `hidden=(512, 512)`.
 
     Args:
         shape: shape of one observation.
         latent_dim: D.
-        hidden: widths of the hidden layers.
-        batch_norm: batch normalisation before each activation.
-        dropout: share of each hidden layer's outputs dropped in training.
-        condition_width: C; `[B, C]` more numbers beside the observation's.
+        hidden: and all else as `FeaturesEncoder` takes it.
     """
 
     def __init__(
@@ -81,15 +92,7 @@ class MLPEncoder(nn.Module):
         dropout: float = 0.0,
         condition_width: int = 0,
     ) -> None:
-        super().__init__()
-        width = math.prod(shape) + condition_width
-        self.flat = Flat()
-        self.layers = dense_layers(width, hidden, batch_norm, dropout)
-        self.head = nn.Linear(hidden[-1] if hidden else width, 2 * latent_dim)
-
-    def forward(self, x: Tensor, *condition: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_variance = self.head(self.layers(torch.cat([self.flat(x), *condition], -1))).chunk(2, -1)
-        return mean, log_variance
+        super().__init__(Flat(), math.prod(shape), latent_dim, hidden, batch_norm, dropout, condition_width)
 
 
 class EmbeddingEncoder(nn.Module):

@@ -105,7 +105,7 @@ def _in_memory(model: MultimodalVAE, spec: RunSpec, dataset: Dataset) -> Dataset
             model.check(dataset.transform(model.read(train)))
     grouped(train, model.names, spec.training.shares)  # refuses impossible shares before anything is written
     validation, test = compact(model, dataset.validation), compact(model, dataset.test)
-    return replace(dataset, train=train.blocked(), validation=validation, test=test)
+    return replace(dataset, train=train, validation=validation, test=test)
 
 
 def learned(spec: RunSpec, data_dir: str | Path | None = None) -> RunSpec:

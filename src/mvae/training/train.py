@@ -172,7 +172,7 @@ def _dataset(model: MultimodalVAE, data: Any, validation: Any, validation_rows: 
 
 def _as_read(model: MultimodalVAE, rows: Any, place: str, transformed: bool = False) -> Any:
     if isinstance(rows, Batch):
-        return rows if transformed else compact(model, rows).blocked()
+        return rows if transformed else compact(model, rows)
     if isinstance(rows, Shards):
         return rows.read_as(model.variables) if len(rows) else rows
     if isinstance(rows, DataLoader):
