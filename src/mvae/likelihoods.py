@@ -53,7 +53,7 @@ class PixelCrossEntropyDistribution(distributions.Bernoulli):
         logits: logits of :math:`\pi`, of any shape.
     """
 
-    support = constraints.unit_interval
+    support = constraints.unit_interval  # type: ignore[assignment]
     has_enumerate_support = False
 
     def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
