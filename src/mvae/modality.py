@@ -255,7 +255,7 @@ def _base(distribution: Distribution) -> Distribution:
 
 
 def _support(distribution: Distribution) -> torch.distributions.constraints.Constraint:
-    """What one element of an observation may be."""
+    """The support of one element of an observation."""
     support = distribution.support
     assert support is not None
     return getattr(support, "base_constraint", support)

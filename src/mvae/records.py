@@ -17,7 +17,7 @@ __all__ = ["Element", "RecordDistribution", "Records"]
 
 LARGEST_LOG_MEAN = 30.0
 SMALLEST_LOG_SCALE = -5.0
-"""Of a standardised column: the scale of one that others determine exactly would fall to 0."""
+"""Bounds the scale of a standardised column: that of one which others determine exactly would fall to 0."""
 
 Family = Literal["normal", "laplace", "categorical", "poisson", "negative-binomial"]
 

@@ -466,5 +466,5 @@ def test_many_modalities_share_one_product():
     model = MVAE({f"m{index}": label(3) for index in range(40)}, LATENT)
     batch = Batch({name: torch.tensor([index % 3]) for index, name in enumerate(model.names)})
     mean, log_variance, present = model.encode(batch)
-    expected, _ = product_of_experts(mean, log_variance, torch.ones(1, 1, 40, dtype=torch.bool), present)
+    expected, _ = product_of_experts(mean, log_variance, torch.ones(1, 40, dtype=torch.bool), present)
     torch.testing.assert_close(model.posterior(batch).mean, expected[0])

@@ -27,8 +27,6 @@ class BiVCCA(MultimodalVAE):
     modality trains its own term, at weight 1, on what it has.
 
     Args:
-        modalities: two, by name.
-        latent_dim: D.
         mu: weight of the first term, from 0 to 1.
     """
 

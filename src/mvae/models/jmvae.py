@@ -26,9 +26,6 @@ class JMVAE(JointEncoderVAE):
               - \alpha \sum_i \mathrm{KL}\big[q(z \mid x_1, x_2), q(z \mid x_i)\big] .
 
     Args:
-        modalities: two, by name.
-        latent_dim: D.
-        joint_encoder: as for `JointEncoderVAE`.
         alpha: weight of the two divergences, at least 0; the paper takes 0.01 (section 5.1).
     """
 

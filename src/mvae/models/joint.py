@@ -21,10 +21,8 @@ class JointEncoderVAE(MultimodalVAE):
     """A model of two modalities with an inference network for each subset of them, learned from complete rows only.
 
     Args:
-        modalities: two, by name.
-        latent_dim: D.
-        joint_encoder: module from the observations of both, in order, to `(mean, log_variance)`, each `[B, D]`
-            (`mvae.networks.joint.JointEncoder`).
+        joint_encoder: module from the observations of both modalities, in order, to `(mean, log_variance)`, each
+            `[B, D]` (`mvae.networks.joint.JointEncoder`).
     """
 
     needs_complete_rows = True

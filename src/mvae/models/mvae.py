@@ -32,8 +32,6 @@ class MVAE(MultimodalVAE):
     to decode the label, while q(z | label) need not find one z for all images of a class.
 
     Args:
-        modalities: by name.
-        latent_dim: D.
         random_subsets: k, random subsets a step beside the joint and the singles.
         reconstruct: what a term reconstructs: `"given"`, `"present"`, or what it is given and these modalities.
         free_nats: a divergence from the prior up to this costs nothing in training, so that z is used even where a

@@ -28,7 +28,7 @@ EXTRA_CALL = 1.5e6
 
 
 def architecture(module: nn.Module) -> str | None:
-    """What two modules share when they differ in their parameters alone; None where that is not certain.
+    """A key that modules share when they differ in their parameters alone; None where that is not certain.
 
     Only the layers of this package, and torch's plain ones, are known well enough.
     """

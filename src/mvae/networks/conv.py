@@ -39,12 +39,10 @@ class ConvEncoder(FeaturesEncoder):
 
     Args:
         shape: `(channels, height, width)`.
-        latent_dim: D.
         layers: `(channels, kernel, stride, padding)` of each convolution.
         hidden: width of the hidden layer.
         batch_norm: batch normalisation after each convolution but the first.
-        dropout: share of the hidden layer's outputs dropped in training.
-        condition_width: C; `[B, C]` more numbers beside the convolutions' flattened features.
+        dropout: and `condition_width`, as `FeaturesEncoder` takes them.
 
     Raises:
         ValueError: if a convolution does not fit the image.

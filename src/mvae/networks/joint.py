@@ -18,7 +18,6 @@ class JointEncoder(nn.Module):
     Args:
         features: for each modality a module from observations `[B, ...]` to `[B, width]`.
         widths: those widths.
-        latent_dim: D.
         hidden: width of the hidden layer.
     """
 

@@ -46,8 +46,6 @@ class FeaturesEncoder(nn.Module):
 
     Args:
         features: module from observations `[B, ...]` to `[B, width]`.
-        width: number of the features.
-        latent_dim: D.
         hidden: widths of the hidden layers.
         batch_norm: batch normalisation before each of their activations.
         dropout: share of each hidden layer's outputs dropped in training.
@@ -75,13 +73,7 @@ class FeaturesEncoder(nn.Module):
 
 
 class MLPEncoder(FeaturesEncoder):
-    """Flattened numbers to a Gaussian expert. MNIST in the paper: `hidden=(512, 512)`.
-
-    Args:
-        shape: shape of one observation.
-        latent_dim: D.
-        hidden: and all else as `FeaturesEncoder` takes it.
-    """
+    """Flattened observations of a shape to a Gaussian expert. MNIST in the paper: `hidden=(512, 512)`."""
 
     def __init__(
         self,
@@ -98,10 +90,7 @@ class MLPEncoder(FeaturesEncoder):
 class EmbeddingEncoder(nn.Module):
     """A category to a Gaussian expert: an embedding, swish, then hidden layers. Labels in the paper: `(512, 512)`.
 
-    Args:
-        num_classes: number of categories.
-        latent_dim: D.
-        hidden: width of the embedding, then of the hidden layers.
+    `hidden` are the widths of the embedding and of the hidden layers.
     """
 
     def __init__(self, num_classes: int, latent_dim: int, hidden: Sequence[int] = (512, 512)) -> None:

@@ -21,11 +21,7 @@ class RecordEncoder(nn.Module):
     of a record; the decoder still has to reconstruct all that is observed.
 
     Args:
-        elements: of the records.
-        latent_dim: D.
-        hidden: widths of the hidden layers.
         hide: the mean share of elements hidden in training; each record's is uniform from 0 to twice that.
-        dropout: share of each hidden layer's outputs dropped in training.
     """
 
     counts: Tensor

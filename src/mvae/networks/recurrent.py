@@ -23,11 +23,9 @@ class RecurrentFeatures(nn.Module):
     widths of 200.
 
     Args:
-        num_symbols: V.
         embedding: width of the embedding.
         hidden: width of the recurrent network.
         end: the symbol that ends a string, after whose first nothing is read; None reads all T.
-        cell: `"gru"` or `"lstm"`.
     """
 
     def __init__(
@@ -58,13 +56,9 @@ class RecurrentDecoder(nn.Module):
     It is a `mvae.strings.SymbolNetwork`. MultiMNIST in the paper: two layers, widths of 200, dropout 0.1.
 
     Args:
-        latent_dim: D.
-        num_symbols: V.
         embedding: width of the embedding.
-        hidden: width of the recurrent network.
-        layers: number of its layers.
+        hidden: width of each of the `layers` of the recurrent network.
         dropout: between the layers.
-        cell: `"gru"` or `"lstm"`.
     """
 
     def __init__(

@@ -23,12 +23,9 @@ class TransformerFeatures(nn.Module):
     """A string of symbols `[B, T]` to `[B, width]`: self-attention, and the mean over the symbols that are read.
 
     Args:
-        num_symbols: V.
         length: T, the longest string.
         width: of embeddings and layers, a multiple of `heads`.
         heads: of attention.
-        layers: number of layers.
-        dropout: in training.
         end: the symbol that ends a string, after whose first nothing is read; None reads all T.
     """
 
@@ -62,13 +59,9 @@ class TransformerDecoder(nn.Module):
     It is a `mvae.strings.SymbolNetwork`, whose state is the symbols so far.
 
     Args:
-        latent_dim: D.
-        num_symbols: V.
         length: T, the longest string.
         width: of embeddings and layers, a multiple of `heads`.
         heads: of attention.
-        layers: number of layers.
-        dropout: in training.
     """
 
     def __init__(
