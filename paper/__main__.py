@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+from mvae.cli.options import Help
 
 TYPES = {None: str, 0: NonNegativeInt, 1: PositiveInt}
 """The type of an option, by the least that it may be."""
@@ -39,13 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Help(DefaultHelpFormatter):
-    """Help without the types and defaults that the library adds."""
-
-    def _get_help_string(self, action: Any) -> str:
-        return action.help or ""
-
-
 def _spent(entry: dict[str, Any]) -> str:
     if "presets" not in entry:
         return ""
@@ -55,14 +50,14 @@ def _spent(entry: dict[str, Any]) -> str:
 def _parser(catalog: dict[str, Any]) -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m paper",
-        formatter_class=_Help,
+        formatter_class=Help,
         description="Run an experiment whose results the docs show. Each finished cell is kept. Without one, all are"
         " listed. Example: python -m paper table1",
     )
     commands = parser.add_subcommands(dest="experiment")
     for name, entry in catalog.items():
         example = " ".join(filter(None, ["Example: python -m paper", name, entry.get("example")]))
-        part = ArgumentParser(description=f"{entry['title']} {example}", formatter_class=_Help)
+        part = ArgumentParser(description=f"{entry['title']} {example}", formatter_class=Help)
         commands.add_subcommand(name, part, help=entry["title"])
         _add_arguments(part.add_argument, entry)
     return parser

@@ -1,6 +1,5 @@
 """`attributes`: 18 attributes of a face predicted from its image, beside simpler ways."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,6 @@ from mvae.data.sources import load_dataset
 from mvae.models import MultimodalVAE
 from paper.baselines.logistic import PairedLogisticRegression, thumbnails
 from paper.compared import MODELS, spec_of, train_model, trained_model
-from paper.results import provenance
 from paper.runner import Cell, Report, Setup, titles
 from paper.trained import placed
 
@@ -23,15 +21,10 @@ PREDICTORS = titles("attributes", "predictor")
 MEASURES = {"accuracy": "accuracy", "balanced": "balanced accuracy", "auc": "AUC"}
 
 
-def cells(setup: Setup) -> list[Cell]:
-    """Each predictor."""
-    return [{"predictor": name} for name in setup.among("predictor")]
-
-
 def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
     """Predict the attributes of all test images, training the model if it is not trained yet."""
     name, spent = cell["predictor"], setup.spent
-    whole, started = load_dataset("celeba19", data_dir=setup.data_dir), time.perf_counter()
+    whole = load_dataset("celeba19", data_dir=setup.data_dir)
     train, test = whole.train[: spent["train_rows"]], whole.test
     epochs = None
     if name in MODELS:
@@ -56,8 +49,6 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
         "rows": len(test),
         "data": whole.description,
         "attributes": {name: _scores(test.values[name].numpy(), found[name]) for name in ATTRIBUTES},
-        "seconds": time.perf_counter() - started,
-        "made": provenance(),
     }
 
 

@@ -1,7 +1,6 @@
 """`few-pairs`: what helps, beyond the paper, to predict a label from few pairs."""
 
 import statistics
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -15,8 +14,7 @@ from mvae.data.loading import COMPLETE
 from mvae.data.sources import load_dataset
 from mvae.evaluation.classification import classify, proportion_interval
 from mvae.models import MultimodalVAE
-from paper.pages import percent, table
-from paper.results import provenance
+from paper.pages import mean, percent, pivot
 from paper.runner import CATALOG, Cell, Report, Setup, places, titles
 from paper.trained import train_on_rows
 
@@ -44,7 +42,7 @@ def cells(setup: Setup) -> list[Cell]:
 
 def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
     """Train a variant, score it on validation rows, and what was chosen on test rows."""
-    spent, started = setup.spent, time.perf_counter()
+    spent = setup.spent
     dataset, variant, pairs, seed = (cell[key] for key in ("dataset", "variant", "pairs", "seed"))
     whole = load_dataset(dataset, data_dir=setup.data_dir, validation_rows=spent["validation_rows"])
     rows, epochs = whole.train[: spent["train_rows"]], spent["epochs"][dataset]
@@ -68,8 +66,6 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
         "precision": trained["precision"],
         **{name: _accuracies(model, part, spent["samples"]) for name, part in parts.items()},
         "test_rows": len(whole.test),
-        "made": provenance(),
-        "seconds": time.perf_counter() - started,
     }
 
 
@@ -85,30 +81,26 @@ def _accuracies(model: MultimodalVAE, rows: Batch, samples: Mapping[str, int]) -
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """The page's content: variants on validation rows, by data set, and what was chosen on test rows."""
     frame = pd.json_normalize(content["cells"], sep=" ")
-    validated, tested = dict[str, str](), list[list[str]]()
-    for dataset, title in DATASETS.items():
-        part = frame[frame["dataset"] == dataset]
-        levels = sorted(part["pairs"].unique())
-        some = {(name, pairs): one for (name, pairs), one in part.groupby(["variant", "pairs"])}
-        rows = []
-        for name, variant in VARIANTS.items():
-            epochs = part.loc[part["variant"] == name, "epochs"].astype(str).tolist()[:1]
-            scores = [
-                percent(some[name, pairs][f"validation {estimator}"].tolist()) if (name, pairs) in some else ""
-                for pairs in levels
-                for estimator in ESTIMATORS
-            ]
-            rows.append([variant["title"], *(epochs or [""]), *scores])
-        heads = [f"{pairs:,} pairs, {estimator}" for pairs in levels for estimator in ESTIMATORS]
-        validated |= {title: table(["", "epochs", *heads], rows)} if len(part) else {}
-        for pairs in levels:
-            for name in TESTED:
-                if (name, pairs) in some:
-                    one = some[name, pairs]
-                    decoder, count = one["test decoder"].tolist(), int(one["test_rows"].iloc[0])
-                    low, high = proportion_interval(round(statistics.mean(decoder) * count), count)
-                    row = [title, f"{pairs:,}", VARIANTS[name]["title"], str(len(one)), percent(decoder)]
-                    interval = f"{100 * low:.1f} to {100 * high:.1f}"
-                    tested.append([*row, interval, percent(one["test importance"].tolist())])
-    head = ["", "pairs", "variant", "choices", "decoder", "95 % interval", "importance"]
-    return {"validated": validated, "tested": table(head, tested)}
+    levels = {pairs: f"{pairs:,}" for pairs in sorted(frame["pairs"].unique())}
+    rows = {"variant": titles("few-pairs", "variant"), "epochs": {count: str(count) for count in set(frame["epochs"])}}
+    columns = {
+        "pairs": {pairs: f"{text} pairs" for pairs, text in levels.items()},
+        "": {f"validation {estimator}": estimator for estimator in ESTIMATORS},
+    }
+    tested = []
+    for (dataset, pairs, variant), one in frame[frame["variant"].isin(TESTED)].groupby(["dataset", "pairs", "variant"]):
+        decoder, count = one["test decoder"].tolist(), int(one["test_rows"].iloc[0])
+        low, high = proportion_interval(round(statistics.mean(decoder) * count), count)
+        scores = {"decoder": percent(decoder), "95 % interval": f"{100 * low:.1f} to {100 * high:.1f}"}
+        scores |= {"choices": str(len(one)), "importance": percent(one["test importance"].tolist())}
+        tested.append({"dataset": dataset, "pairs": pairs, "variant": variant, **scores})
+    heads = {name: name for name in ("choices", "decoder", "95 % interval", "importance")}
+    where = {"dataset": DATASETS, "pairs": levels, "variant": rows["variant"]}
+    return {
+        "validated": {
+            title: pivot(part, rows, columns, percent, head=["", "epochs"])
+            for dataset, title in DATASETS.items()
+            if len(part := frame[frame["dataset"] == dataset])
+        },
+        "tested": pivot(pd.DataFrame(tested), where, {"": heads}, mean(), head=["", "pairs", "variant"]),
+    }

@@ -13,12 +13,11 @@ from mvae.data.celeba import ATTRIBUTES
 from mvae.data.multimnist import DIGITS, LENGTH
 from mvae.data.pictures import image_grid
 from mvae.data.sources import load_dataset
-from mvae.files import atomic
 from mvae.modality import levels
 from mvae.models import MultimodalVAE
 from paper.baselines.logistic import PairedLogisticRegression, pixels, thumbnails
 from paper.compared import DATASETS, MODELS, cells_of, check, train_model, trained_model
-from paper.pages import table
+from paper.pages import save_figure, table
 from paper.reader import Reader
 from paper.runner import CATALOG, Cell, Report, Setup, titles
 
@@ -114,14 +113,11 @@ def _draw(model: MultimodalVAE, label: Any, path: Path, judge: _Judge) -> float:
     figure = Figure(figsize=(8, 4.3), layout="constrained")
     axes = figure.subplots(1, 2)
     for axis, images, title in ((axes[0], from_prior, "z from the prior"), (axes[1], given_label, "z given the label")):
-        axis.imshow(
-            image_grid(images[: SIDE * SIDE].reshape(SIDE, SIDE, *images.shape[2:])), interpolation="antialiased"
-        )
+        shown = images[: SIDE * SIDE].reshape(SIDE, SIDE, *images.shape[2:])
+        axis.imshow(image_grid(shown), interpolation="antialiased")
         axis.set_title(title, fontsize=10)
         axis.set_axis_off()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=160)
+    save_figure(figure, path, 160)
     return _alike(judge.says(given_label.squeeze(1)), [judge.wanted] * JUDGED)
 
 
@@ -152,8 +148,7 @@ def _write_sheet(
             axis.imshow(image[0], cmap="gray", vmin=0, vmax=1)
             axis.set_title(text or "none", fontsize=8, pad=2)
             axis.set_axis_off()
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    save_figure(figure, path, 110)
     truth = [DIGITS.text(text) for text in rows.values["text"]]
     return {"prior": _alike(texts, read(images)), "real": _alike(written, truth)}
 

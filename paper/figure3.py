@@ -1,6 +1,5 @@
 """`figure3`: label or text predicted from an image, by how many pairs were seen (paper, section 5.1)."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,16 +19,17 @@ from mvae.seeds import seeded
 from mvae.strings import ended
 from mvae.training.epochs import ACCURACY
 from mvae.training.run import Run
-from paper.baselines.latents import BoltzmannLatents, NetworkLatents
+from paper.baselines.latents import boltzmann_latents, network_latents
 from paper.baselines.logistic import PairedLogisticRegression, pixels
 from paper.baselines.networks import Deterministic
 from paper.figure3_view import ALL, LABEL, TARGETS, draw, view
-from paper.results import Results, provenance
+from paper.results import Results
 from paper.runner import CATALOG, Cell, Report, Setup, places
 from paper.trained import by_recipe, placed
 
 __all__ = ["cells", "finish", "measure", "view"]
 
+Numbers = Callable[[Batch], np.ndarray]
 IMAGE = "image"
 MODELS = CATALOG["figure3"]["choices"]["model"]
 HELD, MOST_HELD = 5, 5000
@@ -67,13 +67,12 @@ def measure(cell: Cell | list[Cell], setup: Setup, report: Report) -> list[dict[
     whole = replace(whole, train=whole.train[: spent["train_rows_of"].get(dataset, spent["train_rows"])])
     target = TARGETS.get(dataset, LABEL)
     truth, records = whole.test.values[target], []
-    started = time.perf_counter()
     # Pixels and the RBM are read grey, the mean of what the networks see: measured the better of the two.
-    numbers: Callable[[Batch], np.ndarray] = pixels
+    numbers: Numbers = pixels
     seen = whole.train
     if model == "rbm":
         report("training", 0, 1)
-        numbers = BoltzmannLatents(epochs=spent["boltzmann_epochs"]).fit(seen)
+        numbers = boltzmann_latents(seen, spent["boltzmann_epochs"])
     elif kind == "latents":
         seen = _as_seen(whole, whole.train)
         numbers = _latents(choices[0], spent, whole, seen, report)
@@ -90,10 +89,8 @@ def measure(cell: Cell | list[Cell], setup: Setup, report: Report) -> list[dict[
         right = {name: int(alike(guesses, truth).sum()) for name, guesses in found.pop("predictions").items()}
         records.append(
             {**choice, **found, "rows": len(truth), "total": len(whole.train)}
-            | {"right": right, "accuracy": next(iter(right.values())) / len(truth), "made": provenance()}
-            | {"seconds": time.perf_counter() - started}
+            | {"right": right, "accuracy": next(iter(right.values())) / len(truth)}
         )
-        started = time.perf_counter()
     return records
 
 
@@ -161,7 +158,7 @@ def _as_seen(whole: Dataset, rows: Batch) -> Batch:
         return rows if whole.transform is None else whole.transform(rows)
 
 
-def _latents(cell: Cell, spent: Mapping[str, Any], whole: Dataset, seen: Batch, report: Report) -> NetworkLatents:
+def _latents(cell: Cell, spent: Mapping[str, Any], whole: Dataset, seen: Batch, report: Report) -> Numbers:
     """Learn from all images; a function from rows to numbers."""
     options = {
         **MODELS[cell["model"]].get("options", {}),
@@ -175,7 +172,7 @@ def _latents(cell: Cell, spent: Mapping[str, Any], whole: Dataset, seen: Batch, 
         )
         run = replace(run, model=_deterministic(run, IMAGE), dataset=images)
     run.train_to_the_end(lambda done, total: report("training", done, total))
-    return NetworkLatents(placed(run.model), seen)
+    return network_latents(placed(run.model), seen)
 
 
 def _deterministic(run: Run, target: str) -> Deterministic:

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mvae.evaluation.classification import proportion_interval
-from mvae.files import atomic
-from paper.pages import mean, percent, pivot, table
+from paper.pages import mean, percent, pivot, save_figure, table
 from paper.runner import CATALOG, titles
 
 DATASETS, MODELS = titles("figure3", "dataset"), titles("figure3", "model")
@@ -67,9 +66,7 @@ def draw(content: Mapping[str, Any], dataset: str, folder: Path) -> Path:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     path = folder / f"{content['settings']['preset']}-{dataset}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=130)
+    save_figure(figure, path, 130)
     return path
 
 

@@ -3,16 +3,15 @@
 The paper shows pictures. Here they are measured too, on held-out people, beside the simplest ways.
 """
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from mvae.batch import Batch
 from mvae.config.recipes import resolve
@@ -21,17 +20,16 @@ from mvae.data.celeba import SIDE
 from mvae.data.dataset import Dataset
 from mvae.data.pictures import image_grid
 from mvae.data.sources import load_dataset
-from mvae.files import atomic
-from mvae.generation.translate import Translated, translate, with_certain
+from mvae.generation.translate import translate, with_certain
 from mvae.modality import levels
 from mvae.models import MultimodalVAE
 from mvae.training.prepare import learned
 from paper.figure4_view import DIRECTIONS, DRAWS, LIT, RECIPES, SOURCE, view
-from paper.results import provenance
+from paper.pages import save_figure
 from paper.runner import Cell, Report, Setup, places
 from paper.trained import train_on_rows
 
-__all__ = ["cells", "check", "measure", "view"]
+__all__ = ["check", "measure", "view"]
 
 LEVELS = ("image", "gray", "obscured", "watermark")
 """Modalities whose values lie anywhere from black to white; of edges and masks the question is which pixels are lit."""
@@ -40,11 +38,6 @@ THRESHOLDS = [round(0.02 * number, 2) for number in range(1, 48)]
 EXAMPLES = 6
 LEAST = 1e-10
 """Mean square difference below which pictures are the same: 100 dB."""
-
-
-def cells(setup: Setup) -> list[Cell]:
-    """Each recipe."""
-    return [{"recipe": name} for name in setup.among("recipe")]
 
 
 def check(setup: Setup, _: Sequence[Cell]) -> None:
@@ -78,7 +71,6 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
         **measured,
         "file": picture.name,
         "trained": trained,
-        "made": provenance(),
     }
 
 
@@ -124,31 +116,30 @@ def quality(wanted: str, found: Tensor, truth: Tensor, threshold: float = 0.5) -
     """
     from skimage.metrics import structural_similarity
 
-    pairs = list(zip(found.clamp(0, 1).double().numpy(), truth.double().numpy(), strict=True))
+    found, truth = found.clamp(0, 1).double(), truth.double()
     if wanted in LIT:
-        name, score = ("f1", _f1) if wanted == "edge" else ("iou", _overlap)
-        return {name: statistics.mean(score(one[0] >= threshold, true[0] >= LIT[wanted]) for one, true in pairs)}
-    return {
-        "psnr": statistics.mean(-10 * math.log10(max(LEAST, np.mean((true - one) ** 2))) for one, true in pairs),
-        "ssim": statistics.mean(
-            float(structural_similarity(true, one, data_range=1, channel_axis=0)) for one, true in pairs
-        ),
-    }
+        return _of_lit(wanted, (found >= threshold).double(), (truth >= LIT[wanted]).double())
+    error = (found - truth).square().flatten(1).mean(1)
+    pairs = zip(truth.numpy(), found.numpy(), strict=True)
+    ssim = [float(structural_similarity(true, one, data_range=1, channel_axis=0)) for true, one in pairs]
+    return {"psnr": -10 * error.clamp(min=LEAST).log10().mean().item(), "ssim": statistics.mean(ssim)}
 
 
-def _f1(one: np.ndarray, true: np.ndarray) -> float:
-    from scipy.ndimage import maximum_filter
+def _of_lit(wanted: str, found: Tensor, truth: Tensor) -> dict[str, float]:
+    """F1 of edges or IoU of masks, from pictures of zeros and ones; it is 1 where neither has a lit pixel."""
 
-    if not one.any() and not true.any():
-        return 1.0
-    right, seen = (one & maximum_filter(true, 3)).sum(), (true & maximum_filter(one, 3)).sum()
-    precision, recall = right / max(1, one.sum()), seen / max(1, true.sum())
-    return float(2 * precision * recall / max(1e-9, precision + recall))
+    def count(lit: Tensor) -> Tensor:
+        return lit.flatten(1).sum(1)
 
-
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    either = (one | other).sum()
-    return float((one & other).sum() / either) if either else 1.0
+    if wanted == "edge":
+        near_truth, near_found = (max_pool2d(lit, 3, stride=1, padding=1) for lit in (truth, found))
+        precision = count(found * near_truth) / count(found).clamp(min=1)
+        recall = count(truth * near_found) / count(truth).clamp(min=1)
+        score = 2 * precision * recall / (precision + recall).clamp(min=1e-9)
+    else:
+        score = count(found * truth) / count(found + truth - found * truth).clamp(min=1)
+    lit = count(found + truth) > 0
+    return {"f1" if wanted == "edge" else "iou": score.where(lit, 1.0).mean().item()}
 
 
 def _measured(
@@ -210,7 +201,9 @@ def _draw(model: MultimodalVAE, test: Batch, path: Path, samples: int) -> None:
             label = "" if len(wanted) == 1 else f" ({name})"
             columns.append((f"model{label}", plain[name].mean))
             if given != "image":
-                columns += _beside(found[name], plain[name])
+                sure = found[name].mean
+                columns += [] if torch.equal(sure, plain[name].mean) else [("and what is sure", sure)]
+                columns += [("draw", draw) for draw in found[name].draws]
             columns.append((f"truth{label}", seen[name]))
         images = torch.stack([column.expand(-1, 3, -1, -1) for _, column in columns], 1)
         panels.append((title, [head for head, _ in columns], images))
@@ -223,12 +216,4 @@ def _draw(model: MultimodalVAE, test: Batch, path: Path, samples: int) -> None:
         axis.tick_params(length=0)
         for spine in axis.spines.values():
             spine.set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=90)
-
-
-def _beside(found: Translated, plain: Translated) -> list[tuple[str, Tensor]]:
-    """What is put in for certain, where anything is, and draws; each with what stands above it."""
-    sure = [] if torch.equal(found.mean, plain.mean) else [("and what is sure", found.mean)]
-    return [*sure, *(("draw", draw) for draw in found.draws)]
+    save_figure(figure, path, 90)

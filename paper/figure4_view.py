@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from paper.pages import pivot
+from paper.pages import mean, pivot
 from paper.runner import CATALOG
 
 SOURCE, DRAWS = "vision", 3
@@ -24,11 +24,14 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
     cells = {name: cell for name in RECIPES for cell in content["cells"] if cell["recipe"] == name}
     names = {name: RECIPES[name]["title"] for name in cells}
     frame = pd.DataFrame(
-        {"recipe": name, "part": part, **one, **_shown(one)}
+        {"recipe": name, "part": part, **one}
         for name, cell in cells.items()
         for part in ("validation", "test")
         for one in cell[part]
     )
+    for name, (_, scale, digits) in MEASURES.items():
+        if name in frame:
+            frame[f"{name}_shown"] = (scale * frame[name]).map(f"{{:.{digits}f}}".format, na_action="ignore")
     frame["both"] = frame["psnr_shown"] + ", " + frame["ssim_shown"]
     held, test = (frame[frame["part"] == part] for part in ("validation", "test"))
     held = held[(held["way"] == "model") & (held["wanted"] == "image")]
@@ -44,22 +47,12 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
             }
             for given in MADE
         },
-        "validation": pivot(
-            held, {"recipe": names}, {"given": to_image}, lambda part: part["both"].iloc[0], head=["PSNR in dB, SSIM"]
-        ),
+        "validation": pivot(held, {"recipe": names}, {"given": to_image}, mean(), "both", ["PSNR in dB, SSIM"]),
         "best": RECIPES[best],
         "source": SOURCE,
         "draws": DRAWS,
         "lit": LIT,
         "pictures": [(names[name], cells[name]["file"]) for name in dict.fromkeys([best, next(iter(cells))])],
-    }
-
-
-def _shown(one: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        f"{name}_shown": f"{scale * one[name]:.{digits}f}"
-        for name, (_, scale, digits) in MEASURES.items()
-        if name in one
     }
 
 
@@ -69,15 +62,11 @@ def _direction(test: pd.DataFrame, pair: tuple[str, str], names: Mapping[str, st
     part = test[(test["given"] == given) & (test["wanted"] == wanted)]
     if part.empty:
         return "No row has it."
-    ways = WAYS if given in ("gray", "obscured") else {"model": ""}
-    rows = {
-        f"{name}/{way}": "; ".join(filter(None, (title, words)))
-        for name, title in names.items()
-        for way, words in ways.items()
-    }
-    baseline = part[part["way"] == "baseline"].head(1)
-    part = pd.concat([baseline.assign(recipe=""), part])
-    rows = {"/baseline": BASELINES.get(given if wanted == "image" else wanted, "")} | rows
+    rows = {next(iter(names)) + "/baseline": BASELINES.get(given if wanted == "image" else wanted, "")}
+    for name, title in names.items():
+        sure = {way: f"{title}; {words}" for way, words in WAYS.items()}
+        ways = sure if given in ("gray", "obscured") else {"model": title}
+        rows |= {f"{name}/{way}": words for way, words in ways.items()}
     part = part.assign(row=part["recipe"] + "/" + part["way"])
     measures = {f"{name}_shown": title for name, (title, _, _) in MEASURES.items()}
     return pivot(part, {"row": rows}, {"": {name: title for name, title in measures.items() if name in part}}, "".join)

@@ -1,11 +1,9 @@
 """`imputation`: holes filled in scikit-learn's real tables, beside what people use today."""
 
 import re
-import statistics
-import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -15,8 +13,7 @@ import pandas as pd
 from mvae.tables.fill import impute_table
 from mvae.tables.read import read_table
 from mvae.training.prepare import prepare, with_table
-from paper.pages import table
-from paper.results import provenance
+from paper.pages import mean, pivot
 from paper.runner import CATALOG, Cell, Report, Setup, titles
 
 PATTERNS = CATALOG["imputation"]["patterns"]
@@ -30,7 +27,7 @@ class Whole:
     """A real table: numbers, standardised, and one category; and groups of columns that would be lacking together."""
 
     frame: pd.DataFrame
-    categories: tuple[str, ...]
+    category: str
     groups: Mapping[str, tuple[str, ...]]
 
 
@@ -38,19 +35,15 @@ def load_whole(name: str) -> Whole:
     """A table that comes with scikit-learn. Columns that are the same in every row are left out."""
     from sklearn import datasets
 
-    loader = {"breast-cancer": "breast_cancer"}.get(name, name)
-    found = getattr(datasets, f"load_{loader}")(as_frame=True)
+    found = getattr(datasets, f"load_{name.replace('-', '_')}")(as_frame=True)
     numbers = found.data.loc[:, found.data.std() > 0].astype(np.float64)
-    target = found.target.rename("target")
     if name == "diabetes":
-        numbers, categories = pd.concat([numbers, target.astype(np.float64)], axis=1), ("sex",)
-        sex = numbers.pop("sex").rank(method="dense").map({1.0: "a", 2.0: "b"})
-        frame = pd.concat([(numbers - numbers.mean()) / numbers.std(ddof=0), sex], axis=1)
+        classes = numbers.pop("sex").rank(method="dense").map({1.0: "a", 2.0: "b"})
+        numbers["target"] = found.target.astype(np.float64)
     else:
-        categories = ("target",)
-        names = target.map(lambda code: f"class {code}")
-        frame = pd.concat([(numbers - numbers.mean()) / numbers.std(ddof=0), names], axis=1)
-    return Whole(frame, categories, _groups(name, list(frame.columns)))
+        classes = found.target.map(lambda code: f"class {code}").rename("target")
+    frame = pd.concat([(numbers - numbers.mean()) / numbers.std(ddof=0), classes], axis=1)
+    return Whole(frame, classes.name, _groups(name, list(frame.columns)))
 
 
 def _groups(name: str, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -96,44 +89,33 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
     """Fill in what is hidden, and compare it with the truth."""
     spent, whole = setup.spent, load_whole(cell["table"])
     if spent["rows"] is not None:
-        frame = whole.frame.sample(spent["rows"], random_state=0).reset_index(drop=True)
-        whole = Whole(frame, whole.categories, whole.groups)
+        whole = replace(whole, frame=whole.frame.sample(spent["rows"], random_state=0).reset_index(drop=True))
     hidden = holed(whole, cell["pattern"], cell["seed"])
     known = whole.frame.mask(hidden)
-    started = time.perf_counter()
     report("filling in", 0, 1)
     if cell["method"].startswith("mvae"):
         filled, intervals = _by_model(known, whole, cell, spent["epochs"], report)
     else:
         filled, intervals = _by_scikit_learn(known, whole, cell, spent), None
-    seconds = time.perf_counter() - started
-    made = {"made": provenance(), "seconds": seconds, "rows": len(known)}
-    return {**cell, **scores(whole, hidden, filled, intervals), **made}
+    return {**cell, "rows": len(known), **scores(whole, hidden, filled, intervals)}
 
 
 def scores(
     whole: Whole, hidden: np.ndarray, filled: pd.DataFrame, intervals: pd.DataFrame | None
 ) -> dict[str, float | None]:
     """How near the hidden cells were guessed: numbers in standard deviations, categories in shares."""
-    numbers = [name not in whole.categories for name in whole.frame.columns]
-    wanted = hidden & np.array(numbers)
-    truth = whole.frame.loc[:, numbers].to_numpy(np.float64)[hidden[:, numbers]]
-    found = filled.loc[:, numbers].to_numpy(np.float64)[hidden[:, numbers]]
-    right = [
-        (filled[name].to_numpy()[hidden[:, place]] == whole.frame[name].to_numpy()[hidden[:, place]])
-        for place, name in enumerate(whole.frame.columns)
-        if name in whole.categories
-    ]
-    right_ones = np.concatenate(right)
+    numbers = whole.frame.columns != whole.category
+    truth, found = (frame.loc[:, numbers].to_numpy(np.float64)[hidden[:, numbers]] for frame in (whole.frame, filled))
+    right = (filled[whole.category] == whole.frame[whole.category])[hidden[:, ~numbers].squeeze(1)]
     result: dict[str, float | None] = {
         "rmse": float(np.sqrt(np.mean((found - truth) ** 2))),
-        "hidden_numbers": int(wanted.sum()),
-        "accuracy": float(right_ones.mean()) if len(right_ones) else float("nan"),
-        "hidden_categories": len(right_ones),
+        "hidden_numbers": len(truth),
+        "accuracy": float(right.mean()),
+        "hidden_categories": len(right),
         "coverage": None,
     }
     if intervals is not None:
-        cells = intervals[~intervals["column"].isin(whole.categories)]
+        cells = intervals[intervals["column"] != whole.category]
         places = whole.frame.columns.get_indexer(pd.Index(cells["column"]))
         true = whole.frame.to_numpy()[cells["row"].to_numpy(int), places].astype(np.float64)
         result["coverage"] = float(((cells["low"] <= true) & (true <= cells["high"])).mean())
@@ -143,7 +125,7 @@ def scores(
 def _by_model(
     known: pd.DataFrame, whole: Whole, cell: Cell, epochs: int | None, report: Report
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    kinds = {name: "category" if name in whole.categories else "number" for name in known.columns}
+    kinds = {name: "category" if name == whole.category else "number" for name in known.columns}
     groups = whole.groups if cell["method"] == "mvae-groups" else {"all": tuple(known.columns)}
     config = with_table(None, kinds, groups)
     run = prepare(known, config=config, options={("training", "epochs"): epochs, ("training", "seed"): cell["seed"]})
@@ -154,36 +136,27 @@ def _by_model(
 
 
 def _by_scikit_learn(known: pd.DataFrame, whole: Whole, cell: Cell, spent: Mapping[str, Any]) -> pd.DataFrame:
-    """Categories stand among the numbers as indicators.
+    """The category stands among the numbers as indicators of its classes.
 
-    Of the chained methods the first category has none, since each would else be known from the rest, whatever stands
+    Of the chained methods the first class has none, since each would else be known from the rest, whatever stands
     there at first; and a classifier of the same family learns the category from the filled in numbers.
     """
     from sklearn.exceptions import ConvergenceWarning
 
-    chained = cell["method"] in ("ridge", "forest")
-    table, classes = known.drop(columns=list(whole.categories)), {}
-    for name in whole.categories:
-        classes[name] = sorted(whole.frame[name].unique())
-        indicators = {
-            f"{name} {value}": (known[name] == value).astype(float).where(known[name].notna())
-            for value in classes[name][int(chained) :]
-        }
-        table = pd.concat([table, pd.DataFrame(indicators)], axis=1)
+    numbers, category = known.drop(columns=whole.category), known[whole.category]
     imputer, classifier = _learners(spent, cell["seed"])[cell["method"]]
+    there, classes = category.notna(), sorted(whole.frame[whole.category].unique())
+    indicators = {one: (category == one).astype(float).where(there) for one in classes[int(classifier is not None) :]}
+    table = pd.concat([numbers, pd.DataFrame(indicators)], axis=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         filled = pd.DataFrame(imputer.fit_transform(table), columns=table.columns)
-        for name, values in classes.items():
-            there = known[name].notna()
-            if classifier is None:
-                best = filled[[f"{name} {value}" for value in values]].to_numpy().argmax(1)
-                guesses = np.array(values, dtype=object)[best]
-            else:
-                inputs = filled.drop(columns=[f"{name} {value}" for value in values[1:]])
-                guesses = classifier.fit(inputs[there], known[name][there]).predict(inputs)
-            filled[name] = known[name].where(there, pd.Series(guesses, index=known.index))
-    return filled[list(known.columns)]
+        if classifier is None:
+            guesses = filled[classes].idxmax(axis=1)
+        else:
+            inputs = filled[numbers.columns]
+            guesses = pd.Series(classifier.fit(inputs[there], category[there]).predict(inputs))
+    return filled.assign(**{whole.category: category.where(there, guesses)})[known.columns]
 
 
 def _learners(spent: Mapping[str, Any], seed: int) -> dict[str, tuple[Any, Any]]:
@@ -216,7 +189,7 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
     frame = every[had == tried.loc[list(zip(every["table"], every["pattern"], strict=True))].to_numpy()]
     return {
         "frame": frame,
-        "rows": {"table": TABLES, "pattern": {pattern: pattern for pattern in PATTERNS}},
+        "rows": {"table": TABLES, "pattern": dict(zip(PATTERNS, PATTERNS, strict=True))},
         "columns": {"method": METHODS},
         "neighbours": NEIGHBOURS,
         "choices": _choices(frame.groupby(["table", "pattern", "method"]).size().tolist()),
@@ -235,21 +208,19 @@ def _choices(counts: Sequence[int]) -> str:
 
 def _best(frame: pd.DataFrame) -> dict[str, str]:
     """Which method has the smallest error of numbers, and how the better MVAE compares with the best other method."""
-    winners: dict[str, list[str]] = {name: [] for name in METHODS}
-    lines = {name: dict.fromkeys(PATTERNS, "") for name in TABLES}
-    for table_name, pattern in product(TABLES, PATTERNS):
-        part = frame[(frame["table"] == table_name) & (frame["pattern"] == pattern)]
-        means = part.groupby("method", sort=False)["rmse"].apply(statistics.mean)
-        if len(means):
-            winners[means.idxmin()].append(f"{table_name} {pattern}")
-        ours, others = means.filter(like="mvae"), means[~means.index.isin(["mvae", "mvae-groups"])]
-        if len(ours) and len(others):
-            best = others.idxmin()
-            lines[table_name][pattern] = f"{100 * (ours.min() / others[best] - 1):+.1f} % of {METHODS[best]}"
+    errors = frame.pivot_table("rmse", ["table", "pattern"], "method").reindex(columns=list(METHODS))
+    winners = errors.idxmin(axis=1).loc[lambda found: [each for each in product(TABLES, PATTERNS) if each in found]]
+    won = {name: [" ".join(each) for each in winners.index[winners == name]] for name in METHODS}
+    ours = errors.filter(like="mvae").min(axis=1)
+    others = errors.drop(columns=["mvae", "mvae-groups"])
+    compared = pd.DataFrame({"ours": ours, "best": others.min(axis=1)}).dropna()
+    compared["text"] = [
+        f"{100 * (one.ours / one.best - 1):+.1f} % of {METHODS[others.loc[one.Index].idxmin()]}"
+        for one in compared.itertuples()
+    ]
+    titles = {pattern: f"{pattern} hidden" for pattern in PATTERNS}
+    where = pivot(compared.reset_index(), {"table": TABLES}, {"pattern": titles}, mean(), "text", ["table"])
     return {
-        "winners": "\n".join(f"- {METHODS[name]}: {', '.join(won)}" for name, won in winners.items() if won),
-        "where": table(
-            ["table", *(f"{pattern} hidden" for pattern in PATTERNS)],
-            [[name, *line.values()] for name, line in lines.items()],
-        ),
+        "winners": "\n".join(f"- {METHODS[name]}: {', '.join(each)}" for name, each in won.items() if each),
+        "where": where,
     }

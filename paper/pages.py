@@ -11,6 +11,7 @@ import jinja2
 import pandas as pd
 
 from mvae.export import markdown_table
+from mvae.files import atomic
 
 Show = Callable[[Any], str]
 """From the values, or cells, of a place in a table to its text."""
@@ -76,6 +77,13 @@ def pivot(
     heads = [", ".join(title for _, title in place if title) for place in places]
     body = [[*(title for _, title in row), *compress(line, there)] for row, line in lines]
     return table([*(head or [""] * len(rows)), *compress(heads, there)], body, len(rows))
+
+
+def save_figure(figure: Any, path: Path, dpi: int) -> None:
+    """Write a figure of matplotlib, all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
 
 
 def fill(template: str, content: Mapping[str, Any], view: Mapping[str, Any]) -> str:

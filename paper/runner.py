@@ -1,10 +1,12 @@
 """Runs an experiment: its cells one by one or side by side, each kept as soon as it is measured."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module, resources
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +15,7 @@ import yaml
 
 from mvae.data.sources import load_dataset
 from paper.pages import fill, render
-from paper.results import Results
+from paper.results import Results, provenance
 from paper.side_by_side import Report, default_jobs, run_side_by_side
 
 __all__ = ["CATALOG", "Cell", "Report", "Setup", "page", "places", "read", "run", "titles"]
@@ -73,9 +75,8 @@ class Setup:
 
     @property
     def module(self) -> ModuleType:
-        """The experiment's file. `measure(cell, setup, report)` gives the record of a cell; `cells(setup)` gives them
-        all, some in a list where they are measured together. It may have `settings`, `check`, `name`,
-        `later` and `finish` too.
+        """The experiment's file. `measure(cell, setup, report)` gives the record of a cell. It may have `cells`,
+        `settings`, `check`, `name` and `finish` too.
         """
         return import_module(f"paper.{self.entry.get('module', self.experiment)}")
 
@@ -97,6 +98,13 @@ class Setup:
     def among(self, choice: str) -> list[Any]:
         """The names that are chosen."""
         return list(self.chosen.get(choice) or titles(self.experiment, choice))
+
+    @property
+    def cells(self) -> list[Any]:
+        """All cells, some in a list to be measured together: those of the module, else all combinations of choices."""
+        choices = list(self.entry.get("choices", {}))
+        combined = [dict(zip(choices, names, strict=True)) for names in product(*map(self.among, choices))]
+        return named(self.module, "cells", lambda _: combined)(self)
 
     def label(self, cell: Cell | list[Cell]) -> str:
         """What a cell, or several that are measured together, is called."""
@@ -121,16 +129,14 @@ def run(setup: Setup) -> Iterator[str]:
     settings = {"preset": setup.preset, **setup.spent} if "presets" in setup.entry else setup.spent
     settings = json.loads(json.dumps(settings | named(module, "settings", lambda _: {})(setup)))
     results = Results(setup.path, settings, setup.resume)
-    cells = module.cells(setup)
-    if not cells:
+    if not setup.cells:
         chosen = "; ".join(f"{choice} {', '.join(map(str, names))}" for choice, names in setup.chosen.items())
         raise ValueError(f"nothing to do: there is no cell of {chosen}")
-    cells = [left for cell in cells if (left := _missing(cell, results))]
+    cells = [left for cell in setup.cells if (left := _missing(cell, results))]
     named(module, "check", _check)(setup, cells)
-    last = [cell for cell in cells if named(module, "later", lambda _: False)(cell)]  # needs what the others have found
+    last = [cell for cell in cells if "last" in setup.entry and setup.entry["last"] in cell.values()]
     for part in ([cell for cell in cells if cell not in last], last):
-        for cell, found in _measured(setup, part):
-            records = found if isinstance(found, list) else [found]
+        for cell, records in _measured(setup, part):
             for record in records:
                 results.add(record)
             said = records[0] | {"records": records, "module": module}
@@ -158,12 +164,18 @@ def _check(setup: Setup, _: Sequence[Any]) -> None:
 
 
 def _measured(setup: Setup, cells: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    if setup.entry.get("in_turn"):
-        return ((cell, setup.module.measure(cell, setup, lambda *_: None)) for cell in cells)
     tasks = {setup.label(cell): cell for cell in cells}
-    found = run_side_by_side(partial(_measure, setup, tasks), list(tasks), setup.jobs or default_jobs())
-    return ((tasks[label], record) for label, record in found)
+    work = partial(_measure, setup, tasks)
+    if setup.entry.get("in_turn"):
+        return ((cell, work(label, lambda *_: None)) for label, cell in tasks.items())
+    found = run_side_by_side(work, list(tasks), setup.jobs or default_jobs())
+    return ((tasks[label], records) for label, records in found)
 
 
-def _measure(setup: Setup, tasks: Mapping[str, Any], label: str, report: Any) -> Any:
-    return setup.module.measure(tasks[label], setup, report)
+def _measure(setup: Setup, tasks: Mapping[str, Any], label: str, report: Any) -> list[dict[str, Any]]:
+    """The records of a cell or of several, each with what made it and its part of the seconds."""
+    started = time.perf_counter()
+    found = setup.module.measure(tasks[label], setup, report)
+    records = found if isinstance(found, list) else [found]
+    made = {"seconds": (time.perf_counter() - started) / len(records), "made": provenance()}
+    return [made | record for record in records]

@@ -394,7 +394,7 @@ def start_process(cwd, *arguments, **options):
 
 
 def without_provenance(cell):
-    return {key: value for key, value in cell.items() if key not in ("trained", "scored")} | {
+    return {key: value for key, value in cell.items() if key not in ("trained", "scored", "made", "seconds")} | {
         "epoch": cell["trained"]["epoch"]
     }
 

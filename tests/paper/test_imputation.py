@@ -14,13 +14,13 @@ from paper.runner import Setup, page
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_are_whole_standardised_and_grouped(name):
     whole = load_whole(name)
-    numbers = whole.frame.drop(columns=list(whole.categories))
+    numbers = whole.frame.drop(columns=whole.category)
     assert whole.frame.notna().all(axis=None)
     assert np.allclose(numbers.mean(), 0)
     assert np.allclose(numbers.std(ddof=0), 1)
     assert sorted(name for members in whole.groups.values() for name in members) == sorted(whole.frame.columns)
     assert len(whole.groups) > 1
-    assert all(whole.frame[category].nunique() < 11 for category in whole.categories)
+    assert whole.frame[whole.category].nunique() < 11
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -44,7 +44,7 @@ def test_scores_by_hand():
     hidden = np.array([[True, False], [True, True], [False, True]])
     filled = pd.DataFrame({"a": [2.0, 4.0, 3.0], "c": ["x", "x", "x"]})
     cells = pd.DataFrame({"row": [0, 1, 1], "column": ["a", "a", "c"], "low": [0.5, 3, 0], "high": [1.5, 5, 0]})
-    found = scores(Whole(frame, ("c",), {}), hidden, filled, cells)
+    found = scores(Whole(frame, "c", {}), hidden, filled, cells)
     assert found["rmse"] == pytest.approx(np.sqrt((1 + 4) / 2))
     assert (found["accuracy"], found["coverage"]) == (0.5, 0.5)
     assert (found["hidden_numbers"], found["hidden_categories"]) == (2, 2)

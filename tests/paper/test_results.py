@@ -151,7 +151,7 @@ def test_what_was_measured_can_be_added_to(path):
     setup = Setup(path.parent.name, "cpu")
     settings = json.loads(json.dumps({"preset": "cpu", **setup.spent}))
     results = Results(path, settings, resume=True)
-    names = set(setup.module.cells(setup)[-1])
+    names = set(setup.cells[-1])
     done = [{name: cell[name] for name in names} for cell in results.cells]
-    planned = [one for some in setup.module.cells(setup) for one in (some if isinstance(some, list) else [some])]
+    planned = [one for some in setup.cells for one in (some if isinstance(some, list) else [some])]
     assert all(cell in planned for cell in done if cell.get("seed", 0) == 0)
