@@ -90,21 +90,18 @@ def _scores(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float | N
 
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The page's content: scores by attribute and predictor."""
-    cells = [cell for name in PREDICTORS for cell in content["cells"] if cell["predictor"] == name]
-    scores = [
-        {"predictor": cell["predictor"], "attribute": attribute, **found}
-        for cell in cells
-        for attribute, found in cell["attributes"].items()
-    ]
-    frequencies = [
-        {"predictor": "has it", "attribute": name, **dict.fromkeys(MEASURES, found["frequency"])}
-        for name, found in cells[0]["attributes"].items()
-    ]
+    """The page's content: scores by attribute and predictor, beside them how frequent an attribute is."""
+    cells = content["cells"]
+    frequencies = {name: dict.fromkeys(MEASURES, found["frequency"]) for name, found in cells[0]["attributes"].items()}
+    scores = {"has it": frequencies} | {cell["predictor"]: cell["attributes"] for cell in cells}
     epochs = sorted({str(cell["epochs"]) for cell in cells if cell["epochs"]})
     return {
-        "scores": pd.DataFrame(frequencies + scores),
-        "attributes": {name: name for name in ATTRIBUTES},
+        "scores": pd.DataFrame(
+            {"predictor": predictor, "attribute": attribute, **one}
+            for predictor, found in scores.items()
+            for attribute, one in found.items()
+        ),
+        "attributes": dict(zip(ATTRIBUTES, ATTRIBUTES, strict=True)),
         "predictors": PREDICTORS,
         "measures": MEASURES,
         "some": cells[0],

@@ -18,7 +18,6 @@ from mvae.data.iwslt import LANGUAGES
 from mvae.files import read_json
 from mvae.training.epochs import ELBO, held
 from mvae.training.prepare import learned
-from paper.pages import table
 from paper.runner import CATALOG, Cell, Report, Setup, places, titles
 from paper.trained import train_on_rows
 from paper.translation import check, likelihood_scores, load_pairs, options_of, retrieval_scores
@@ -122,33 +121,19 @@ def _parameters(spec: RunSpec) -> int:
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """The page's content: remedies, and both kinds of networks after as many epochs and after as long a time."""
-    cells = {name: cell for name in VARIANTS for cell in content["cells"] if cell["variant"] == name}
-    frame = pd.json_normalize(list(cells.values()), sep=" ")
+    frame = pd.json_normalize(content["cells"], sep=" ")
     for one, other in DIRECTIONS:
-        shares = frame[f"scores retrieval {one} to {other}"]
-        frame[f"found {one} to {other}, %"] = [f"{100 * share:.1f}" for share in shares]
+        frame[f"found {one} to {other}, %"] = (100 * frame[f"scores retrieval {one} to {other}"]).map("{:.1f}".format)
+    shown = frame.assign(elbo=frame["elbos"].str[-1], epochs=frame["elbos"].str.len().astype(str))
+    unbroken = frame["trained processor_seconds"].where(~frame["trained resumed"])
+    shown["minutes"] = (unbroken / 60).map("{:.1f}".format, na_action="ignore")
+    shown["size"] = shown["parameters"].map("{:,}".format)
+    slower = frame.loc[frame["variant"] == EQUAL_TIME, "networks"].map(NETWORKS)
+    timed = {EQUAL_TIME: f"{slower.iloc[0]}, in the time of the other"} if len(slower) else {}
     return {
-        "some": next(iter(cells.values())),
+        "some": content["cells"][0],
         "frame": frame[frame["variant"] != EQUAL_TIME],
         "variants": titles("collapse", "variant"),
-        "networks": _networks(cells),
+        "shown": shown,
+        "networks": NETWORKS | timed if set(NETWORKS) <= set(frame["variant"]) else {},
     }
-
-
-def _networks(cells: Mapping[str, dict[str, Any]]) -> str:
-    if not NETWORKS.keys() <= cells.keys():
-        return "Not run yet."
-    shown = {title: cells[name] for name, title in NETWORKS.items()}
-    timed = _timed(*shown.values())
-    if EQUAL_TIME in cells:
-        shown[f"{NETWORKS[cells[EQUAL_TIME]['networks']]}, in the time of the other"] = cells[EQUAL_TIME]
-    rows = [
-        [
-            *(title, f"{cell['parameters']:,}", str(len(cell["elbos"]))),
-            f"{cell['trained']['processor_seconds'] / 60:.1f}" if timed else "",
-            *(f"{cell['elbos'][-1]:.2f}", f"{100 * cell['scores']['retrieval en to vi']:.1f}"),
-        ]
-        for title, cell in shown.items()
-    ]
-    heads = ["", "parameters", "epochs", "processor minutes", "validation ELBO", "found en to vi, %"]
-    return table(heads, rows)

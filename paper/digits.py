@@ -1,8 +1,6 @@
 """`digits`: labels predicted from few pairs, beside logistic regression on the same pairs."""
 
-import statistics
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -14,7 +12,7 @@ from mvae.evaluation.classification import classify
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.training.prepare import prepare
 from paper.baselines.logistic import PairedLogisticRegression
-from paper.pages import table
+from paper.pages import mean, table
 from paper.runner import CATALOG, Cell, Report, Setup
 
 METHODS = CATALOG["digits"]["methods"]
@@ -67,25 +65,18 @@ def _aside(setup: Setup) -> dict[tuple[str, ...], Any]:
 
 def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """The page's content: a column for each share of pairs."""
-    frame = pd.DataFrame(content["cells"])
-    groups = [frame[frame["fraction"] == fraction] for fraction in content["settings"]["fractions"]]
-    rows = {"pairs": [str(group["pairs"].iloc[0]) for group in groups]}
-    for method, title in METHODS.items():
-        rows[title] = [_spread(100 * group[method]) for group in groups]
+    frame, fractions = pd.DataFrame(content["cells"]), content["settings"]["fractions"]
+    frame[[*METHODS]] *= 100
+    groups = [frame[frame["fraction"] == fraction] for fraction in fractions]
+    rows = [["pairs", *(str(group["pairs"].iloc[0]) for group in groups)]]
+    rows += [[title, *map(mean(), (group[method].tolist() for group in groups))] for method, title in METHODS.items()]
     for method in ("logistic", "nearest"):
-        ahead = partial(_spread, of_mean=True)
-        gains = [ahead(100 * (group["importance"] - group[method])) for group in groups]
-        rows[f"importance-weighted minus {METHODS[method]}"] = gains
-    rows["log p(image, label), nats"] = [_spread(group["joint"]) for group in groups]
-    head = ["", *(f"{100 * fraction:g} % paired" for fraction in content["settings"]["fractions"])]
-    count = content["settings"]["recipe"]["data"]["validation_rows"]
+        gains = [group["importance"] - group[method] for group in groups]
+        shown = [f"{gain.mean():.1f} ± {gain.sem():.1f}" for gain in gains]
+        rows.append([f"importance-weighted minus {METHODS[method]}", *shown])
+    rows.append(["log p(image, label), nats", *(mean()(group["joint"].tolist()) for group in groups)])
     return {
-        "table": table(head, [[title, *values] for title, values in rows.items()]),
+        "table": table(["", *(f"{100 * fraction:g} % paired" for fraction in fractions)], rows),
         "seeds": frame["seed"].nunique(),
-        "count": count,
+        "count": content["settings"]["recipe"]["data"]["validation_rows"],
     }
-
-
-def _spread(values: pd.Series, of_mean: bool = False) -> str:
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.1f} ± {spread / len(values) ** 0.5 if of_mean else spread:.1f}"

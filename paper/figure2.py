@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
     return record
 
 
-class _Judge:
+class _Judge(NamedTuple):
     """What says which label an image shows, trained on real ones: by logistic regression, or by a `Reader` of texts."""
 
     says: Callable[[Tensor], Sequence[Any]]
@@ -65,26 +65,21 @@ class _Judge:
     """On the first 1,000 test rows."""
     data: str
 
-    def __init__(self, dataset: str, data_dir: str | None) -> None:
-        faces, self.wanted = dataset == "celeba", LABELS[dataset][0]
-        rows = load_dataset("celeba19" if faces else dataset, data_dir=data_dir)
-        test, self.data = rows.test[:JUDGED], rows.description
-        if dataset == "multimnist":
-            self.says = Reader().fit(rows.train).read
-            truth = [DIGITS.text(text) for text in test.values["text"]]
-        else:
-            target = self.wanted if faces else "label"
-            self.wanted = 1 if faces else self.wanted
-            judge = PairedLogisticRegression(thumbnails if faces else pixels, target=target)
-            judge.fit(rows.train[:JUDGE_ROWS])
-            self.says = lambda images: judge.predict(Batch({"image": images})).tolist()
-            truth = test.values[target].tolist()
-        self.accuracy = _alike(self.says(test.values["image"]), truth)
-
 
 @lru_cache(maxsize=1)
 def _judge(dataset: str, data_dir: str | None) -> _Judge:
-    return _Judge(dataset, data_dir)
+    faces, label = dataset == "celeba", LABELS[dataset][0]
+    rows = load_dataset("celeba19" if faces else dataset, data_dir=data_dir)
+    test = rows.test[:JUDGED]
+    if dataset == "multimnist":
+        says: Callable[[Tensor], Sequence[Any]] = Reader().fit(rows.train).read
+        truth: Sequence[Any] = [DIGITS.text(text) for text in test.values["text"]]
+    else:
+        target = label if faces else "label"
+        judge = PairedLogisticRegression(thumbnails if faces else pixels, target=target).fit(rows.train[:JUDGE_ROWS])
+        says = lambda images: judge.predict(Batch({"image": images})).tolist()  # noqa: E731
+        truth = test.values[target].tolist()
+    return _Judge(says, 1 if faces else label, _alike(says(test.values["image"]), truth), rows.description)
 
 
 def _given(model: MultimodalVAE, label: Any) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """The picture and the docs page of Figure 3, made from its results."""
 
-import statistics
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from mvae.evaluation.classification import proportion_interval
-from paper.pages import mean, percent, pivot, save_figure, table
+from paper.pages import percent, pivot, save_figure, table
 from paper.runner import CATALOG, titles
 
 DATASETS, MODELS = titles("figure3", "dataset"), titles("figure3", "model")
@@ -82,23 +82,23 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def trainings(part: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the curves' networks that learned labels."""
-    return part[part["model"].isin(CURVES) & part["epoch"].notna()] if "epoch" in part else part[:0]
+    """The cells of the curves' networks that learned labels, with their epochs and precision."""
+    columns = ["model", "epoch", "epochs", "precision"]
+    return part[part["model"].isin(CURVES)].reindex(columns=columns).dropna(subset="epoch")
 
 
 def lasting(part: pd.DataFrame) -> str:
     """In how many trainings no epoch before the last was better."""
     found = trainings(part)
-    return f"{(found['epoch'] == found['epochs']).sum() if len(found) else 0} of {len(found)}"
+    return f"{(found['epoch'] == found['epochs']).sum()} of {len(found)}"
 
 
 def _epochs(part: pd.DataFrame, dataset: str) -> str:
     """How long the networks were trained, in words, and in how many trainings matrix products were not in float32."""
     found = trainings(part)
-    most = int(found["epochs"].max()) if len(found) else 0
-    fast = int((found["precision"] == "bfloat16").sum()) if "precision" in found else 0
+    fast = (found["precision"] == "bfloat16").sum()
     precision = f" ({fast} of {len(found)} trainings in bfloat16)" if fast else ""
-    return f"{most} on {DATASETS[dataset]}{precision}"
+    return f"{found['epochs'].max() if len(found) else 0:.0f} on {DATASETS[dataset]}{precision}"
 
 
 def _section(part: pd.DataFrame, dataset: str) -> dict[str, Any]:
@@ -137,12 +137,11 @@ def _readings(part: pd.DataFrame, columns: Mapping[str, Mapping[int, str]]) -> s
 
 def causes(part: pd.DataFrame) -> str:
     """How far each of what may have made the paper's curve goes, where there are all pairs, in words."""
-    found = []
+    found, every = [], part[part["pairs"] == ALL].set_index("model")
     for model, way, words in CAUSES:
-        some = part[(part["model"] == model) & (part["pairs"] == ALL)]
-        if f"right {way}" in some and some[f"right {way}"].notna().any():
-            shares = (some[f"right {way}"] / some["rows"]).dropna().tolist()
-            found.append(f"{mean(1, 100, False)(shares)} % {words}")
+        if f"right {way}" in every and model in every.index:
+            share = (every[f"right {way}"] / every["rows"])[[model]].mean()
+            found += [] if pd.isna(share) else [f"{100 * share:.1f} % {words}"]
     return f"With all pairs Eq. 2 finds {', '.join(found)}." if found else ""
 
 
@@ -172,27 +171,22 @@ class Verdict(NamedTuple):
 def verdict(part: pd.DataFrame, model: str, pairs: int, others: Sequence[str]) -> Verdict | None:
     """How a model compares with the best of others, on the choices of pairs that it had; None where none had them."""
     accuracies = part[part["pairs"] == pairs].pivot_table("accuracy", "seed", "model")
-    if model not in accuracies:
+    found = accuracies[accuracies[model].notna()].dropna(axis=1) if model in accuracies else accuracies[:0]
+    means = found.mean()[[name for name in others if name in found]]
+    if means.empty:
         return None
-    found = accuracies[accuracies[model].notna()]
-    whole = [name for name in others if name in found and found[name].notna().all()]
-    if not whole:
-        return None
-    means = {name: statistics.mean(found[name]) for name in whole}
-    best = max(means, key=means.__getitem__)
-    gains = (found[model] - found[best]).tolist()
-    of_rows = sum(one * (1 - one) / part["rows"].max() for one in (statistics.mean(found[model]), means[best]))
-    of_choices = statistics.variance(gains) / len(gains) if len(gains) > 1 else 0.0
-    return Verdict(best, means[best], statistics.mean(gains), max(of_rows, of_choices) ** 0.5)
+    gains, best = found[model] - found[means.idxmax()], means.max()
+    of_rows = sum(one * (1 - one) for one in (found[model].mean(), best)) / part["rows"].max()
+    of_choices = gains.sem() if len(gains) > 1 else 0.0
+    return Verdict(means.idxmax(), best, gains.mean(), max(of_rows**0.5, of_choices))
 
 
 def _verdicts(part: pd.DataFrame) -> str:
     """Where each MVAE wins and loses against the best of the others, and by how much."""
     lines = []
-    for model in COMPARED:
-        for pairs, title in levels_of(part).items():
-            found = [verdict(part, model, pairs, others) for others in OTHERS.values()]
-            lines.append([MODELS[model], title, *(text for one in found for text in (one.cells if one else ("", "")))])
+    for model, (pairs, title) in product(COMPARED, levels_of(part).items()):
+        found = [verdict(part, model, pairs, others) for others in OTHERS.values()]
+        lines.append([MODELS[model], title, *(text for one in found for text in (one.cells if one else ("", "")))])
     return table(["", "pairs", *(text for title in OTHERS for text in (f"beside {title}", "best"))], lines, 2)
 
 

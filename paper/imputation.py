@@ -192,21 +192,12 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
         "rows": {"table": TABLES, "pattern": dict(zip(PATTERNS, PATTERNS, strict=True))},
         "columns": {"method": METHODS},
         "neighbours": NEIGHBOURS,
-        "choices": _choices(frame.groupby(["table", "pattern", "method"]).size().tolist()),
+        "choices": frame.groupby(["table", "pattern", "method"]).size().tolist(),
         **_best(frame),
     }
 
 
-def _choices(counts: Sequence[int]) -> str:
-    """How many choices of cells the numbers are means of."""
-    least, most = min(counts), max(counts)
-    if most == 1:
-        return "One choice of cells: how much another one would differ is not known."
-    several = f"{most} choices of cells" if least == most else f"the {least} to {most} choices that all methods have"
-    return f"Mean over {several}."
-
-
-def _best(frame: pd.DataFrame) -> dict[str, str]:
+def _best(frame: pd.DataFrame) -> dict[str, Any]:
     """Which method has the smallest error of numbers, and how the better MVAE compares with the best other method."""
     errors = frame.pivot_table("rmse", ["table", "pattern"], "method").reindex(columns=list(METHODS))
     winners = errors.idxmin(axis=1).loc[lambda found: [each for each in product(TABLES, PATTERNS) if each in found]]
@@ -221,6 +212,6 @@ def _best(frame: pd.DataFrame) -> dict[str, str]:
     titles = {pattern: f"{pattern} hidden" for pattern in PATTERNS}
     where = pivot(compared.reset_index(), {"table": TABLES}, {"pattern": titles}, mean(), "text", ["table"])
     return {
-        "winners": "\n".join(f"- {METHODS[name]}: {', '.join(each)}" for name, each in won.items() if each),
+        "winners": {METHODS[name]: each for name, each in won.items() if each},
         "where": where,
     }

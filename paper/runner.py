@@ -88,7 +88,7 @@ class Setup:
     @property
     def name(self) -> str:
         """Of the results and their page."""
-        return named(self.module, "name", lambda _: self.experiment)(self)
+        return getattr(self.module, "name", lambda _: self.experiment)(self)
 
     @property
     def path(self) -> Path:
@@ -104,17 +104,12 @@ class Setup:
         """All cells, some in a list to be measured together: those of the module, else all combinations of choices."""
         choices = list(self.entry.get("choices", {}))
         combined = [dict(zip(choices, names, strict=True)) for names in product(*map(self.among, choices))]
-        return named(self.module, "cells", lambda _: combined)(self)
+        return getattr(self.module, "cells", lambda _: combined)(self)
 
     def label(self, cell: Cell | list[Cell]) -> str:
         """What a cell, or several that are measured together, is called."""
         cells = cell if isinstance(cell, list) else [cell]
         return render(self.entry["cell"], {**cells[0], "count": len(cells), "entry": self.entry})
-
-
-def named(module: ModuleType, name: str, default: Any) -> Any:
-    """What a module has of that name, or something else."""
-    return getattr(module, name, default)
 
 
 def run(setup: Setup) -> Iterator[str]:
@@ -127,13 +122,13 @@ def run(setup: Setup) -> Iterator[str]:
     """
     module = setup.module
     settings = {"preset": setup.preset, **setup.spent} if "presets" in setup.entry else setup.spent
-    settings = json.loads(json.dumps(settings | named(module, "settings", lambda _: {})(setup)))
+    settings = json.loads(json.dumps(settings | getattr(module, "settings", lambda _: {})(setup)))
     results = Results(setup.path, settings, setup.resume)
     if not setup.cells:
         chosen = "; ".join(f"{choice} {', '.join(map(str, names))}" for choice, names in setup.chosen.items())
         raise ValueError(f"nothing to do: there is no cell of {chosen}")
     cells = [left for cell in setup.cells if (left := _missing(cell, results))]
-    named(module, "check", _check)(setup, cells)
+    getattr(module, "check", _check)(setup, cells)
     last = [cell for cell in cells if "last" in setup.entry and setup.entry["last"] in cell.values()]
     for part in ([cell for cell in cells if cell not in last], last):
         for cell, records in _measured(setup, part):
@@ -141,7 +136,7 @@ def run(setup: Setup) -> Iterator[str]:
                 results.add(record)
             said = records[0] | {"records": records, "module": module}
             yield f"{setup.label(cell)}: {render(setup.entry['line'], said)}"
-    yield from named(module, "finish", lambda *_: ())(results, setup)
+    yield from getattr(module, "finish", lambda *_: ())(results, setup)
 
 
 def page(experiment: str, content: Mapping[str, Any]) -> str:

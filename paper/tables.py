@@ -1,16 +1,15 @@
 """`table2` and `table3`: log-likelihoods, and variances of the log importance weights."""
 
-import math
-import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import pandas as pd
 
 from mvae.files import read_json, write_json
 from paper.compared import DATASETS, MODELS, cells_of, check, folder_of, spec_of, train_model, trained_model
-from paper.pages import pivot, table
+from paper.pages import mean, pivot, table
 from paper.results import Results, provenance
 from paper.runner import CATALOG, Cell, Report, Setup, read
 from paper.scores import main_entries, scores
@@ -86,13 +85,10 @@ def _differences(cells: Sequence[Cell], setup: Setup, base: str = "mvae") -> lis
     differences = []
     for (dataset, quantity, model), seeds in values.items():
         others = values.get((dataset, quantity, base), [])
-        if model == base or len(others) != len(seeds):
-            continue
-        gains = pd.DataFrame(seeds) - pd.DataFrame(others)
-        rows = [statistics.mean(row) for row in gains.T.to_numpy().tolist()]
-        error = statistics.stdev(rows) / math.sqrt(len(rows))
-        found = {"dataset": dataset, "quantity": quantity, "model": model, "minus": base}
-        differences.append(found | {"nats": statistics.mean(rows), "error": error})
+        if model != base and len(others) == len(seeds):
+            rows = (pd.DataFrame(seeds) - pd.DataFrame(others)).mean()
+            found = {"dataset": dataset, "quantity": quantity, "model": model, "minus": base}
+            differences.append(found | {"nats": float(rows.mean()), "error": float(rows.sem())})
     return differences
 
 
@@ -103,24 +99,20 @@ def view(experiment: str, content: Mapping[str, Any]) -> dict[str, Any]:
 
     def show(part: pd.DataFrame) -> str:
         """The mean over seeds with its standard error over seeds; of one seed, over rows."""
-        found = part[value].tolist()
-        spread = statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else part[error].iloc[0]
-        return f"{statistics.mean(found):.2f} ± {spread:.2f}"
+        found = part[value]
+        return f"{found.mean():.2f} ± {found.sem() if len(found) > 1 else part[error].iloc[0]:.2f}"
 
     every = [{"dataset": c["dataset"], "model": c["model"], **entry} for c in cells for entry in c["estimates"]]
     main = [{"dataset": c["dataset"], "model": c["model"], **e} for c in cells for e in main_entries(c["estimates"])]
-    shown = pd.DataFrame(main).groupby(["quantity", "dataset", "model"])
-    texts = {key: show(part) for key, part in shown}
+    texts = {key: show(part) for key, part in pd.DataFrame(main).groupby(["quantity", "model", "dataset"])}
     datasets = [name for name in DATASETS if any(cell["dataset"] == name for cell in cells)]
     beside = {}
-    for quantity in QUANTITIES:
-        printed, rows = read("paper.yaml")[experiment][quantity], []
-        for model, title in MODELS.items():
-            ours = [texts.get((quantity, dataset, model), "") for dataset in datasets]
-            theirs = [printed.get(dataset, {}).get(model) for dataset in datasets]
-            shown_paper = ["" if one is None else f"{one:.3f}" for one in theirs]
-            pairs = [text for pair in zip(ours, shown_paper, strict=True) for text in pair]
-            rows += [[title, *pairs]] if any(ours) else []
+    for quantity, printed in read("paper.yaml")[experiment].items():
+        rows = []
+        for model in (name for name in MODELS if any((quantity, name, dataset) in texts for dataset in datasets)):
+            theirs = [mean(3)([printed[name][model]] if model in printed.get(name, {}) else []) for name in datasets]
+            ours = [texts.get((quantity, model, name), "") for name in datasets]
+            rows.append([MODELS[model], *chain(*zip(ours, theirs, strict=True))])
         beside[quantity] = table(["", *(head for name in datasets for head in (DATASETS[name], "paper"))], rows)
     frame = pd.DataFrame(every)
     frame["way"] = [" and ".join(proposal) for proposal in frame["proposal"]]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import pairwise_distances_argmin
 
 __all__ = ["NearestPair"]
-
-TEXTS_AT_ONCE = 200
-"""Texts that are compared with all training texts at a time."""
 
 
 class NearestPair:
@@ -23,11 +21,8 @@ class NearestPair:
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The translation of the nearest training text, the first of several."""
-        found: list[str] = []
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            nearness = self._words.transform(texts[start : start + TEXTS_AT_ONCE]) @ self._known.T
-            found += [self._translations[int(best)] for best in nearness.toarray().argmax(1)]
-        return found
+        nearest = pairwise_distances_argmin(self._words.transform(texts), self._known, metric="cosine")
+        return [self._translations[best] for best in nearest]
 
     def retrieval(self, texts: Sequence[str], translations: Sequence[str]) -> float:
         """The share of texts whose prediction is nearest, by words, to their own translation among all translations.

@@ -116,7 +116,7 @@ def test_a_label_is_given_as_the_model_has_it():
 def test_the_judge_of_faces_says_who_has_the_attribute(tmp_path, nowhere, monkeypatch):
     write_faces(tmp_path, [0] * 30 + [1] * 2 + [2] * 12)  # faces of one colour each, which says who is bald
     monkeypatch.setitem(figure2.LABELS, "celeba", ("Bald", "bald"))
-    judge = figure2._Judge("celeba", str(tmp_path))
+    judge = figure2._judge("celeba", str(tmp_path))
     bald = [row % 2 for row in range(32, 44)]
     images = load_dataset("celeba19", data_dir=tmp_path).test.values["image"]
     assert judge.wanted == 1
