@@ -20,7 +20,7 @@ from mvae.training.epochs import ELBO, held
 from mvae.training.prepare import learned
 from paper.runner import CATALOG, Cell, Report, Setup, places, titles
 from paper.trained import train_on_rows
-from paper.translation import check, likelihood_scores, load_pairs, options_of, retrieval_scores
+from paper.translation import check, load_pairs, options_of, scores_of
 from paper.translation_view import DIRECTIONS, SOURCE, epochs_of
 
 __all__ = ["check", "measure", "view"]
@@ -47,10 +47,8 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
     folder = setup.runs / setup.preset / "collapse" / name
     model, trained = train_on_rows(folder, spec_of(networks, spent, setup.data_dir), whole, report)
     report("scoring", 0, 1)
-    metrics, scores = read_json(folder / METRICS), dict[str, float]()
+    metrics = read_json(folder / METRICS)
     rows, among = whole.validation[: spent["rows"]], whole.validation[: spent["found_among"]]
-    for quantity in ("joint", "vi given en", "en given vi"):
-        scores |= likelihood_scores(model, rows, quantity, spent["samples"])
     return {
         "variant": name,
         "networks": networks,
@@ -62,7 +60,7 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
         "held": held(metrics["kept"]),
         "epoch": metrics["kept"]["epoch"],
         "elbos": [record[ELBO] for record in metrics["history"]],
-        "scores": scores | retrieval_scores(model, among),
+        "scores": scores_of(model, rows, among, spent["samples"], ("joint", "vi given en", "en given vi")),
         "trained": trained,
     }
 

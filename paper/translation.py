@@ -5,10 +5,11 @@ keeps one language. Models are trained once and shared by both tables.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import torch
 
 from mvae.batch import Batch
@@ -93,10 +94,14 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
         model, _ = train_on_rows(folder, learned(resolve(SOURCE, None, options), setup.data_dir), rows, report)
         kept = read_json(folder / METRICS)["kept"]
         report("scoring", 0, 1)
-        shown = setup.experiment == "table5"
-        record["scores"] = {} if shown else _scores(model, validation, test, references, spent)
-        record |= {"held": held(kept), "epoch": kept["epoch"]}
-        record |= {"sentences": _sentences(model, test, references)} if shown else {}
+        record |= {"held": held(kept), "epoch": kept["epoch"], "scores": {}}
+        if setup.experiment == "table5":
+            return record | {"sentences": _sentences(model, test, references)}
+        rows, among = test[: spent["rows"]], validation[: spent["found_among"]]
+        record["scores"] = scores_of(model, rows, among, spent["samples"])
+        for source, target in DIRECTIONS:
+            found = _translated(model, test, source, target)
+            record["scores"] |= _quality(found, references[target], source, target)
     return record
 
 
@@ -147,45 +152,31 @@ def _by_nearest(
     scores: dict[str, float] = {}
     for source, target in DIRECTIONS:
         nearest = NearestPair().fit(aligned[source], aligned[target])
-        found = nearest.predict(test[source])
-        scores |= _named(quality_of_texts([*map(as_read, found)], [*map(as_read, test[target])]), source, target)
+        scores |= _quality([*map(as_read, nearest.predict(test[source]))], test[target], source, target)
         scores[f"retrieval {source} to {target}"] = nearest.retrieval(among[source], among[target])
     return scores
 
 
-def _named(scores: Mapping[str, float], source: str, target: str) -> dict[str, float]:
-    return {f"{name} {source} to {target}": value for name, value in scores.items()}
+def _quality(found: list[str], truth: list[str], source: str, target: str) -> dict[str, float]:
+    quality = quality_of_texts(found, [as_read(text) for text in truth])
+    return {f"{name} {source} to {target}": value for name, value in quality.items()}
 
 
-def _scores(
-    model: MultimodalVAE, validation: Batch, test: Batch, references: Mapping[str, list[str]], spent: Mapping[str, Any]
+def scores_of(
+    model: MultimodalVAE, rows: Batch, among: Batch, samples: int, names: Iterable[str] = QUANTITIES
 ) -> dict[str, float]:
-    """Log-likelihoods of test rows in nats, their standard error over rows, perplexities, BLEU, chrF, retrieval."""
+    """Log-likelihoods in nats a row with their standard errors, perplexities a word, and retrieval among others."""
     scores: dict[str, float] = {}
-    rows = test[: spent["rows"]]
-    for name in QUANTITIES:
-        scores |= likelihood_scores(model, rows, name, spent["samples"])
+    for name in names:
+        targets, given = QUANTITIES[name]
+        value = log_likelihood(model, rows, targets, given, num_samples=samples).value
+        words = sum(int(_lengths(model, rows, target).sum()) for target in targets)
+        scores[f"log p({name})"] = value.mean().item()
+        scores[f"error({name})"] = value.std().item() / math.sqrt(len(value))
+        scores[f"perplexity({name})"] = math.exp(-value.sum().item() / words)
     for source, target in DIRECTIONS:
-        truth = [as_read(text) for text in references[target]]
-        scores |= _named(quality_of_texts(_translated(model, test, source, target), truth), source, target)
-    return scores | retrieval_scores(model, validation[: spent["found_among"]])
-
-
-def retrieval_scores(model: MultimodalVAE, rows: Batch) -> dict[str, float]:
-    """How often a sentence finds its translation among rows, both ways."""
-    return {f"retrieval {source} to {target}": retrieval(model, rows, source, target) for source, target in DIRECTIONS}
-
-
-def likelihood_scores(model: MultimodalVAE, rows: Batch, name: str, samples: int) -> dict[str, float]:
-    """The mean log-likelihood of one of `QUANTITIES` in nats a row, its standard error, the perplexity a word."""
-    targets, given = QUANTITIES[name]
-    value = log_likelihood(model, rows, targets, given, num_samples=samples).value
-    words = sum(int(_lengths(model, rows, target).sum()) for target in targets)
-    return {
-        f"log p({name})": value.mean().item(),
-        f"error({name})": value.std().item() / math.sqrt(len(value)),
-        f"perplexity({name})": math.exp(-value.sum().item() / words),
-    }
+        scores[f"retrieval {source} to {target}"] = retrieval(model, among, source, target)
+    return scores
 
 
 def _lengths(model: MultimodalVAE, rows: Batch, name: str) -> torch.Tensor:
@@ -209,12 +200,7 @@ def _sentences(model: MultimodalVAE, test: Batch, references: Mapping[str, list[
     lengths = _lengths(model, test, "en")
     fit = ((lengths > SHORTEST) & (lengths <= LONGEST + 1)).nonzero().flatten()
     chosen = fit[:: max(1, len(fit) // SHOWN)][:SHOWN]
-    made = {target: _translated(model, test[chosen], source, target) for source, target in DIRECTIONS}
-    return [
-        {
-            **{name: as_read(references[name][row]) for name in LANGUAGES},
-            "vi from en": made["vi"][place],
-            "en from vi": made["en"][place],
-        }
-        for place, row in enumerate(chosen.tolist())
-    ]
+    shown = {name: [as_read(references[name][row]) for row in chosen.tolist()] for name in LANGUAGES}
+    for source, target in DIRECTIONS:
+        shown[f"{target} from {source}"] = _translated(model, test[chosen], source, target)
+    return pd.DataFrame(shown).to_dict("records")

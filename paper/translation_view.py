@@ -71,27 +71,19 @@ def by_share(frame: pd.DataFrame, model: str, names: Sequence[str], show: Callab
     return pivot(part, {"share": shares}, {"": {name: name for name in names if name in part}}, show, head=["aligned"])
 
 
-def _verdicts(frame: pd.DataFrame) -> list[str]:
-    """Which model is ahead of which, and at how many of the shares, by means over runs."""
+def _verdicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Scores of each MVAE by share, means over runs; a share to name; of whom it is ahead, in what, how often."""
     means = {model: part.groupby("share").mean(numeric_only=True) for model, part in frame.groupby("model")}
-    lines = []
+    found = []
     for model in (name for name in MVAES if name in means):
-        ours = means[model]
-        few = [share for share in ours.index if 0.01 <= share < 1]
-        if few and 1.0 in ours.index:
-            most, least = ours.loc[1.0], ours.loc[few[0]]
-            lines.append(
-                f"{MODELS[model]}: with all pairs aligned log p(joint) is {most['log p(joint)']:.1f}, with"
-                f" {100 * few[0]:g} % {least['log p(joint)']:.1f}; from English the right one is found for"
-                f" {100 * most['retrieval en to vi']:.1f} and {100 * least['retrieval en to vi']:.1f} %."
-            )
+        ours, beside = means[model], []
         for other, names in COMPARED.items():
             both, theirs = ours.align(means.get(other, ours[:0]), "inner", axis=0)
-            if len(both):
-                ahead = [f"in {words} at {(both[name] > theirs[name]).sum()}" for name, words in names.items()]
-                against = f"{MODELS[other][0].lower()}{MODELS[other][1:]}"
-                lines.append(f"Beside {against}, it is ahead {', '.join(ahead)} of {len(both)} shares.")
-    return lines
+            ahead = {words: (both[name] > theirs[name]).sum() for name, words in names.items()}
+            beside += [(MODELS[other], ahead, len(both))] if len(both) else []
+        few = [share for share in ours.index if 0.01 <= share < 1 and 1.0 in ours.index][:1]
+        found.append({"title": MODELS[model], "means": ours, "few": few, "beside": beside})
+    return found
 
 
 def _plain(sentence: Mapping[str, str]) -> dict[str, str]:
