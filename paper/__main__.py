@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments:
         for name, entry in catalog.items():
-            print(f"{name:12} {entry['title']}{_spent(entry)}")
+            print(f"{name:12} {entry['title']}" + (f" Under {entry['hours']} on 2 cores." if "hours" in entry else ""))
+        print("\nThe times are those of --preset cpu, the default; smoke takes seconds, paper is for a GPU.")
         return 0
     chosen = _parser(catalog).parse_args(arguments)
     try:
@@ -39,12 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return 130
     return 0
-
-
-def _spent(entry: dict[str, Any]) -> str:
-    if "presets" not in entry:
-        return ""
-    return f" Presets {', '.join(entry['presets'])}; cpu stays under {entry['hours']} on 2 cores."
 
 
 def _parser(catalog: dict[str, Any]) -> ArgumentParser:

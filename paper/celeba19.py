@@ -5,6 +5,7 @@ log-likelihood little and lower the variance of the importance weights; the mode
 random in training.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -62,7 +63,8 @@ def view(experiment: str, content: Mapping[str, Any]) -> dict[str, Any]:
         "values": shown,
         "varies": CATALOG[experiment]["varies"],
         "ends": [shown[cells[0]["value"]], shown[cells[-1]["value"]]],
-        "change": {name: f"{last[name] - first[name]:+.1f}" for name in ("nats", "variance")},
+        "change": {name: last[name] - first[name] for name in ("nats", "variance")},
+        "noise": 2 * math.hypot(first["variance_error"], last["variance_error"]),
         "some": cells[0],
         "with_error": _with_error,
     }

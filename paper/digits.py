@@ -77,6 +77,8 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
     rows.append(["log p(image, label), nats", *(mean()(group["joint"].tolist()) for group in groups)])
     return {
         "table": table(["", *(f"{100 * fraction:g} % paired" for fraction in fractions)], rows),
+        "rows": {row[0]: row[1:] for row in rows},
+        "methods": METHODS,
         "seeds": frame["seed"].nunique(),
         "count": content["settings"]["recipe"]["data"]["validation_rows"],
     }

@@ -102,5 +102,8 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
             for dataset, title in DATASETS.items()
             if len(part := frame[frame["dataset"] == dataset])
         },
+        "gains": frame.groupby(["dataset", "pairs", "variant"])["test decoder"].mean().dropna().unstack(),
+        "titles": DATASETS,
+        "variants": titles("few-pairs", "variant"),
         "tested": pivot(pd.DataFrame(tested), where, {"": heads}, mean(), head=["", "pairs", "variant"]),
     }

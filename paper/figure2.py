@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -163,6 +164,8 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "table": table(["data set", "model", "label", "taken for it", "judge right on real images"], rows),
         "judged": JUDGED,
+        "titles": DATASETS,
+        "kinds": {MODELS[name]: part["right"] for name, part in pd.DataFrame(cells).groupby("model", sort=False)},
         "parts": "".join(f" CelebA here: {part}." for part in parts),
         "cells": [(f"{DATASETS[cell['dataset']]}, {MODELS[cell['model']]}", cell) for cell in cells],
     }

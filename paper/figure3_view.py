@@ -1,5 +1,6 @@
 """The picture and the docs page of Figure 3, made from its results."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -78,6 +79,7 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
         "total": " or ".join(sorted({f"{cell['total']:,}" for cell in content["cells"]})),
         "epochs": ", ".join(_epochs(part, dataset) for dataset, part in parts.items()),
         "texts": TARGETS.keys() & parts.keys(),
+        "scores": {DATASETS[dataset]: _counted(part) for dataset, part in parts.items()},
     }
 
 
@@ -170,8 +172,8 @@ class Verdict(NamedTuple):
 
 def verdict(part: pd.DataFrame, model: str, pairs: int, others: Sequence[str]) -> Verdict | None:
     """How a model compares with the best of others, on the choices of pairs that it had; None where none had them."""
-    accuracies = part[part["pairs"] == pairs].pivot_table("accuracy", "seed", "model")
-    found = accuracies[accuracies[model].notna()].dropna(axis=1) if model in accuracies else accuracies[:0]
+    found = part[part["pairs"] == pairs].pivot_table("accuracy", "seed", "model")
+    found = found[found[model].notna()].dropna(axis=1) if model in found else found[[]]
     means = found.mean()[[name for name in others if name in found]]
     if means.empty:
         return None
@@ -188,6 +190,13 @@ def _verdicts(part: pd.DataFrame) -> str:
         found = [verdict(part, model, pairs, others) for others in OTHERS.values()]
         lines.append([MODELS[model], title, *(text for one in found for text in (one.cells if one else ("", "")))])
     return table(["", "pairs", *(text for title in OTHERS for text in (f"beside {title}", "best"))], lines, 2)
+
+
+def _counted(part: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """At how many numbers of pairs each MVAE wins, loses or neither against the best of all others."""
+    others = OTHERS["all that is no MVAE"]
+    found = {name: [verdict(part, name, pairs, others) for pairs in levels_of(part)] for name in COMPARED}
+    return {MODELS[name]: Counter(one.word for one in some if one) for name, some in found.items()}
 
 
 def in_words(part: pd.DataFrame) -> str:

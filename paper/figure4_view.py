@@ -37,16 +37,17 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
     held = held[(held["way"] == "model") & (held["wanted"] == "image")]
     best = held[held["given"].isin(MADE)].groupby("recipe")["ssim"].mean().loc[list(cells)].idxmax()
     to_image = {given: title for (given, wanted), title in DIRECTIONS.items() if wanted == "image"}
-    sure = test[(test["recipe"] == best) & (test["wanted"] == "image")]
+    ways = {
+        pair: part.set_index("way").to_dict("index")
+        for pair, part in test[test["recipe"] == best].groupby(["given", "wanted"])
+    }
+    verdicts = {given: ways[given, "image"] for given in MADE if (given, "image") in ways}
     return {
         "some": next(iter(cells.values())),
         "directions": {DIRECTIONS[pair].capitalize(): _direction(test, pair, names) for pair in DIRECTIONS},
-        "verdicts": {
-            (DIRECTIONS[given, "image"].capitalize(), BASELINES[given]): {
-                one["way"]: one for one in sure[sure["given"] == given].to_dict("records")
-            }
-            for given in MADE
-        },
+        "verdicts": {(DIRECTIONS[name, "image"].capitalize(), BASELINES[name]): one for name, one in verdicts.items()},
+        "ahead": sum(one["model"]["ssim"] > one["baseline"]["ssim"] for one in verdicts.values()),
+        "lines": {DIRECTIONS["image", name].capitalize(): ways.get(("image", name), {}) for name in LIT},
         "validation": pivot(held, {"recipe": names}, {"given": to_image}, mean(), "both", ["PSNR in dB, SSIM"]),
         "best": RECIPES[best],
         "source": SOURCE,

@@ -214,4 +214,5 @@ def _best(frame: pd.DataFrame) -> dict[str, Any]:
     return {
         "winners": {METHODS[name]: each for name, each in won.items() if each},
         "where": where,
+        "compared": compared.assign(first=compared["ours"] < compared["best"]),
     }

@@ -54,7 +54,8 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
         verdict += f" [{NOTES.index(key) + 1}]" if key in NOTES else ""
         title = MODELS[cell["model"]] + ("19" if cell["dataset"].startswith("celeba19") else "")
         rows.append([TITLES[cell["dataset"]], title, f"{cell['parameters']:,}", printed, verdict])
-    return {"rows": rows, "others": content["others"]}
+    missed = [f"{title} on {dataset}" for dataset, title, *_, verdict in rows if not verdict.startswith("exact")]
+    return {"rows": rows, "others": content["others"], "missed": missed, "exact": len(rows) - len(missed)}
 
 
 def count_subset_networks(image: int, flat: int, attribute: int, width: int, hidden: int, latent_dim: int) -> int:

@@ -41,6 +41,9 @@ def view(experiment: str, content: Mapping[str, Any]) -> dict[str, Any]:
     two = mean(2)
     likelihoods = [f"log p({name})" for name in QUANTITIES]
     return common | {
+        "seeds": len({cell["seed"] for cell in cells}),
+        "printed": {share: float(text.split()[0]) for share, text in read("paper.yaml")["table4"].items()},
+        "models": means_of(frame),
         "likelihoods": each(MVAES[:1], ["paper", *likelihoods], two) | each([*MVAES[1:], "pairs"], likelihoods, two),
         "perplexities": each(MVAES, [f"perplexity({name})" for name in QUANTITIES], mean(1)),
         "translations": each(MODELS, [f"{measure} {one}" for measure in ("bleu", "chrf") for one in directions], two),
@@ -71,10 +74,14 @@ def by_share(frame: pd.DataFrame, model: str, names: Sequence[str], show: Callab
     return pivot(part, {"share": shares}, {"": {name: name for name in names if name in part}}, show, head=["aligned"])
 
 
+def means_of(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The scores of each model by share, means over runs."""
+    return {model: part.groupby("share").mean(numeric_only=True) for model, part in frame.groupby("model")}
+
+
 def _verdicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Scores of each MVAE by share, means over runs; a share to name; of whom it is ahead, in what, how often."""
-    means = {model: part.groupby("share").mean(numeric_only=True) for model, part in frame.groupby("model")}
-    found = []
+    means, found = means_of(frame), []
     for model in (name for name in MVAES if name in means):
         ours, beside = means[model], []
         for other, names in COMPARED.items():

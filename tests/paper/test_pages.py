@@ -1,6 +1,7 @@
 """Each page of docs/experiments is what its writer makes of the committed results, byte for byte."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ WRITERS = {
     "imputation": ("imputation/cpu.json", partial(page, "imputation")),
 }
 BY_HAND = {"reading-tables"}
+PAGES = ROOT / "docs" / "experiments"
 
 
 def test_every_page_has_a_writer():
@@ -40,3 +42,21 @@ def test_a_page_is_what_its_results_give(name):
     results, page = WRITERS[name]
     content = json.loads((ROOT / "paper" / "results" / results).read_text(encoding="utf-8"))
     assert page(content) == (ROOT / "docs" / "experiments" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_each_number_of_the_page_by_hand_stands_in_a_table():
+    known = " ".join((PAGES / f"{name}.md").read_text(encoding="utf-8") for name in ("table2", "table3", "figure2"))
+    text = (PAGES / "reading-tables.md").read_text(encoding="utf-8")
+    numbers = set(re.findall(r"-?\d+\.\d+(?: ± \d+\.\d+| %)?", text)) - {"0.01", "0.3"}  # alpha; the paper's rounding
+    assert len(numbers) > 10
+    assert [number for number in numbers if number not in known] == []
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_page_begins_with_its_result(name):
+    text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    first, *rest = [part for part in text.split("\n\n") if not part.startswith("#")]
+    assert not first.startswith(("|", "!"))
+    if (ROOT / "paper" / "results" / name / "cpu.json").exists():
+        assert "Preset `cpu`" in " ".join([first, *rest[:4]])
+        assert "was not run" in " ".join([first, *rest[:4]])
