@@ -196,7 +196,9 @@ def test_table3_has_variances_and_their_errors():
 def test_pages_say_what_was_spent_and_by_what(table):
     text = " ".join(page(table, MADE).split())
     spent = "3 epochs; the first 1,234 test rows; 1,000 importance samples a row; 5,000 draws for log p(label)"
-    assert f"- MNIST: {spent} from the prior - FashionMNIST: {spent} from the prior" in text
+    size = "effective sample size of log p(image) 3.0 to 3.0"
+    assert f"- MNIST: {spent} from the prior; {size} - FashionMNIST: {spent} from the prior; {size}" in text
+    assert "1 seed. The preset `paper`, on the paper's scale, was not run." in text
     assert "standard error over rows" in text
     assert "Made on a machine, cells at commit abc, by `python -m paper table2`." in text
     assert f"`paper/results/{table}/smoke.json`" in text
