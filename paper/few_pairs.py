@@ -82,8 +82,11 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """The page's content: variants on validation rows, by data set, and what was chosen on test rows."""
     frame = pd.json_normalize(content["cells"], sep=" ")
     levels = {pairs: f"{pairs:,}" for pairs in sorted(frame["pairs"].unique())}
-    rows = {"variant": titles("few-pairs", "variant"), "epochs": {count: str(count) for count in set(frame["epochs"])}}
-    columns = {
+    rows: dict[str, dict[Any, str]] = {
+        "variant": titles("few-pairs", "variant"),
+        "epochs": {count: str(count) for count in set(frame["epochs"])},
+    }
+    columns: dict[str, dict[Any, str]] = {
         "pairs": {pairs: f"{text} pairs" for pairs, text in levels.items()},
         "": {f"validation {estimator}": estimator for estimator in ESTIMATORS},
     }
@@ -93,7 +96,11 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
         low, high = proportion_interval(round(statistics.mean(decoder) * count), count)
         scores = {"decoder": percent(decoder), "95 % interval": f"{100 * low:.1f} to {100 * high:.1f}"}
         scores |= {"choices": str(len(one)), "importance": percent(one["test importance"].tolist())}
-        tested.append({"dataset": dataset, "pairs": pairs, "variant": variant, **scores})
+        share = statistics.mean(decoder)
+        tested.append({"dataset": dataset, "pairs": pairs, "variant": variant, "share": share, **scores})
+    means = pd.DataFrame(tested, columns=["dataset", "pairs", "variant", "share"]).pivot_table(
+        "share", ["dataset", "pairs"], "variant"
+    )
     heads = {name: name for name in ("choices", "decoder", "95 % interval", "importance")}
     where = {"dataset": DATASETS, "pairs": levels, "variant": rows["variant"]}
     return {
@@ -102,7 +109,7 @@ def view(_: str, content: Mapping[str, Any]) -> dict[str, Any]:
             for dataset, title in DATASETS.items()
             if len(part := frame[frame["dataset"] == dataset])
         },
-        "gains": frame.groupby(["dataset", "pairs", "variant"])["test decoder"].mean().dropna().unstack(),
+        "gains": means.reindex(columns=["plain", "chosen"]).dropna().reset_index().to_dict("records"),
         "titles": DATASETS,
         "variants": titles("few-pairs", "variant"),
         "tested": pivot(pd.DataFrame(tested), where, {"": heads}, mean(), head=["", "pairs", "variant"]),

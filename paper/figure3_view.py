@@ -180,7 +180,7 @@ def verdict(part: pd.DataFrame, model: str, pairs: int, others: Sequence[str]) -
     gains, best = found[model] - found[means.idxmax()], means.max()
     of_rows = sum(one * (1 - one) for one in (found[model].mean(), best)) / part["rows"].max()
     of_choices = gains.sem() if len(gains) > 1 else 0.0
-    return Verdict(means.idxmax(), best, gains.mean(), max(of_rows**0.5, of_choices))
+    return Verdict(str(means.idxmax()), best, gains.mean(), max(of_rows**0.5, of_choices))
 
 
 def _verdicts(part: pd.DataFrame) -> str:

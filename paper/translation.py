@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
 import torch
 
 from mvae.batch import Batch
@@ -97,8 +96,7 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
         record |= {"held": held(kept), "epoch": kept["epoch"], "scores": {}}
         if setup.experiment == "table5":
             return record | {"sentences": _sentences(model, test, references)}
-        rows, among = test[: spent["rows"]], validation[: spent["found_among"]]
-        record["scores"] = scores_of(model, rows, among, spent["samples"])
+        record["scores"] = scores_of(model, test[: spent["rows"]], validation[: spent["found_among"]], spent["samples"])
         for source, target in DIRECTIONS:
             found = _translated(model, test, source, target)
             record["scores"] |= _quality(found, references[target], source, target)
@@ -203,4 +201,4 @@ def _sentences(model: MultimodalVAE, test: Batch, references: Mapping[str, list[
     shown = {name: [as_read(references[name][row]) for row in chosen.tolist()] for name in LANGUAGES}
     for source, target in DIRECTIONS:
         shown[f"{target} from {source}"] = _translated(model, test[chosen], source, target)
-    return pd.DataFrame(shown).to_dict("records")
+    return [dict(zip(shown, texts, strict=True)) for texts in zip(*shown.values(), strict=True)]

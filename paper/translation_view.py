@@ -76,7 +76,7 @@ def by_share(frame: pd.DataFrame, model: str, names: Sequence[str], show: Callab
 
 def means_of(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The scores of each model by share, means over runs."""
-    return {model: part.groupby("share").mean(numeric_only=True) for model, part in frame.groupby("model")}
+    return {str(model): part.groupby("share").mean(numeric_only=True) for model, part in frame.groupby("model")}
 
 
 def _verdicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
