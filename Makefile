@@ -51,8 +51,8 @@ bench: .venv/bench-installed
 	$(ONE_THREAD) $(BIN)/python -m benchmarks --short
 
 docs: .venv/installed
-	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	$(ONE_THREAD) $(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
 clean:
-	rm -rf .venv build docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf .venv build docs/_build docs/gallery .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
