@@ -22,7 +22,7 @@ from forked import run_mvae
 
 collect_ignore = ["docs/gallery"]  # examples that Sphinx has copied and run
 WRITE = bool(os.environ.get("WRITE_OUTPUTS"))
-anew: dict[str, list[tuple[int, int, str]]] = {}
+anew: dict[str, tuple[str, list[tuple[int, int, str]]]] = {}
 run_python = PythonEvaluator()
 
 
@@ -42,7 +42,8 @@ def rewrite(example: Example, text: str) -> None:
     """Keep a block's new content until all has run."""
     start = example.region.start + example.parsed.offset
     assert example.document.text[start:].startswith(example.parsed)
-    anew.setdefault(example.document.path, []).append((start, start + len(example.parsed), text))
+    _, blocks = anew.setdefault(example.document.path, (example.document.text, []))
+    blocks.append((start, start + len(example.parsed), text))
 
 
 def run_commands(example: Example) -> str | None:
@@ -69,7 +70,7 @@ def run_block(example: Example) -> str | None:
     """Run a block and keep what it prints."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         run_python(example)
-    example.namespace["printed"] = printed.getvalue()
+    example.namespace["printed"] = printed.getvalue().strip("\n") + "\n"
     return None
 
 
@@ -83,11 +84,11 @@ def check_printed(example: Example) -> str | None:
 
 def pytest_sessionfinish() -> None:
     """Write the documents whose blocks have new contents, from the last block to the first."""
-    for path, blocks in anew.items():
-        text = Path(path).read_text(encoding="utf-8")
+    for path, (old, blocks) in anew.items():
+        new = old
         for start, end, content in sorted(blocks, reverse=True):
-            text = text[:start] + content + text[end:]
-        Path(path).write_text(text, encoding="utf-8")
+            new = new[:start] + content + new[end:]
+        Path(path).write_text(new, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -33,15 +33,15 @@ train, test = in_three(digits.train), in_three(digits.test)
 
 layers = {"encoder": {"kind": "mlp", "hidden": [128]}, "decoder": {"kind": "mlp", "hidden": [128]}}
 half = {"shape": [1, 4, 8], "likelihood": {"kind": "pixel-cross-entropy"}, **layers}
-label = {"shape": [], "likelihood": {"kind": "categorical", "num_classes": 10}, **layers, "weight": 5}
+label = {"shape": [], "likelihood": {"kind": "categorical", "num_classes": 10}, **layers, "weight": 10}
 label["encoder"] = {"kind": "embedding", "hidden": [64]}
 modalities = {"upper": half, "lower": half, "label": label}
 config = {"model": {"latent_dim": 16, "random_subsets": 1, "reconstruct": "present", "modalities": modalities}}
 model = mvae.fit(
     mvae.Dataset("halves", train, train[:0], test),
     config=config,
-    epochs=40,
-    annealing_epochs=10,
+    epochs=80,
+    annealing_epochs=20,
     learning_rate=3e-3,
     schedule="cosine",
     progress=False,

@@ -76,9 +76,11 @@ print(shown.round(3).to_string())
 print(f"\nshare of the pooled variance that is due to missing cells: {(1 + 1 / M) * between / total:.0%}")
 
 # %%
-# The standard error of a table that was filled once is too small: it takes guesses for measurements. The pooled one is
-# larger than that of all data, as it has to be. It is still a little too small, because all draws come from one trained
-# model, whose own uncertainty is left out; train on several bootstrap samples of the rows to have that too.
+# Complete rows alone, and column means, make the effect too small. A table filled once with expected values makes it
+# too large, because expected values lie closer to the regression line than patients do, and its standard error takes
+# guesses for measurements. The pooled estimate errs less than the first two, and its standard error contains what the
+# missing cells leave open. It is still a little too small, because all draws come from one trained model, whose own
+# uncertainty is left out; train on several bootstrap samples of the rows to have that too.
 
 figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
 places = np.arange(len(shown))
