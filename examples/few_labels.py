@@ -35,8 +35,9 @@ print(f"{len(rows)} images, {int(rows.present['label'].sum())} of them with a la
 # %%
 # Train
 # -----
-# Networks and weights are described by a config. A quarter of each batch are labelled rows (``shares``), and
-# ``propagation`` trains the others with the classes of their neighbours in the latent space.
+# Networks and weights are described by a config. A quarter of each batch are labelled rows (``paired_share``), and with
+# ``completion`` the model also learns from the other images, completed with its own sharpened guess of their label.
+# Which of the options for few labels to take was decided by the hidden labels of the training images.
 
 networks = {"encoder": {"kind": "mlp", "hidden": [128, 128]}, "decoder": {"kind": "mlp", "hidden": [128, 128]}}
 config = {
@@ -60,12 +61,12 @@ data = mvae.Dataset("digits with few labels", train=rows, validation=nothing, te
 model = mvae.fit(
     data,
     config=config,
-    epochs=60,
-    annealing_epochs=15,
+    epochs=80,
+    annealing_epochs=27,
     learning_rate=3e-3,
     schedule="cosine",
     paired_share=0.25,
-    propagation=0.2,
+    completion=1.0,
     progress=False,
 )
 
