@@ -52,11 +52,11 @@ for number in range(4):
 # Fit the files as they are
 # -------------------------
 # ``join`` names the other files, ``on`` the column that says who is who. Rows found in only some of them are kept.
-# On the command line it is ``mvae fit patients.csv --join size.csv texture.csv shape.csv --on patient_id``. The weight
-# says that the patients' table, in which only the diagnosis is to be learned, matters more than the measurements.
+# On the command line it is ``mvae fit patients.csv --join size.csv texture.csv shape.csv --on patient_id``. A weight of
+# ten says that the diagnosis matters more than a single table of measurements.
 
 others = [folder / f"{name}.csv" for name in measured]
-options = {"steps": 1000, "weight": {"patients": 10}, "progress": False}
+options = {"steps": 1000, "weight": {"diagnosis": 10}, "progress": False}
 mvae.fit(folder / "patients.csv", join=others, on="patient_id", out=folder / "run", **options)
 filled = mvae.impute(folder / "run", folder / "patients.csv", join=others)
 found = filled.frame.set_index("patient_id").loc[patients["patient_id"]]
