@@ -35,9 +35,9 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# A document is run by one process, block after block: hence loadfile.
+# A document is run by one process, block after block: hence loadfile; and in the order of pyproject.toml.
 test: lint
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile -q
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 # multivae asks for torchvision, whose builds break lightning beside a CPU build of torch: hence without what it asks for.
 .venv/bench-installed: .venv/installed

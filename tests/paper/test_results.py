@@ -137,7 +137,7 @@ def test_a_training_cut_short_is_no_cell(tmp_path, ending):
     said = process.stderr.read(1)  # the bar appears when training has begun
     time.sleep(2)
     process.send_signal(ending)
-    said += process.communicate(timeout=60)[1]
+    said += process.communicate(timeout=200)[1]
     assert process.returncode not in (0, None)
     assert "Traceback" not in said
     assert not (tmp_path / "reconstruct-digits.json").exists()

@@ -399,7 +399,7 @@ def uninterrupted(tmp_path_factory):
 
 def stop_in_the_middle(process, run, sent):
     """Send the signal once three epochs have been kept; fails if training ends before."""
-    path, kept, limit = run / "checkpoints" / LAST, set(), time.monotonic() + 120
+    path, kept, limit = run / "checkpoints" / LAST, set(), time.monotonic() + 200
     while len(kept) < 3:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < limit
@@ -407,7 +407,7 @@ def stop_in_the_middle(process, run, sent):
             kept.add(path.stat().st_mtime_ns)
         time.sleep(0.005)
     process.send_signal(sent)
-    return process.communicate(timeout=120)
+    return process.communicate(timeout=200)
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(start, mvae_command, tmp_path, uninterrupted):

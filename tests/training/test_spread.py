@@ -64,7 +64,7 @@ def stop_in_the_middle(process, run, number, sent):
     assert process.poll() is None, process.communicate()
     others = children(process)
     os.kill([process.pid, *others][number], sent)
-    return *process.communicate(timeout=60), others
+    return *process.communicate(timeout=200), others
 
 
 def messages(error):
@@ -133,7 +133,7 @@ def script(environment, tmp_path_factory):
         spread.write_shards(folder / "rows")
         command = [sys.executable, spread.__file__, str(folder), kind]
         return folder, subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=120, check=False
+            command, env=environment, capture_output=True, text=True, timeout=200, check=False
         )
 
     return run
@@ -186,7 +186,7 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on(start, mvae_command, 
 def test_the_others_end_when_the_first_process_is_killed(start, place):
     process = start("fit", "digits", *FLAGS[:4], "--epochs", 500, "--devices", 2, "--out", "orphan", cwd=place)
     _, error, (other,) = stop_in_the_middle(process, place / "orphan", 0, signal.SIGKILL)
-    assert wait_for(lambda: not is_alive(other), 30)
+    assert wait_for(lambda: not is_alive(other))
     (said,) = messages(error)
     assert "mvae: process 0 (of 0 to 1) was killed; complete epochs are kept in orphan/checkpoints" in said
 
