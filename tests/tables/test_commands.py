@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -25,15 +26,30 @@ SHORT = ["--epochs", "1"]
 @pytest.fixture
 def people(tmp_path, monkeypatch):
     """A file with holes in a folder of its own."""
+    write_people(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory):
+    """A run on that file of one epoch, to be copied."""
+    folder = tmp_path_factory.mktemp("people")
+    write_people(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        mvae.fit("people.csv", out="run", epochs=1, progress=False)
+    return folder / "run"
+
+
+def write_people(folder):
     rng = np.random.default_rng(0)
     size = rng.normal(5, 2, 80).round(2)
     frame = pd.DataFrame({"name": [f"p{n:03}" for n in range(80)], "size": size, "colour": rng.choice(list("rgb"), 80)})
     frame["double"] = (2 * size + rng.normal(0, 0.1, 80)).round(2)
     frame.loc[:9, "size"] = None
     frame.loc[5:14, "colour"] = None
-    frame.to_csv(tmp_path / "people.csv", index=False)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    frame.to_csv(folder / "people.csv", index=False)
 
 
 def test_from_a_csv_with_holes_to_a_filled_one(people, capsys):
@@ -191,12 +207,12 @@ def test_joined_files_are_a_modality_each(people):
         (["fit", "people.csv", "--method", "jmvae", "--out", "runs/j"], "reads no records"),
     ],
 )
-def test_faults_are_named_and_leave_nothing(people, capsys, arguments, words):
+def test_faults_are_named_and_leave_nothing(people, short_run, capsys, arguments, words):
     pd.DataFrame({"size": ["1", "tall"], "colour": "r", "double": 1}).to_csv("bad.csv", index=False)
     pd.DataFrame({"length": [1, 2]}).to_csv("other.csv", index=False)
     pd.DataFrame({"a": [None, None], "b": ["x", "x"]}).to_csv("empty.csv", index=False)
     if arguments[0] != "fit":
-        mvae.fit("people.csv", out="runs/people", epochs=1, progress=False)
+        shutil.copytree(short_run, "runs/people")
     capsys.readouterr()
     before = sorted(str(path) for path in people.rglob("*"))
     assert main(arguments) == 2
@@ -204,8 +220,8 @@ def test_faults_are_named_and_leave_nothing(people, capsys, arguments, words):
     assert sorted(str(path) for path in people.rglob("*")) == before
 
 
-def test_resuming_on_something_else_is_refused(people):
-    mvae.fit("people.csv", out="run", epochs=1, progress=False)
+def test_resuming_on_something_else_is_refused(people, short_run):
+    shutil.copytree(short_run, "run")
     with pytest.raises(RunError, match=r"is a run on people\.csv"):
         mvae.fit("other.csv", out="run", resume=True)
     with pytest.raises(RunError, match=r"started with data.table.columns.size.kind = number"):
@@ -214,8 +230,8 @@ def test_resuming_on_something_else_is_refused(people):
         mvae.fit("people.csv", config={"data": 3})
 
 
-def test_a_broken_write_leaves_no_file(people, monkeypatch):
-    mvae.fit("people.csv", out="run", epochs=1, progress=False)
+def test_a_broken_write_leaves_no_file(people, short_run):
+    shutil.copytree(short_run, "run")
     code = (
         "import os, pandas, sys; from mvae.cli import main\n"
         "pandas.DataFrame.to_csv = lambda self, path, **_: (open(path, 'w').write('half'), os._exit(9))\n"
