@@ -76,14 +76,24 @@ def _made(name: str, chunks: list[range], done: set[int], make: Make) -> Iterato
         return
     total, there = sum(map(len, chunks)), sum(len(chunks[number]) for number in done)
     pool = Parallel(min(os.cpu_count() or 1, len(todo)), return_as="generator_unordered", pre_dispatch="2*n_jobs")
+    faults: list[Exception] = []
+    tasks = (delayed(_tried)(make, number, chunks[number]) for number in todo if not faults)
     with tqdm(total=total, initial=there, unit=" rows", desc=f"preparing {name}", dynamic_ncols=True) as bar:
-        for number, made in pool(delayed(_numbered)(make, number, chunks[number]) for number in todo):
+        for number, made in pool(tasks):  # after a fault, what has been begun
+            if isinstance(made, Exception):
+                faults.append(made)
+                continue
             yield number, made
             bar.update(len(chunks[number]))
+    if faults:
+        raise faults[0]
 
 
-def _numbered(make: Make, number: int, rows: range) -> tuple[int, Mapping[str, np.ndarray]]:
-    return number, make(rows)
+def _tried(make: Make, number: int, rows: range) -> tuple[int, Mapping[str, np.ndarray] | Exception]:
+    try:
+        return number, make(rows)
+    except Exception as fault:
+        return number, fault
 
 
 def _checked(path: Path, shape: tuple[int, ...], mode: Literal["r+", "c"]) -> np.memmap:

@@ -72,7 +72,7 @@ def _refuse_other(folder: Path, content: Any, asked: Any) -> None:
 def _differing(old: Any, new: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     """Each place at which two contents differ, with what they have there."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted({**old, **new}):
+        for key in {**old, **new}:
             yield from _differing(old.get(key), new.get(key), (*place, key))
     elif old != new:
         yield place, old, new
