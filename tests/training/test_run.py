@@ -18,7 +18,7 @@ from mvae.config.options import placed
 from mvae.config.specs import SpecError
 from mvae.files import RunError, read_json
 from mvae.models import METHODS
-from mvae.training.checkpoints import LAST, Checkpoints
+from mvae.training.checkpoints import BEST, LAST, Checkpoints
 from mvae.training.loop import Loop, NonFiniteLossError
 from mvae.training.prepare import prepare
 from small_models import POINT_AND_CLASS
@@ -381,6 +381,64 @@ def test_the_best_weights_before_a_loss_that_is_not_finite_are_saved(tmp_path):
         fit(diverging(10), out=tmp_path / "run", epochs=5)
     assert len(validation(tmp_path / "run")) == 2
     load(tmp_path / "run")
+
+
+# Damaged checkpoints
+
+
+@pytest.mark.parametrize("num_validation", [0, 16])
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, num_validation):
+    dataset, run = own_dataset(-8.0, num_validation), tmp_path / "run"
+    fit(dataset, out=tmp_path / "unbroken", epochs=5, annealing_epochs=2)
+    fit(dataset, out=run, epochs=3, annealing_epochs=2)
+    for length in (0, 5000):
+        last = run / "checkpoints" / LAST
+        last.write_bytes(last.read_bytes()[:length])
+        capsys.readouterr()
+        fit(dataset, out=run, epochs=4 if length == 0 else 5, resume=True)
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert f"mvae: {last}: not a checkpoint of mvae, or damaged" in said
+        assert f"previous.safetensors, after epoch {2 if length == 0 else 3}, takes its place" in said
+    assert same_runs(run, tmp_path / "unbroken")
+
+
+def test_a_damaged_best_checkpoint_gives_way_to_the_last(tmp_path, capsys):
+    run = tmp_path / "run"
+    fit(own_dataset(-8.0), out=run)
+    (run / "checkpoints" / BEST).write_bytes(b"")
+    fit(own_dataset(-8.0), out=run, resume=True)
+    assert f"{LAST}, after epoch 3, takes its place" in capsys.readouterr().err
+    assert read_json(run / METRICS)["kept"]["epoch"] == 3
+    assert same_weights(load(run), fit(own_dataset(-8.0), keep="last"))
+
+
+def test_checkpoints_that_are_all_damaged_are_refused_in_a_line(tmp_path):
+    run = tmp_path / "run"
+    fit(out=run)
+    for path in (run / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(RunError, match=f"{LAST}: .*; no other checkpoint can be read: train anew in another"):
+        fit(out=run, resume=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_kill_while_a_checkpoint_is_written_after_a_damaged_one_loses_nothing(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    fit(out=tmp_path / "unbroken", epochs=4, annealing_epochs=2)
+    fit(out=run)
+    (run / "checkpoints" / LAST).write_bytes(b"")
+
+    def killed(*_):
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr("mvae.training.checkpoints.write_tensors", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(out=run, epochs=4, resume=True)
+    monkeypatch.undo()
+    fit(out=run, epochs=4, resume=True)
+    assert same_runs(run, tmp_path / "unbroken")
 
 
 # Real processes that are killed and interrupted

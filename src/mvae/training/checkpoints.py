@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +18,7 @@ from mvae.files import RunError
 __all__ = ["BEST", "LAST", "Checkpoint", "Checkpoints", "finished_epochs"]
 
 FOLDER = "checkpoints"
-LAST, BEST = "last.safetensors", "best.safetensors"
+LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 EARLIER = "last.ckpt"
 HEADER = "mvae"
 MODEL, ADAM = "model.", "adam."
@@ -47,26 +51,55 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"{MODEL}{key}": value for key, value in checkpoint.weights.items()}
         tensors |= {f"{ADAM}{key}": value for key, value in checkpoint.adam.items()}
+        if name == LAST:  # the one before stays, as another name of the same file, until the next is written
+            with suppress(OSError):  # a file system may have no second names
+                (self.folder / PREVIOUS).unlink(missing_ok=True)
+                os.link(self.folder / LAST, self.folder / PREVIOUS)
         write_tensors(self.folder / name, tensors, {HEADER: json.dumps({"history": checkpoint.history})})
 
     def read(self, name: str) -> Checkpoint | None:
-        """The checkpoint of that name; None where there is none, a `RunError` where it is damaged."""
+        """The checkpoint of that name, or None; where it is damaged the latest one that is not, which stderr is told.
+
+        A `RunError` where all are damaged.
+        """
         if self.folder is None:
             return self.kept.get(name)
-        return _read(self.folder / name) if (self.folder / name).exists() else None
+        path, found = _readable(self.folder / one for one in dict.fromkeys((name, LAST, PREVIOUS)))
+        if path is not None and path.name == PREVIOUS:
+            path.replace(self.folder / LAST)  # or the next epoch would leave none that can be read
+        return found
 
 
 def finished_epochs(run: Path) -> int:
     """The number of epochs that a run has finished; a `RunError` if an earlier version or something else wrote them."""
-    path = run / FOLDER / LAST
-    if path.exists():
-        return len(_read(path, tensors=False).history)
+    _, last = _readable((run / FOLDER / name for name in (LAST, PREVIOUS)), only_history=True)
+    if last is not None:
+        return len(last.history)
     if (run / FOLDER / EARLIER).exists():
         raise RunError(
             f"{run / FOLDER / EARLIER}: written by an earlier version of mvae, whose trainings cannot be continued;"
             " the weights it saved still load. Train anew in another folder"
         )
     return 0
+
+
+def _readable(paths: Iterable[Path], only_history: bool = False) -> tuple[Path | None, Checkpoint | None]:
+    """The first file that can be read, and what it holds."""
+    faults: list[RunError] = []
+    for path in paths:
+        try:
+            found = _read(path, tensors=not only_history) if path.exists() else None
+        except RunError as error:
+            faults.append(error)
+            continue
+        if found is not None:
+            if faults and not only_history:
+                said = f"{faults[0]}; {path.name}, after epoch {len(found.history)}, takes its place"
+                print(f"mvae: {said}", file=sys.stderr)
+            return path, found
+    if faults:
+        raise RunError(f"{faults[0]}; no other checkpoint can be read: train anew in another folder")
+    return None, None
 
 
 def _read(path: Path, tensors: bool = True) -> Checkpoint:
