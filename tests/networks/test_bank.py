@@ -74,7 +74,7 @@ def test_stacked_and_looped_models_have_the_same_loss_terms_and_gradients(monkey
     torch.testing.assert_close(one.elbo, other.elbo)
     expected = {name: parameter.grad for name, parameter in looped.named_parameters()}
     for stack in (*stacked._encoders, *stacked._decoders):
-        for name, parameter in zip(stack.parameter_names, stack.parameters, strict=True):
+        for name, parameter in stack.parameters.items():
             part = "encoder" if stack in stacked._encoders else "decoder"
             for member, gradient in zip(stack.modules, _gradient(parameter), strict=True):
                 own = expected.pop(f"_modalities.{member}.{part}.{name}")
@@ -136,7 +136,7 @@ def test_what_an_optimiser_changes_is_what_each_modality_has(monkeypatch, change
     assert torch.equal(after, model.state_dict()["_modalities.b.encoder.head.weight"])
     stack = model._encoders[0]
     assert list(stack.modules) == ["a", "b", "c"]
-    assert torch.equal(after, stack.parameters[stack.parameter_names.index("head.weight")][1])
+    assert torch.equal(after, stack.parameters["head.weight"][1])
 
 
 def test_every_parameter_is_learned_once(monkeypatch):
@@ -232,7 +232,7 @@ def test_a_term_that_calls_one_network_of_a_bank_teaches_it(monkeypatch, term):
     torch.testing.assert_close(*found)
     taught = 0
     for bank in (*stacked._encoders, *stacked._decoders):
-        for name, parameter in zip(bank.parameter_names, bank.parameters, strict=True):
+        for name, parameter in bank.parameters.items():
             part = "encoder" if bank in stacked._encoders else "decoder"
             for member, gradient in zip(bank.modules, _gradient(parameter), strict=True):
                 own = getattr(looped.modalities[member], part).get_parameter(name)

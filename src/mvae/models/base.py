@@ -16,7 +16,7 @@ from mvae.experts import Experts, product_of_experts
 from mvae.modality import Modality, Variable
 from mvae.models.objective import Objective
 from mvae.models.parts import Parts
-from mvae.networks.bank import Bank, Banked, banks_of
+from mvae.networks.bank import Banked, banks_of
 from mvae.option import Option
 from mvae.posteriors import Gaussian, Posterior
 
@@ -82,13 +82,10 @@ class MultimodalVAE(Banked, ABC):
         self._modalities = nn.ModuleDict({_module_name(name): modality for name, modality in modalities.items()})
         self._encoders = banks_of({name: modality.encoder for name, modality in self.modalities.items()})
         self._decoders = banks_of({name: modality.decoder for name, modality in self.modalities.items()})
+        self._banks = [*self._encoders, *self._decoders]
         self._shapes = {name: variable.shape for name, variable in modalities.items()}
         self._place = {name: number for number, name in enumerate(self.names)}
         self.register_buffer("_anchor", torch.empty(0), persistent=False)  # on the parameters' device, in their type
-
-    @property
-    def _banks(self) -> list[Bank]:
-        return [*self._encoders, *self._decoders]
 
     @property
     def variables(self) -> dict[str, Variable]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import chain
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.func import functional_call
 
 from mvae.batch import Batch, per_row
@@ -47,13 +49,10 @@ class Bank:
     It is no `nn.Module`: its parameters would else be twice in the model's.
     """
 
-    parameter_names: Sequence[str] = ()
-    """Names of the stacked parameters in each module."""
-    parameters: Sequence[nn.Parameter] = ()
-    """Stacked parameters `[G, ...]`; a bank of one has none, its module keeps its own."""
-
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self.modules = dict(modules)
+        self.parameters: dict[str, nn.Parameter] = {}
+        """Stacked parameters `[G, ...]` by their name in each module; empty for a bank of one, which keeps its own."""
 
     def tie(self) -> None:
         """Stack the modules' parameters and make them views of the stacks; after anything that replaced a tensor."""
@@ -129,55 +128,52 @@ class Stack(Bank):
         super().__init__(modules)
         self._place = {name: number for number, name in enumerate(modules)}
         first = next(iter(modules.values()))
-        self.parameter_names = [name for name, _ in first.named_parameters()]
-        self.buffer_names = [name for name, _ in first.named_buffers()]
-        self.parameters = [nn.Parameter(torch.empty(0)) for _ in self.parameter_names]
+        self.parameters = {name: nn.Parameter(torch.empty(0)) for name, _ in first.named_parameters()}
         self.cost = 60 + 0.07 * sum(parameter.numel() for parameter in first.parameters())
         """About how long a module takes for a row, forward and backward, in nanoseconds on a processor core."""
         self.tie()
 
     def tie(self) -> None:
         modules = list(self.modules.values())
-        self.own = [[module.get_parameter(name) for module in modules] for name in self.parameter_names]
-        for own, stacked in zip(self.own, self.parameters, strict=True):
-            stacked.data = torch.stack([parameter.data for parameter in own])
-            for parameter, part in zip(own, stacked.data.unbind(), strict=True):
+        self.own = {name: [module.get_parameter(name) for module in modules] for name in self.parameters}
+        for name, stacked in self.parameters.items():
+            stacked.data = torch.stack([parameter.data for parameter in self.own[name]])
+            for parameter, part in zip(self.own[name], stacked.data.unbind(), strict=True):
                 parameter.data = part
-        self.buffers = {
-            name: torch.stack([module.get_buffer(name) for module in modules]) for name in self.buffer_names
-        }
+        names = [name for name, _ in modules[0].named_buffers()]
+        self.buffers = {name: torch.stack([module.get_buffer(name) for module in modules]) for name in names}
         self.template = deepcopy(modules[0]).requires_grad_(False).to("meta")
 
     def __call__(self, call: Callable[..., Any], *arguments: Tensor, members: Tensor | None = None) -> Any:
         """`call(module, *arguments)` of all modules, or `members`, at once: arguments and results are `[G, ...]`."""
-        tensors = dict(zip(self.parameter_names, map(_learned, self.parameters, self.own), strict=True)) | self.buffers
+        tensors = {name: _learned(stacked, self.own[name]) for name, stacked in self.parameters.items()} | self.buffers
         if members is not None:
             tensors = {name: tensor[members] for name, tensor in tensors.items()}
 
         def one(state: dict[str, Tensor], *parts: Tensor) -> Any:
-            return functional_call(_Calling(self.template, call), {f"module.{n}": v for n, v in state.items()}, parts)
+            return call(lambda *inputs: functional_call(self.template, state, inputs), *parts)
 
         return torch.vmap(one)(tensors, *arguments)
 
     def call(self, name: str, call: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
-        own = self._chosen([name], self.parameters[0].device)
+        own = self._chosen([name], arguments[0].device)
         return self(call, *(argument.unsqueeze(0) for argument in arguments), members=own).squeeze(0)
 
     def encode(self, batch: Batch, names: Sequence[str], latent_dim: int) -> tuple[Tensor, Tensor] | None:
         # Rows that lack a modality are left out where that saves more than it costs: in all but small networks.
         values, chosen = torch.stack([batch.values[name] for name in names]), self._chosen(names, batch.device)
         if batch.has_all(names):
-            return self(nn.Module.__call__, values, members=chosen)
+            return self(operator.call, values, members=chosen)
         present = batch.presence(names).T  # [G, B]
         most = int(present.sum(1).max())
         if not most:
             return None
         if (len(batch) - most) * self.cost < most * latent_dim * MOVING:
-            return self(nn.Module.__call__, torch.where(per_row(present, values), values, 0), members=chosen)
+            return self(operator.call, torch.where(per_row(present, values), values, 0), members=chosen)
         here, row = present.sort(dim=1, descending=True, stable=True)  # the rows that have it first
         here, row = here[:, :most], row[:, :most]
         results = []
-        for part in self(nn.Module.__call__, _taken(values, row, here), members=chosen):
+        for part in self(operator.call, _taken(values, row, here), members=chosen):
             some = torch.where(here.unsqueeze(-1), part, 0.0)
             all_rows = some.new_zeros(len(names), len(batch), latent_dim)
             results.append(all_rows.scatter_add(1, row.unsqueeze(-1).expand_as(some), some))
@@ -237,17 +233,6 @@ def _learned(stacked: Tensor, own: Sequence[Tensor]) -> Tensor:
     return torch.where(per_row(torch.tensor(wanted, device=stacked.device), stacked), stacked, stacked.detach())
 
 
-class _Calling(nn.Module):
-    """A module called in a given way."""
-
-    def __init__(self, module: nn.Module, call: Callable[..., Any]) -> None:
-        super().__init__()
-        self.module, self.call = module, call
-
-    def forward(self, *arguments: Tensor) -> Any:
-        return self.call(self.module, *arguments)
-
-
 def banks_of(modules: Mapping[str, nn.Module]) -> list[Bank]:
     """Modules of one architecture in a `Stack`; then the others, each in a bank of one."""
     alike: dict[object, dict[str, nn.Module]] = {}
@@ -259,11 +244,9 @@ def banks_of(modules: Mapping[str, nn.Module]) -> list[Bank]:
 
 
 class Banked(nn.Module):
-    """A module with banks, whose parameters are the stacked ones in place of their slices."""
+    """A module with `_banks`, whose parameters are the stacked ones in place of their slices."""
 
-    @property
-    def _banks(self) -> list[Bank]:
-        raise AttributeError("_banks")  # of a subclass
+    _banks: list[Bank]
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
@@ -274,7 +257,7 @@ class Banked(nn.Module):
             if id(parameter) not in sliced:
                 yield name, parameter
         for number, stack in enumerate(stacks):
-            for name, parameter in zip(stack.parameter_names, stack.parameters, strict=True):
+            for name, parameter in stack.parameters.items():
                 yield f"{prefix}{'.' if prefix else ''}stack {number}.{name}", parameter
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Banked:
@@ -329,7 +312,7 @@ def _ranges(sizes: Sequence[int], least: float, first: int = 0) -> list[tuple[in
     return _ranges(sizes[:cut], least, first) + _ranges(sizes[cut:], least, first + cut)
 
 
-def _score(decoder: nn.Module, z: Tensor, values: Tensor) -> Tensor:
+def _score(decoder: Callable[[Tensor], Distribution], z: Tensor, values: Tensor) -> Tensor:
     return decoder(z).log_prob(values)
 
 
