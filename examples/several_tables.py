@@ -37,7 +37,8 @@ diagnosis = cancer.target.map({0: "malignant", 1: "benign"})
 # Each laboratory has seen 60 % of the patients. The diagnosis of every third patient is to be predicted.
 
 rng = np.random.default_rng(0)
-folder = Path(tempfile.mkdtemp())
+temporary = tempfile.TemporaryDirectory()
+folder = Path(temporary.name)
 seen = {name: rng.random(len(patients)) < 0.6 for name in measured}
 for name, columns in measured.items():
     patients.loc[seen[name], ["patient_id", *columns]].to_csv(folder / f"{name}.csv", index=False)
