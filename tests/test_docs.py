@@ -15,6 +15,7 @@ def test_docs_build_without_warnings_and_run_the_examples(tmp_path):
         shutil.copytree(
             ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("_build", "gallery", "__pycache__")
         )
+    (tmp_path / "paper").symlink_to(ROOT / "paper")  # whose pictures the pages show
     command = [
         sys.executable,
         "-m",
