@@ -55,6 +55,26 @@ def test_a_table_takes_its_columns_along(tmp_path):
     assert "| n | left-out | an identifier" in export.model_card(tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("<script>alert(1)</script>", "&#60;script&#62;alert(1)&#60;/script&#62;"),
+        ("[x](javascript:f) a|b", "&#91;x&#93;(javascript:f) a&#124;b"),
+        ("`__init__` *x*\n# y", "&#96;&#95;&#95;init&#95;&#95;&#96; &#42;x&#42; &#35; y"),
+        ("see http://x.y or www.x.y, me@x.y", "see http&#58;//x.y or www&#46;x.y, me&#64;x.y"),
+        ("petal_length (cm)", "petal_length (cm)"),
+    ],
+)
+def test_names_are_text_in_the_card(tmp_path, name, shown):
+    assert export.as_markdown(name) == shown
+    frame = pd.DataFrame({name: np.arange(40.0) % 7, "b": ["x", "y"] * 20})
+    mvae.fit(frame, out=tmp_path / "run", epochs=1, progress=False, groups={name + "s": [name], "bs": ["b"]})
+    card = export.model_card(tmp_path / "run")
+    assert name not in card or name == shown
+    assert f"| {shown} | number |" in card
+    assert f"| {export.as_markdown(name + 's')} | " in card
+
+
 def test_programs_run_without_this_package(run, tmp_path):
     export.export(run, tmp_path / "shared", programs=True)
     model = mvae.load(run)

@@ -6,6 +6,7 @@ Only data is exchanged, configuration and weights: a run from elsewhere is loade
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import zipfile
@@ -95,11 +96,11 @@ def model_card(run: str | Path) -> str:
     for name, part in spec.model.modalities.items():
         kind = "your own" if isinstance(part, OwnVariableSpec) else part.likelihood.kind
         weight = "given" if part.weight is None else f"{part.weight:g}"
-        rows.append([name, "x".join(map(str, part.shape)) or "one value", kind, weight])
+        rows.append([as_markdown(name), "x".join(map(str, part.shape)) or "one value", kind, weight])
     lines = [
         "---\nlibrary_name: mvae\ntags: [multimodal, variational-autoencoder, missing-data]\n---\n",
-        f"# {spec.data.source or 'A run on rows from Python'}, {method}\n",
-        f"A multimodal variational autoencoder ({method}, {spec.model.latent_dim} latent dimensions) of"
+        f"# {as_markdown(spec.data.source or 'A run on rows from Python')}, {as_markdown(method)}\n",
+        f"A multimodal variational autoencoder ({as_markdown(method)}, {spec.model.latent_dim} latent dimensions) of"
         f" {len(rows)} modalities, trained with mvae {__version__} for {len(metrics.get('history', []))} epochs"
         f" (seed {spec.training.seed}).\n",
         markdown_table(["modality", "shape", "likelihood", "weight"], rows) + "\n",
@@ -114,7 +115,8 @@ def model_card(run: str | Path) -> str:
 def _columns(spec: RunSpec) -> list[str]:
     if spec.data.table is None:
         return []
-    rows = [[name, column.kind, getattr(column, "why", "")] for name, column in spec.data.table.columns.items()]
+    columns = spec.data.table.columns
+    rows = [[as_markdown(part) for part in (n, c.kind, getattr(c, "why", ""))] for n, c in columns.items()]
     table = markdown_table(["column", "kind", ""], rows)
     return [f"## Columns\n\n{table}\n", "`mvae impute` fills missing cells of a table with these columns.\n"]
 
@@ -127,10 +129,11 @@ def _scores(folder: Path, kept: dict[str, Any]) -> list[str]:
         for score in report["log_likelihood"]:
             if score["nats"] is not None:
                 given = f" given {', '.join(score['given'])}" if score["given"] else ""
-                lines.append(f"- log p({', '.join(score['targets'])}{given}): {score['nats']:.2f} nats a row")
+                name = as_markdown(f"log p({', '.join(score['targets'])}{given})")
+                lines.append(f"- {name}: {score['nats']:.2f} nats a row")
         for score in report["accuracy"]:
-            given = ", ".join(score["given"])
-            lines.append(f"- accuracy of {score['target']} from {given}: {100 * score['accuracy']:.1f} %")
+            name = as_markdown(f"accuracy of {score['target']} from {', '.join(score['given'])}")
+            lines.append(f"- {name}: {100 * score['accuracy']:.1f} %")
         lines.append(f"\nOn {report['split']} rows, {report['samples']} importance samples.\n")
     return ["## Scores\n", *lines] if lines else []
 
@@ -153,6 +156,12 @@ def _programs(model: MultimodalVAE, folder: Path) -> list[str]:
     shapes = {name: list(variable.shape) for name, variable in model.variables.items()}
     (folder / "shapes.json").write_text(json.dumps(shapes, indent=2), encoding="utf-8")
     return [*names, "shapes.json"]
+
+
+def as_markdown(text: object) -> str:
+    """A text, such as a name from a table, as Markdown that shows it: no link, HTML or end of a cell is in it."""
+    marks = r"[&<>\[\]`|*~#@\\]|:(?=//)|(?<![^\W_])_|_(?![^\W_])|(?<=www)\."
+    return re.sub(marks, lambda mark: f"&#{ord(mark[0])};", " ".join(str(text).split()))
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -100,7 +100,8 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         self.model_: MultimodalVAE | None = None
         if all(isinstance(column, LeftOutColumn) for column in columns.values()):
             return
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        state = np.random.RandomState() if self.random_state is None else self.random_state
+        seed = int(check_random_state(state).randint(np.iinfo(np.int32).max))
         options: dict[str, Any] = {"steps": self.steps, "learning_rate": self.learning_rate, "seed": seed}
         options |= {"latent_dim": self.latent_dim, "weight": weights}
         run = prepare(frame, config=with_table(None, columns, groups), options=placed(options))
@@ -124,7 +125,7 @@ class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):  # type: 
         steps: optimiser steps, about.
         learning_rate: of Adam.
         num_samples: draws of z a row.
-        random_state: of training and draws.
+        random_state: of training and draws; where None, another at each fit, whatever NumPy's global seed.
         verbose: show a bar.
 
     Attributes:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import mvae
-from forked import run_python
+from forked import COMMAND, run_python
 from mvae.cli import main
 from mvae.config.folder import METRICS, load, read_spec
 from mvae.data.pictures import image_grid
@@ -574,3 +574,43 @@ def test_it_is_said_how_well_the_kept_epoch_predicts(tmp_path, capsys):
     said = capsys.readouterr().out
     right = read_json(tmp_path / "run" / METRICS)["kept"]["validation/accuracy"]
     assert f"label right in {100 * right:.1f} % of validation rows" in said
+
+
+# Streams
+
+
+@pytest.mark.parametrize("shell", ['"$@" >&-', '("$@"; echo $? >&2) | true'], ids=["closed", "| true"])
+@pytest.mark.parametrize("arguments", [["data", "list"], ["fit", "--help"]])
+def test_an_output_that_nobody_reads_ends_quietly(environment, arguments, shell):
+    result = subprocess.run(
+        ["sh", "-c", shell, "sh", *COMMAND, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.stderr.strip() in ("", "0", "1", "141")  # rich ends with 1
+
+
+def test_an_output_that_cannot_be_written_is_an_error(environment):
+    shell = ["sh", "-c", '"$@" > /dev/full', "sh", *COMMAND, "data", "list"]
+    result = subprocess.run(shell, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert {line.partition(":")[0] for line in result.stderr.splitlines()} == {"mvae"}
+    assert "No space left on device" in result.stderr
+
+
+def test_ctrl_c_while_a_command_is_imported_is_no_traceback(monkeypatch, capsys):
+    monkeypatch.setattr("mvae.cli.import_module", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["fit", "digits"]) == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["fit", "digits"], ["sample", "run"], ["impute", "run", "t.csv"], ["inspect", "t"]]
+)
+def test_an_empty_name_to_write_to_is_refused(arguments, capsys):
+    assert main([*arguments, "--out", ""]) == 2
+    assert_said_in_one_line(capsys.readouterr().err, ["--out: expected a name, got ''"])
+
+
+def test_an_error_stands_on_a_line_of_its_own_below_a_progress_bar(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mvae.training.loop.Curves", lambda _: (_ for _ in ()).throw(PermissionError(13, "no", "logs")))
+    assert main(["fit", "digits", "--epochs", "1", "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("mvae: [Errno 13] no")

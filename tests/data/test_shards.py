@@ -1,6 +1,7 @@
 """Rows on disk: what is read equals rows in memory, every row comes once an epoch, and faults name their place."""
 
 import json
+import os
 import pickle
 import sys
 from itertools import pairwise
@@ -561,6 +562,17 @@ def test_a_damaged_file_is_named(tmp_path, kind, kept):
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
     refused(tmp_path / "rows", rf"a\.{kind}: .*cut short", DataError)
+
+
+@pytest.mark.parametrize("file", [False, True])
+def test_a_file_that_is_truncated_while_it_is_read_is_named(tmp_path, file):
+    path = tmp_path / "a.arrow"
+    write_arrow(path, pa.table({"x": np.arange(50_000)}), batch_rows=10_000, file=file)
+    train = open_shards(tmp_path).train
+    assert train[:3].values["x"].tolist() == [0, 1, 2]
+    os.truncate(path, 5000)  # a mapped page that is gone would end the process: SIGBUS
+    with pytest.raises(DataError, match=r"a\.arrow: changed while it is read: 40\d,\d+ bytes, now 5,000"):
+        train[49_000:]
 
 
 def test_compressed_arrow_is_refused(tmp_path):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from mvae.files import DataError
+from mvae.tables import read
 from mvae.tables.read import is_table, read_table
 
 
@@ -144,3 +145,21 @@ def test_a_folder_with_one_table_in_it_is_that_table(tmp_path):
 def test_columns_of_one_name_are_refused():
     with pytest.raises(DataError, match="2 columns have the name 'a'"):
         read_table(pd.DataFrame([[1, 2]], columns=["a", "a"]))
+
+
+@pytest.mark.parametrize("cell", ["x" * 2**20, f'"{"x," * 2**19}"'], ids=["plain", "quoted"])
+def test_cells_and_headings_may_be_long(tmp_path, cell):
+    path = tmp_path / "t.csv"
+    path.write_text(f"a,b\n1,{cell}\n2,y\n", encoding="utf-8")
+    assert read_table(path).frame["b"].tolist() == [cell.strip('"'), "y"]
+    names = [f"gene{number}-{'x' * 60}" for number in range(2500)]
+    path.write_text("".join(",".join(line) + "\n" for line in (names, ["1"] * 2500)), encoding="utf-8")
+    assert read_table(path).names == names
+
+
+def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "LONGEST", 1000)
+    path = tmp_path / "t.csv"
+    path.write_text(f"a\n{'x' * 1000}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"t\.csv: .*line 2: expected at most 1,000 characters"):
+        read_table(path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from mvae import __version__
 
@@ -30,15 +32,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `mvae` with these arguments; those of the process where None.
 
     Returns:
-        The exit status: 0, 1 for what went wrong while working, 2 for wrong input, 130 after Ctrl-C.
+        The exit status: 0, 1 for what went wrong while working, 2 for wrong input, 130 after Ctrl-C, 141 where the
+        reader of the output has gone, as with `| head`.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 141
+    finally:
+        _end_output()
+
+
+def _end_output() -> None:
+    """Write the rest of the output; what cannot be written goes nowhere, or Python complains about it at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"mvae: the output could not be written: {error.strerror}", file=sys.stderr)
+            sys.exit(2)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     if not given or given[0] not in COMMANDS:
         _overview().parse_args(given)  # which shows help or what is wrong, and exits
         return 2
     from jsonargparse import ArgumentParser
 
-    from mvae.cli.options import INTERRUPTED, Command, Help, fail
+    from mvae.cli.options import Command, Help, fail
 
     summary, place = COMMANDS[given[0]]
     command: Command = getattr(import_module(f"mvae.cli.{place}"), given[0].upper())
@@ -47,14 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_arguments(parser)
     options = parser.parse_args(given[1:])
     try:
+        if options.get("out") == "":
+            raise ValueError("--out: expected a name, got ''")
         return command.run(options)
     except ArithmeticError as error:
         return fail(error, 1)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         return fail(error, 2)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 def _overview() -> argparse.ArgumentParser:

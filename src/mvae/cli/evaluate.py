@@ -27,19 +27,18 @@ def _evaluate(options: Namespace) -> int:
 
     Example: mvae evaluate runs/first --samples 1000
     """
-    import torch
-
     from mvae.cli.display import print_report
     from mvae.config.folder import load, read_spec
     from mvae.evaluation.report import evaluate
     from mvae.files import write_json
+    from mvae.seeds import seeded
     from mvae.training.prepare import held_rows
 
     model, spec = load(options.run), read_spec(options.run)
     if spec.data.source is None:
         raise ValueError(f"{options.run} was trained on rows from Python; score it there with mvae.log_likelihood")
-    torch.manual_seed(options.seed)  # training rows may be drawn anew at each use
-    rows = held_rows(model, spec, options.split, options.limit, options.data_dir)
+    with seeded(options.seed):  # training rows may be drawn anew at each use
+        rows = held_rows(model, spec, options.split, options.limit, options.data_dir)
     if not len(rows):
         more = "; --split validation has some" if spec.data.validation_rows and options.split == "test" else ""
         more = more or ("; mvae fit --validation-rows N holds some out" if options.split == "validation" else "")

@@ -28,11 +28,10 @@ def _sample(options: Namespace) -> int:
 
     Example: mvae sample runs/first --given label=7 --out sevens.png
     """
-    import torch
-
     from mvae.cli.display import print_samples
     from mvae.config.folder import load, read_spec
     from mvae.generation.sample import are_images, draw, read_given, write_samples
+    from mvae.seeds import seeded
 
     model, table = load(options.run), read_spec(options.run).data.table
     if table is not None:
@@ -41,8 +40,8 @@ def _sample(options: Namespace) -> int:
         given_cells = pairs("--given", options.given)
         return answered(options, lambda: draw_rows(model, table, given_cells, options.count, options.seed))
     given = read_given(model, pairs("--given", options.given))
-    torch.manual_seed(options.seed)
-    samples = draw(model, given, options.count)
+    with seeded(options.seed):
+        samples = draw(model, given, options.count)
     default = Path(options.run) / "samples.png"
     paths = chain([default], (default.with_stem(f"samples-{number}") for number in count(2)))
     out = Path(options.out) if options.out else next(path for path in paths if not path.exists())

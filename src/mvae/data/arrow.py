@@ -42,6 +42,8 @@ class Shard:
     mapped: Path
     """The Arrow file with its rows: itself, or the converted one."""
     num_rows: int
+    size: int
+    """Bytes of that file."""
     types: Mapping[str, Any]
     """Column to its Arrow type."""
     nulls: Mapping[str, int]
@@ -51,8 +53,14 @@ class Shard:
         return self.num_rows
 
     def open(self) -> list[Any]:
-        """Its rows, as Arrow record batches that lie in the file until they are read."""
+        """Its rows, as Arrow record batches that lie in the file until they are read: call `check` before."""
         return _batches(self.mapped)[1]
+
+    def check(self) -> None:
+        """Refuse a file that is another size now: to read a mapped page that is gone would kill the process."""
+        size = self.mapped.stat().st_size if self.mapped.is_file() else self.size  # one deleted stays mapped
+        if size != self.size:
+            raise DataError(f"{self.path}: changed while it is read: {self.size:,} bytes, now {size:,}")
 
 
 def read_shard(path: Path) -> Shard:
@@ -68,7 +76,7 @@ def read_shard(path: Path) -> Shard:
     # `datasets` stores some columns under types of its own, such as `Array2D`
     types = {field.name: getattr(field.type, "storage_type", field.type) for field in schema}
     nulls = {name: sum(batch.column(number).null_count for batch in batches) for number, name in enumerate(types)}
-    return Shard(path, mapped, sum(batch.num_rows for batch in batches), types, nulls)
+    return Shard(path, mapped, sum(batch.num_rows for batch in batches), mapped.stat().st_size, types, nulls)
 
 
 def pyarrow() -> Any:

@@ -241,6 +241,7 @@ class Shards:
         files, inside = self._located(numbers)
         for file, rows in _runs(files, inside):
             batches, ends = self._opened(file)
+            self.files[file].check()
             for number, some in _runs(ends.searchsorted(rows, side="right"), rows):
                 yield batches[number].take(pyarrow().array(some - (ends[number] - batches[number].num_rows)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from mvae.models.parts import Parts
 from mvae.networks.bank import Banked, banks_of
 from mvae.option import Option
 from mvae.posteriors import Gaussian, Posterior
+from mvae.seeds import Drawing
 
 __all__ = ["MultimodalVAE", "Objective", "as_names"]
 
@@ -235,6 +237,7 @@ class MultimodalVAE(Banked, ABC):
         names: str | Iterable[str] | None = None,
         num_samples: int = 1,
         mean: bool = False,
+        seed: int | None = None,
     ) -> dict[str, Tensor]:
         """Draw z given some modalities (or nothing), then the named modalities given z.
 
@@ -244,6 +247,7 @@ class MultimodalVAE(Banked, ABC):
             names: what to generate; all modalities where None.
             num_samples: draws of z for each row.
             mean: return the mean of p(x_i | z), or the most likely class, in place of a draw.
+            seed: of the draws, which are then the same in any thread; torch's global generator where None.
 
         Returns:
             Name to tensor `[num_samples, B, *shape]`.
@@ -252,9 +256,10 @@ class MultimodalVAE(Banked, ABC):
             ValueError: on an unknown name, or a given value outside its likelihood's support.
         """
         drawn = {}
-        for name, distribution in self.decode(self.draw_latent(given, num_samples), names).items():
-            centre = "mode" if self.modalities[name].num_symbols else "mean"
-            drawn[name] = getattr(distribution, centre) if mean else distribution.sample()
+        with nullcontext() if seed is None else Drawing(seed, self.device):
+            for name, distribution in self.decode(self.draw_latent(given, num_samples), names).items():
+                centre = "mode" if self.modalities[name].num_symbols else "mean"
+                drawn[name] = getattr(distribution, centre) if mean else distribution.sample()
         return drawn
 
     # Parts of losses and estimators

@@ -6,8 +6,9 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIXES", "Table", "is_table", "read_table"]
 
 SNIFFED, SNIFFED_LINES = 2**16, 20
+LONGEST = 2**26
+"""Characters that a cell or a line may have."""
 SUFFIXES = (".csv", ".tsv", ".parquet", ".feather", ".arrow", ".jsonl", ".ndjson")
 
 
@@ -198,11 +201,16 @@ def _read_lines(path: Path) -> pd.DataFrame:
 
 def _read_text(path: Path, separator: str | None = None) -> pd.DataFrame:
     """Every cell as it is written: what is a number is settled once, by its column's kind, and not file by file."""
+    csv.field_size_limit(max(LONGEST, csv.field_size_limit()))  # the process's; 131,072 at first
     with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = file.readlines(SNIFFED)
-        separator = separator or max(",;\t|", key=lambda mark: _parts(mark, lines))
+        start: list[str] = []
+        for line in islice(_lines(file), SNIFFED_LINES):
+            start.append(line)
+            if sum(map(len, start)) > SNIFFED:
+                break
+        separator = separator or max(",;\t|", key=lambda mark: _parts(mark, start))
         file.seek(0)
-        rows = csv.reader(file, delimiter=separator)
+        rows = csv.reader(_lines(file), delimiter=separator)
         head = next(rows, [])
         if not head:
             raise DataError("expected a heading with the columns' names in the first line")
@@ -220,9 +228,20 @@ def _read_text(path: Path, separator: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(found, columns=head, dtype=object)
 
 
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file; a `DataError` on one that does not end."""
+    for number in count(1):
+        line = file.readline(LONGEST + 1)
+        if len(line) > LONGEST:
+            raise DataError(f"line {number}: expected at most {LONGEST:,} characters")
+        if not line:
+            return
+        yield line
+
+
 def _parts(mark: str, lines: Sequence[str]) -> tuple[bool, int]:
     """How well a character parts lines: whether into equally many cells each, and how many."""
-    counts = {len(row) for row in csv.reader(lines[:SNIFFED_LINES], delimiter=mark) if row}
+    counts = {len(row) for row in csv.reader(lines, delimiter=mark) if row}
     return len(counts) == 1 and counts != {1}, max(counts, default=0)
 
 

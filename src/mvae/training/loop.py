@@ -16,7 +16,7 @@ from mvae.batch import Batch
 from mvae.config.specs import TrainingSpec
 from mvae.data.dataset import Dataset
 from mvae.models import MultimodalVAE, Objective
-from mvae.seeds import seed_of
+from mvae.seeds import seed_of, seeded
 from mvae.training.batches import training_batches, validation_batches
 from mvae.training.checkpoints import BEST, LAST, Checkpoint, Checkpoints
 from mvae.training.compute import compiled, interruptible, keep_memory, lower_precision
@@ -91,7 +91,8 @@ class Loop:
         kept = BEST if len(self.dataset.validation) and self.spec.keep == "best" else LAST
         checkpoints = Checkpoints(self.folder if self.processes.first else None)
         try:
-            with interruptible(), compiled(self.model) if self.spec.compile else nullcontext():
+            how = compiled(self.model) if self.spec.compile else nullcontext()
+            with interruptible(), seeded(self.spec.seed, group.device), how:
                 group.join()
                 self._train(group, checkpoints, resume)
             group.watch.stop()
@@ -124,8 +125,8 @@ class Loop:
             adam.load(start.adam)
         self.history, self.steps = start.history, len(start.history) * len(self.batches)
         first = group.rank == 0
-        shown = Progress(first and self.progress, self.steps, len(self.batches), spec.epochs)
         curves = Curves(self.folder if first else None)
+        shown = Progress(first and self.progress, self.steps, len(self.batches), spec.epochs)
         try:
             while len(self.history) < spec.epochs:
                 if spec.patience is not None and patience_is_over(self.history, spec.patience, model.num_stages):

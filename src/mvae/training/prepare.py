@@ -22,6 +22,7 @@ from mvae.data.shards import Shards, open_shards
 from mvae.data.sources import SOURCES, load_dataset
 from mvae.files import DataError, RunError
 from mvae.models import MultimodalVAE
+from mvae.seeds import seeded, undisturbed
 from mvae.tables.read import is_table
 from mvae.training.resume import resumed
 from mvae.training.run import Run
@@ -37,6 +38,7 @@ MOST_NUMBERS = 2**28
 """The most numbers of rows on disk that are read into memory at once; 1 GiB."""
 
 
+@undisturbed()
 def prepare(
     source: Any,
     *,
@@ -74,8 +76,8 @@ def prepare(
         refuse_used(folder)
     if dataset is None:
         dataset = _rows(spec, source, data_dir)
-    torch.manual_seed(spec.training.seed)
-    model = build_model(spec.model)
+    with seeded(spec.training.seed):
+        model = build_model(spec.model)
     processes.check(spec.training.batch_size)
     check_training(model, spec.model.method, spec.training, dataset)
     dataset = (_streamed if isinstance(dataset.train, Shards) else _in_memory)(model, spec, dataset)
