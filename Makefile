@@ -9,7 +9,7 @@ RUN := runs/quickstart
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test bench lint docs clean
+.PHONY: help quickstart test campaign bench lint docs clean
 
 help:
 	@sed -n 's/^#   \(make\)/\1/p' Makefile
@@ -38,6 +38,10 @@ lint: .venv/installed
 # A document is run by one process, block after block: hence loadfile; and in the order of pyproject.toml.
 test: lint
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
+
+# Kills, full disks, damaged files, bombs: what was tried, and what was lost. A part of it is in `make test`.
+campaign: .venv/installed
+	$(ONE_THREAD) $(BIN)/python -m campaign
 
 # multivae asks for torchvision, whose builds break lightning beside a CPU build of torch: hence without what it asks for.
 .venv/bench-installed: .venv/installed

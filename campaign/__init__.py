@@ -1,0 +1,1 @@
+"""The reliability campaign, `python -m campaign`: nothing lost, nothing run that a file holds, nothing unbounded."""
