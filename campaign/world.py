@@ -56,8 +56,8 @@ training: {epochs: 3, batch_size: 50}
 class World:
     """The inputs, in an empty folder; `small` is an empty file system of 2 MB, where there is one."""
 
-    def __init__(self, folder: Path, seed: int, small: Path | None = None) -> None:
-        self.folder, self.rng, self.small = folder, random.Random(seed), small
+    def __init__(self, folder: Path, small: Path | None = None) -> None:
+        self.folder, self.rng, self.small = folder, random.Random(0), small
         self.template = folder / "template"
         self.template.mkdir()
         _table().to_csv(self.template / "people.csv", index=False)
