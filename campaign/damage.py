@@ -180,12 +180,12 @@ def wrong_content(world: World) -> Iterator[tuple[str, Case]]:
     tensors: dict[str, Callable[[Any], Any]] = {
         "a weight missing": lambda t: t.pop(weight(t)),
         "a weight more": lambda t: t.update({"model.more": torch.zeros(2)}),
-        "a weight of another shape": lambda t: t.update({weight(t): torch.zeros(1)}),
+        "a weight of another shape": lambda t: t.update({weight(t): torch.zeros(7, 3)}),
         "a weight of another type": lambda t: t.update({weight(t): t[weight(t)].double()}),
         "a weight that is NaN": lambda t: t.update({weight(t): t[weight(t)] * torch.nan}),
         "no optimiser": lambda t: [t.pop(key) for key in [*t] if key.startswith("adam.")],
         "a part of the optimiser missing": lambda t: t.pop(weight(t, True)),
-        "a part of the optimiser of another shape": lambda t: t.update({weight(t, True): torch.zeros(1)}),
+        "a part of the optimiser of another shape": lambda t: t.update({weight(t, True): torch.zeros(7, 3)}),
     }
 
     def case(name: str, what: str, place: Path) -> Verdict:

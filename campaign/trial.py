@@ -21,7 +21,11 @@ Act = Callable[[], int | None]
 MEGABYTE = 2**20
 MEMORY = 5000 * MEGABYTE
 """Address space that a trial may take beyond what it starts with."""
+LARGEST = 1000 * MEGABYTE
+"""The largest file that it may write."""
 TRACEBACK, INTERRUPTED = 99, 130
+NO_END = (-signal.SIGALRM, -signal.SIGXCPU, -signal.SIGKILL)
+"""Asleep, or over its processor time."""
 LONGEST = 700
 """Characters of a clear refusal, of which up to 200 may repeat what a file holds."""
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.chmod", "os.fsync", "shutil.move", "shutil.copyfile")
@@ -105,6 +109,7 @@ def start(
             os.environ.update({} if value is None else {name: value})
         signal.signal(signal.SIGINT, signal.default_int_handler)
         resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 1))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, resource.RLIM_INFINITY))
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
         if before:
@@ -163,7 +168,7 @@ def judged(
     more = (ended.seconds - bare.seconds, ended.peak - bare.peak) if bare else (0, 0)
     done, lines = ended.code == 0, message.count("\n") + 1
     faults = {
-        "no end: asleep, or at work for too long": ended.code in (-signal.SIGALRM, -signal.SIGXCPU),
+        "no end: asleep, or at work for too long": ended.code in NO_END,
         f"ended by signal {-ended.code}": ended.code < 0,
         f"traceback: {last}": "Traceback (most recent call last)" in ended.said,
         f"over the bounds: {more[0]:.1f} s of processor time": more[0] > seconds,
