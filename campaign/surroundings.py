@@ -113,7 +113,7 @@ def streams(world: World) -> Iterator[tuple[str, Case]]:
     def head(words: Sequence[str], place: Path) -> Verdict:
         ended = run(command(*words), place, stdout=closed)
         quiet = ended.code in QUIET and "mvae: " not in ended.said and "Traceback" not in ended.said
-        return recovered if quiet else judged(ended)
+        return recovered if quiet else lost(f"exit status {ended.code}: {ended.said.strip()[-120:]}")
 
     def full(words: Sequence[str], place: Path) -> Verdict:
         return judged(run(command(*words), place, stdout=partial(os.open, "/dev/full", os.O_WRONLY)))

@@ -1,6 +1,7 @@
 """One trial: a process forked from one that has imported everything, what it said and cost, and how that is judged."""
 
 import os
+import re
 import resource
 import signal
 import sys
@@ -26,8 +27,10 @@ LARGEST = 1000 * MEGABYTE
 TRACEBACK, INTERRUPTED = 99, 130
 NO_END = (-signal.SIGALRM, -signal.SIGXCPU, -signal.SIGKILL)
 """Asleep, or over its processor time."""
-LONGEST = 700
-"""Characters of a clear refusal, of which up to 200 may repeat what a file holds."""
+LONGEST = 1000
+"""Characters of a clear refusal."""
+REPEATED = re.compile(r"(.)\1{200}")
+"""What a file holds, too much of it: the long texts of the campaign are of one character."""
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.chmod", "os.fsync", "shutil.move", "shutil.copyfile")
 
 
@@ -175,7 +178,9 @@ def judged(
         f"over the bounds: {more[1]:.0f} MB": more[1] > memory,
         "accepted, with exit status 0": done and must == "refused",
         f"exit status {ended.code} without a message: {last}": not done and not message and ended.code != INTERRUPTED,
-        f"a message of {len(message)} characters, {lines} lines: {message[:60]!r}": len(message) > LONGEST or lines > 1,
+        f"a message of {len(message)} characters, {lines} lines: {message[:60]!r}": len(message) > LONGEST
+        or lines > 1
+        or REPEATED.search(message),
         f"a message that does not name {names[:1]}: {message[:120]}": not any(
             name in message for name in names or [""]
         ),
