@@ -83,7 +83,7 @@ def killed_answers(world: World) -> Iterator[tuple[str, Case]]:
         tried = partial(case, words, {file: (place / file).read_bytes() for file in files})
         for moment, seconds in _moments(world, 6, whole.seconds):
             yield f"{name}, {moment}", partial(tried, at_time(seconds))
-        for number in range(1, 25 if name == "impute" else 13):
+        for number in range(1, 49 if name == "impute" else 13):
             yield f"{name}, at file event {number}", partial(tried, at_event(number, ".", DIE))
 
 
