@@ -64,6 +64,14 @@ class Running:
     def end(self, idle: float = 6) -> Ended:
         """Wait for it, kill it once it has slept for so many seconds, and end what it has started and left behind."""
         asleep, last, hung = time.monotonic(), -1, False
+        said: dict[int, list[bytes]] = {file: [] for file in self._files}
+
+        def read() -> None:
+            for file, parts in said.items():
+                with suppress(BlockingIOError):
+                    while part := os.read(file, MEGABYTE):
+                        parts.append(part)
+
         while not (found := os.wait4(self.number, os.WNOHANG))[0]:
             state = Path(f"/proc/{self.number}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
             used, now = int(state[11]) + int(state[12]), time.monotonic()
@@ -72,11 +80,13 @@ class Running:
             elif now - asleep > idle:
                 os.kill(self.number, signal.SIGKILL)
                 hung = True
+            read()
             time.sleep(0.01)
         _, status, spent = found
         with suppress(ProcessLookupError):
             os.killpg(self.number, signal.SIGKILL)
-        texts = [os.pread(file, MEGABYTE, 0).decode(errors="replace") for file in self._files]
+        read()
+        texts = [b"".join(parts).decode(errors="replace") for parts in said.values()]
         for file in self._files:
             os.close(file)
         code = -signal.SIGALRM if hung else os.waitstatus_to_exitcode(status)
@@ -97,15 +107,18 @@ def start(
     `before` is called there first, `stdout` opens what stands for its output, variables of None are taken away, and
     `processor` is its limit in seconds.
     """
-    files = [os.memfd_create(name) for name in ("out", "said")]
+    pipes = [os.pipe() for _ in range(2)]
     number = os.fork()
     if number:
-        return Running(number, files)
+        for reader, writer in pipes:
+            os.close(writer)
+            os.set_blocking(reader, False)
+        return Running(number, [reader for reader, _ in pipes])
     code: int | str | None = TRACEBACK
     try:
         os.setpgid(0, 0)
-        os.dup2(stdout() if stdout else files[0], 1)
-        os.dup2(files[1], 2)
+        os.dup2(stdout() if stdout else pipes[0][1], 1)
+        os.dup2(pipes[1][1], 2)
         os.chdir(place)
         for name, value in (environment or {}).items():
             os.environ.pop(name, None)
@@ -122,10 +135,12 @@ def start(
     except SystemExit as end:
         code = end.code
     except BaseException:
-        traceback.print_exc()
-    with suppress(BaseException):
-        sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+        with suppress(BaseException):
+            traceback.print_exc()
+    finally:  # whatever happens: what called this is the parent's
+        with suppress(BaseException):
+            sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def run(act: Act, place: Path, idle: float = 6, **options: Any) -> Ended:
