@@ -19,6 +19,7 @@ import mvae
 from campaign.damage import COMMANDS, as_arrow
 from campaign.trial import Verdict, at_event, command, judged, lost, recovered, run
 from campaign.world import FIT, RESUME, Case, World, kind, nobody
+from mvae.sklearn import MVAEClassifier, MVAEImputer
 
 IMPUTE, SHARDS = COMMANDS["impute"], ("fit", "shards", "--config", "shards.yaml", "--out", "out")
 ANSWERS = {name: words for name, words in COMMANDS.items() if name not in ("load", "resume")}
@@ -139,7 +140,7 @@ def streams(world: World) -> Iterator[tuple[str, Case]]:
         ".",
         "/dev/full",
         "/dev/null",
-        "x" * 300 + ".csv",
+        "xy" * 150 + ".csv",
         "a\0b.csv",
         "people.csv",
         "./people.csv",
@@ -176,8 +177,8 @@ def random_state(world: World) -> Iterator[tuple[str, Case]]:
         "impute": lambda: mvae.impute("run", "people.csv", num_samples=2, refine=1),
         "embed": lambda: mvae.embed("run", "people.csv"),
         "score": lambda: mvae.score("run", "people.csv", num_samples=2),
-        "MVAEImputer": lambda: mvae.MVAEImputer(steps=5).fit(rows).transform(rows),
-        "MVAEClassifier": lambda: mvae.MVAEClassifier(steps=5).fit(rows, np.arange(40) % 2).predict(rows),
+        "MVAEImputer": lambda: MVAEImputer(steps=5).fit(rows).transform(rows),
+        "MVAEClassifier": lambda: MVAEClassifier(steps=5).fit(rows, np.arange(40) % 2).predict(rows),
         "generate, seeded, in threads": in_threads,
     }
 
