@@ -48,7 +48,7 @@ def main() -> int:
     used = os.times()
     print(_table(found))
     note = f"{time.time() - began:.0f} s, {sum(used[:4]):.0f} s of processor time, seed {options.seed}"
-    print(note + ("" if small else "; without a full disk, which needs the right to mount a file system"))
+    print(note + ("" if small else "; without a full disk, for no file system may be mounted here"))
     cases = [{"kind": k.name, "case": n, "outcome": v.outcome, "why": v.why} for k in found for n, v in found[k]]
     if options.out:
         about = {"seed": options.seed, "short": options.short, "commit": _commit(), "machine": _machine(), "note": note}

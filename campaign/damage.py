@@ -138,7 +138,7 @@ def _damaged(name: str, seed: int, place: Path) -> Verdict:
         path.mkdir() if what == "a folder" else path.symlink_to(LINKS[what] or path.name)
     else:
         path.write_bytes(ways[what](content, rng))
-    known = (path.name, "run: ", "model.", "data.", "training.", "run is", "run was", "run has")
+    known = (path.name, "run: ", "model.", "data.", "training.", "run is", "run was", "run has", ".csv", "modality '")
     verdict = judged(run(command(*COMMANDS[name]), place), known)
     if verdict.outcome == "recovered" and (bad := [one for one in unreadable(place / "run") if path.name not in one]):
         verdict = lost(f"unreadable afterwards: {bad[0]}")
