@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -18,9 +17,11 @@ import torch
 from torch import nn
 
 from mvae import __version__
-from mvae.config.folder import CONFIG, METRICS, WEIGHTS, load, read_spec
+from mvae.config.folder import CONFIG, METRICS, WEIGHTS, load, read_spec, root_of
+from mvae.config.results import Metrics, Scores, checked_json
 from mvae.config.specs import OwnModelSpec, OwnRunSpec, OwnVariableSpec, RunSpec
-from mvae.files import RunError, atomic, read_json, refuse_existing
+from mvae.config.tensors import TensorFile
+from mvae.files import LARGEST, RunError, atomic, read_bytes, refuse_existing
 from mvae.modality import Decoder
 from mvae.models import MultimodalVAE
 from mvae.training.epochs import ELBO
@@ -66,22 +67,20 @@ def export(run: str | Path, out: str | Path, programs: bool = False, model: Mult
 
 
 def _collect(run: Path, folder: Path, programs: bool, model: MultimodalVAE | None) -> list[str]:
-    if run.suffix == ".zip":
-        with zipfile.ZipFile(run) as archive:
-            archive.extractall(folder.with_name("unpacked"))
-        run = folder.with_name("unpacked")
+    root = root_of(run)
     own = isinstance(read_spec(run, own=True), OwnRunSpec)
     if own and programs and model is None:
         raise RunError(f"programs: {run} holds no networks, which are your own; give a model to fill (model=...)")
     if model is not None or not own:
         model = load(run, model)  # refuses an incomplete run
-    elif not (run / WEIGHTS).is_file():
+    elif not (root / WEIGHTS).is_file():
         raise RunError(f"{run} has no {WEIGHTS}: its training did not end")
     folder.mkdir()
-    names = [name for name in EXCHANGED if (run / name).exists()]
+    names = [name for name in EXCHANGED if (root / name).exists()]
     for name in names:
-        shutil.copyfile(run / name, folder / name)
-    (folder / CARD).write_text(model_card(run), encoding="utf-8")
+        most = TensorFile(root / name).size if name == WEIGHTS else LARGEST
+        (folder / name).write_bytes(read_bytes(root / name, most))
+    (folder / CARD).write_text(model_card(folder), encoding="utf-8")
     written = _programs(model, folder / PROGRAMS) if programs and model is not None else []
     return [*names, CARD, *(f"{PROGRAMS}/{name}" for name in written)]
 
@@ -89,7 +88,7 @@ def _collect(run: Path, folder: Path, programs: bool, model: MultimodalVAE | Non
 def model_card(run: str | Path) -> str:
     """The model, training data and scores of a run's folder, in Markdown with the Hub's header."""
     spec, folder = read_spec(run, own=True), Path(run)
-    metrics = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
+    metrics = checked_json(Metrics, folder / METRICS) if (folder / METRICS).exists() else {}
     kept = metrics.get("kept", {})
     loaded = ", model=build()" if isinstance(spec.model, OwnModelSpec) else ""
     rows, method = [], spec.model.own if isinstance(spec.model, OwnModelSpec) else spec.model.method
@@ -125,9 +124,9 @@ def _scores(folder: Path, kept: dict[str, Any]) -> list[str]:
     elbo = kept.get(ELBO)
     lines = [] if elbo is None else [f"Validation ELBO of the epoch kept ({kept['epoch']}): {elbo:.2f} nats.\n"]
     if (folder / EVALUATION).exists():
-        report = read_json(folder / EVALUATION)
+        report = checked_json(Scores, folder / EVALUATION)
         for score in report["log_likelihood"]:
-            if score["nats"] is not None:
+            if score.get("nats") is not None:
                 given = f" given {', '.join(score['given'])}" if score["given"] else ""
                 name = as_markdown(f"log p({', '.join(score['targets'])}{given})")
                 lines.append(f"- {name}: {score['nats']:.2f} nats a row")

@@ -210,7 +210,11 @@ class Modality(Variable):
         self.encoder, self.decoder, self.latent_dim, self.weight = encoder, decoder, latent_dim, weight
         self.condition_width = condition_width
         self.alphabet = getattr(decoder, "alphabet", None)
-        self._probe_encoder(self._look())
+        first = next(self.parameters(), None)
+        if first is not None and first.is_meta:  # an outline, of which only the parameters' shapes are asked
+            self.shape = ()
+        else:
+            self._probe_encoder(self._look())
 
     @torch.no_grad()
     def _distribution(self) -> Distribution:

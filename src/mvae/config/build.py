@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from mvae import likelihoods
 from mvae.config.modality_spec import DECODERS, ENCODERS, CategoricalSpec, ModalitySpec, RecordSpec, StringSpec
 from mvae.config.specs import ModelSpec, SpecError
+from mvae.files import shortened
 from mvae.modality import Condition, Decoder, Modality
 from mvae.models import METHODS, MultimodalVAE
+from mvae.models.base import module_name
 from mvae.networks.conv import conv_features, feature_shapes
 from mvae.networks.joint import JointEncoder
 from mvae.networks.mlp import FeaturesEncoder, Flat, dense_layers
@@ -22,7 +26,7 @@ from mvae.records import Element, Records
 from mvae.strings import SequenceDecoder
 from mvae.vocabularies import Alphabet, Vocabulary
 
-__all__ = ["build_model"]
+__all__ = ["build_model", "outline"]
 
 
 def build_model(spec: ModelSpec) -> MultimodalVAE:
@@ -32,6 +36,40 @@ def build_model(spec: ModelSpec) -> MultimodalVAE:
     """
     with _named("model"):
         return METHODS[spec.method].build(_Parts(spec), **spec.options)
+
+
+def outline(spec: ModelSpec, tensors: Collection[str]) -> MultimodalVAE:
+    """What the parameters of a spec's model are called, and their shapes: they are on `meta`, without memory.
+
+    Args:
+        spec: the model's.
+        tensors: the names of those that a file has for it. A `SpecError` names a modality that has none of them, before
+            more modalities are built than the file has.
+    """
+    with _named("model"), _Outline():
+        parts = _Parts(spec, {name.split(".")[1] for name in tensors if "." in name})
+        return METHODS[spec.method].build(parts, **spec.options)
+
+
+class _Outline(TorchFunctionMode):
+    """Parameters, which layers make by `torch.empty`, are on `meta`, and are not initialised.
+
+    `torch.device("meta")` would import torch's compiler as soon as something is computed there.
+    """
+
+    INITIALISERS = ("constant_", "fill_", "kaiming_uniform_", "normal_", "ones_", "uniform_", "xavier_uniform_")
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if function is torch.empty:
+            kwargs["device"] = kwargs.get("device") or "meta"
+        if getattr(function, "__name__", "") in (*self.INITIALISERS, "zero_", "zeros_"):
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
+        if function is torch.stack and args[0][0].is_meta:
+            return torch.empty(len(args[0]), *args[0][0].shape, dtype=args[0][0].dtype, device="meta")
+        return function(*args, **kwargs)
 
 
 @contextmanager
@@ -45,15 +83,17 @@ def _named(place: str) -> Iterator[None]:
 
 
 class _Parts:
-    """The parts of a spec, as `mvae.models.parts.Parts`."""
+    """The parts of a spec, as `mvae.models.parts.Parts`; only modalities whose modules are among `known`."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, known: Collection[str] | None = None) -> None:
         self.latent_dim, self.names = spec.latent_dim, tuple(spec.modalities)
-        self._specs = spec.modalities
+        self._specs, self._known = spec.modalities, known
 
     def modality(self, name: str, condition_width: int = 0) -> Modality:
         spec, latent_dim = self._specs[name], self.latent_dim
-        with _named(f"model.modalities.{name}"):
+        with _named(f"model.modalities.{shortened(name, 60)}"):
+            if self._known is not None and module_name(name) not in self._known:
+                raise ValueError("the run's weights have no tensor of it; take config and weights from one run")
             kind = spec.encoder.kind
             if condition_width and kind not in ("mlp", "conv"):
                 raise ValueError(f"an encoder of kind '{kind}' takes no conditions; choose another target")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_type_hints
@@ -19,13 +20,21 @@ from pydantic import (
 )
 from torch import nn
 
+from mvae.files import shortened
 from mvae.networks.conv import ConvDecoder, ConvEncoder, Layer
 from mvae.networks.mlp import EmbeddingEncoder, MLPDecoder, MLPEncoder
 from mvae.networks.record import RecordEncoder
 from mvae.networks.recurrent import RecurrentDecoder, RecurrentFeatures
 from mvae.networks.transformer import TransformerDecoder, TransformerFeatures
 
-__all__ = ["DECODERS", "ENCODERS", "CategoricalSpec", "ModalitySpec", "RecordSpec", "Spec", "StringSpec"]
+__all__ = ["DECODERS", "ENCODERS", "CategoricalSpec", "ModalitySpec", "RecordSpec", "Size", "Spec", "StringSpec"]
+
+Size = Annotated[int, Field(ge=1, le=2**16)]
+"""Of a layer, or of z."""
+Classes = Annotated[int, Field(ge=2, le=10**6)]
+LARGEST = 10**8
+"""Numbers of a modality's observation, for each class where it has any."""
+LAYERS = Field(min_length=1, max_length=100)
 
 
 class Spec(BaseModel):
@@ -51,14 +60,14 @@ class CategoricalSpec(Spec):
     """Categories."""
 
     kind: Literal["categorical"]
-    num_classes: Annotated[int, Field(ge=2)]
+    num_classes: Classes
 
 
 class StringSpec(Spec):
     """Strings of symbols."""
 
     kind: Literal["string"]
-    num_symbols: Annotated[int, Field(ge=2)]
+    num_symbols: Classes
     end: NonNegativeInt | None = Field(None, description="the symbol that ends a string; null: all have full length")
     characters: str | None = Field(None, description="those that the symbols from 0 on encode; null: none is shown")
     words: list[str] | None = Field(None, description="the symbols in place of characters; unknown word and end follow")
@@ -77,7 +86,7 @@ class ElementSpec(Spec):
     """One element of a record."""
 
     family: Literal["normal", "laplace", "categorical", "poisson", "negative-binomial"] = "normal"
-    num_classes: Annotated[int, Field(ge=2)] | None = Field(None, description="of a categorical element")
+    num_classes: Classes | None = Field(None, description="of a categorical element")
     centre: float = Field(0.0, description="of a count: the mean of log(1 + x)")
     spread: PositiveFloat = Field(1.0, description="of a count: the standard deviation of log(1 + x)")
 
@@ -114,10 +123,10 @@ DECODERS: dict[str, type[nn.Module]] = {
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 OPTIONS: dict[Any, Any] = {
     bool: bool,
-    int: PositiveInt,
+    int: Size,
     float: Dropout,
-    Sequence[int]: Annotated[list[PositiveInt], Field(min_length=1)],
-    Sequence[Layer]: Annotated[list[tuple[PositiveInt, PositiveInt, PositiveInt, NonNegativeInt]], Field(min_length=1)],
+    Sequence[int]: Annotated[list[Size], LAYERS],
+    Sequence[Layer]: Annotated[list[tuple[Size, Size, Size, NonNegativeInt]], LAYERS],
 }
 """The values that options of networks may have, by the type that a constructor gives them."""
 OF_THE_MODALITY = ("cell", "condition_width", "end")
@@ -126,7 +135,7 @@ OF_STRINGS: dict[str, Any] = {"word_dropout": (Dropout, 0.0), "bag_of_words": (N
 BEYOND: dict[Any, dict[str, Any]] = {
     RecordEncoder: {"hide": (Annotated[float, Field(ge=0, le=0.5)], 0.3)},
     RecurrentFeatures: {"padding": (bool, False)},  # whether what follows the end symbol is read too
-    ConvDecoder: {"hidden": (NonNegativeInt, 512)},
+    ConvDecoder: {"hidden": (Annotated[int, Field(ge=0, le=2**16)], 512)},
     RecurrentDecoder: OF_STRINGS,
     TransformerDecoder: OF_STRINGS,
 }
@@ -167,6 +176,10 @@ class ModalitySpec(Spec):
     @model_validator(mode="after")
     def _names_fit(self) -> ModalitySpec:
         names = self.elements
+        likelihood = self.likelihood
+        classes = getattr(likelihood, "num_classes", getattr(likelihood, "num_symbols", 1))
+        if math.prod(self.shape) * classes > LARGEST:
+            raise ValueError(f"shape: expected at most {LARGEST:,} numbers, of each class, got {shortened(self.shape)}")
         if names is not None and (len(self.shape) != 1 or len(names) != self.shape[0] or len(set(names)) != len(names)):
             raise ValueError(f"elements: expected a name for each of a vector's elements, got {len(names)} names")
         return self

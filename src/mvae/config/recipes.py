@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -11,8 +11,12 @@ from typing import Any
 from mvae.config.options import OPTIONS
 from mvae.config.specs import RunSpec, SpecError, parse, renamed
 from mvae.data.sources import SOURCES
+from mvae.files import read_bytes, shortened
 
 __all__ = ["for_method", "merge", "read_config", "recipe", "resolve"]
+
+MOST_PARTS, DEEPEST = 1_000_000, 100
+"""The most values that a config may hold, and how deep, where it is YAML."""
 
 
 def recipe(source: str) -> dict[str, Any]:
@@ -27,10 +31,37 @@ def recipe(source: str) -> dict[str, Any]:
 def _yaml(text: str) -> Any:
     import yaml
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        _refuse_bombs(yaml.parse(text, loader))
+        return yaml.load(text, loader)
+    except (yaml.YAMLError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
         raise ValueError(str(error)) from error
+
+
+def _refuse_bombs(events: Iterable[Any]) -> None:
+    """Refuse what is too large or too deep once each alias is what it stands for, by a ValueError."""
+    count, deepest = 0, 0
+    known: dict[str, tuple[int, int]] = {}  # by anchor: how many parts, and how deep
+    within: list[tuple[str | None, int, int]] = []
+    for event in events:
+        opens, name = hasattr(event, "flow_style"), getattr(event, "anchor", None)
+        if opens:
+            within.append((name, count, deepest))
+            deepest = 0
+        elif type(event).__name__ in ("MappingEndEvent", "SequenceEndEvent"):
+            name, before, other = within.pop()
+            known[name or ""] = count - before + 1, deepest + 1
+            count, deepest = count + 1, max(other, deepest + 1)
+        elif type(event).__name__ == "AliasEvent":
+            if any(name == outer for outer, _, _ in within):
+                raise ValueError(f"alias '{shortened(name, 40)}' is a part of what it stands for")
+            parts, depth = known.get(name or "", (1, 1))
+            count, deepest = count + parts, max(deepest, depth)
+        else:
+            count += 1
+        if count > MOST_PARTS or len(within) + deepest > DEEPEST:
+            raise ValueError(f"expected at most {MOST_PARTS:,} parts, {DEEPEST} deep")
 
 
 def _named(folder: str = "recipes") -> dict[str, Traversable]:
@@ -68,7 +99,9 @@ def resolve(
         return parse(content, where)  # which says what is wrong
     found = _at(content, "data", "source") if source is not None else None
     if found != source:
-        raise SpecError(f"{where}: data.source: expected '{source}', the data set to train on, got {found!r}")
+        raise SpecError(
+            f"{where}: data.source: expected '{source}', the data set to train on, got {shortened(repr(found))}"
+        )
     asked: dict[str, Any] = {}
     for place, value in options.items():
         if place[:2] == ("model", "modalities") and place[2] not in modalities:
@@ -141,11 +174,14 @@ def read_config(config: str | Path | Mapping[str, Any] | None) -> dict[str, Any]
         return renamed(recipe(name))
     if not path.exists() and not path.suffix and name not in variants:
         raise SpecError(f"{path}: no such file, nor one of the recipes {', '.join([*_named(), *variants])}")
-    file = variants[name] if name in variants and not path.is_file() else path
     try:
-        content = _yaml(file.read_text(encoding="utf-8"))
+        if name in variants and not path.is_file():
+            content = _yaml(variants[name].read_text(encoding="utf-8"))
+        else:
+            content = _yaml(read_bytes(path).decode("utf-8"))
     except (OSError, ValueError) as error:
-        raise SpecError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+        said = str(error).removeprefix(f"{path}: ")
+        raise SpecError(f"{path}: not readable as YAML: {shortened(said)}") from error
     if not isinstance(content, dict):
         raise SpecError(f"{path}: expected a mapping with data, model or training, got {type(content).__name__}")
     return renamed(content)

@@ -24,8 +24,9 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from mvae.config.modality_spec import ModalitySpec, Spec
+from mvae.config.modality_spec import ModalitySpec, Size, Spec
 from mvae.config.table_spec import TableSpec
+from mvae.files import shortened
 from mvae.models import METHODS
 from mvae.option import Option
 
@@ -50,6 +51,8 @@ FORMAT = 1
 
 Share = Annotated[float, Field(ge=0, le=1)]
 AnySpec = TypeVar("AnySpec", bound=BaseModel)
+MOST_FAULTS = 3
+"""How many faults of a spec its message names."""
 
 
 class SpecError(ValueError):
@@ -70,7 +73,7 @@ class ModelSpec(Spec):
     model_config = ConfigDict(extra="allow")
 
     method: str = option("mvae", f"the model: {', '.join(METHODS)}", said="{}")
-    latent_dim: PositiveInt = option(..., "D, the dimension of z", metavar="D", said="{} latent dimensions")
+    latent_dim: Size = option(..., "D, the dimension of z", metavar="D", said="{} latent dimensions")
     modalities: Annotated[dict[str, ModalitySpec], Field(min_length=1)]
 
     @property
@@ -82,7 +85,7 @@ class ModelSpec(Spec):
     def _are_of_the_method(self) -> ModelSpec:
         given = {name: value for name, value in self.options.items() if value is not None}
         if self.method not in METHODS:
-            raise _fault("method", f"expected one of {', '.join(METHODS)}, got '{self.method}'")
+            raise _fault("method", f"expected one of {', '.join(METHODS)}, got '{shortened(self.method, 40)}'")
         own = METHODS[self.method].options
         for name in given:
             if name not in own and any(name in method.options for method in METHODS.values()):
@@ -255,7 +258,7 @@ class OwnModelSpec(Spec):
     """A model that no spec describes: all but its code."""
 
     own: str = Field(description="the name of its class")
-    latent_dim: PositiveInt
+    latent_dim: Size
     modalities: dict[str, OwnVariableSpec]
 
 
@@ -281,10 +284,11 @@ def parse(content: Mapping[str, Any], where: str, options: Collection[tuple[str,
     """
     version, model = content.get("format", FORMAT), content.get("model")
     if version != FORMAT:
-        raise SpecError(f"{where}: format {version} is not known to this version of mvae, which reads format {FORMAT}")
+        said = f"format {shortened(version, 40)} is not known to this version of mvae, which reads format {FORMAT}"
+        raise SpecError(f"{where}: {said}")
     if isinstance(model, Mapping) and "own" in model:
         more = "build it and load it from Python: mvae.load(run, model=...)"
-        raise SpecError(f"{where}: a run of a model of your own, {model['own']}; {more}")
+        raise SpecError(f"{where}: a run of a model of your own, {shortened(model['own'], 80)}; {more}")
     return validated(RunSpec, renamed(content), where, options)
 
 
@@ -298,12 +302,17 @@ def validated(
         faults = error.errors()
         of_options = [fault for fault in faults if any(fault["loc"][: len(place)] == place for place in options)]
         where = f"{'the options' if of_options else where}: " if where else ""
-        raise SpecError(where + "; ".join(_in_words(fault) for fault in of_options or faults)) from None
+        faults = of_options or faults
+        more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
+        raise SpecError(where + "; ".join([*map(_in_words, faults[:MOST_FAULTS]), *more])) from None
 
 
 def _in_words(fault: Any) -> str:
     """A fault that pydantic found, in a line: where, and what was expected."""
-    loc, said = fault["loc"], fault["msg"]
+    loc, said = fault["loc"], shortened(fault["msg"], 400)
+    if fault["type"] == "model_type":
+        said = f"expected an object, got {type(fault['input']).__name__}"
+        return ": ".join([".".join(shortened(key, 40) for key in loc), said]) if loc else said
     if not loc:  # of the parts together
         return said.removeprefix("Value error, ")
     # A union puts its tag into the path (modalities.NAME.encoder.TAG.KEY); a reader of the file knows no such key.
@@ -312,5 +321,5 @@ def _in_words(fault: Any) -> str:
     elif loc[0] == "model" and loc[1:2] != ("modalities",):
         loc = loc[:2]
     known = {"extra_forbidden": "unknown key", "missing": "missing", "words": said}
-    said = known.get(fault["type"], f"{said[0].lower()}{said[1:]}, got {fault['input']!r}")
-    return f"{'.'.join(map(str, loc))}: {said}"
+    said = known.get(fault["type"], f"{said[0].lower()}{said[1:]}, got {shortened(repr(fault['input']), 80)}")
+    return f"{'.'.join(shortened(key, 40) for key in loc)}: {said}"

@@ -35,7 +35,7 @@ def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def _module_name(name: str) -> str:
+def module_name(name: str) -> str:
     """A modality's name as a valid name of a module in torch; no two collide."""
     escaped = quote(name, safe=" ").replace(".", "%2E")
     return escaped + "%" if hasattr(nn.ModuleDict(), escaped) or not escaped else escaped
@@ -81,7 +81,7 @@ class MultimodalVAE(Banked, ABC):
                 raise ValueError(f"{kind} takes no conditions; '{name}' is one, or its networks take some")
         self.names = tuple(modalities)
         self.latent_dim = latent_dim
-        self._modalities = nn.ModuleDict({_module_name(name): modality for name, modality in modalities.items()})
+        self._modalities = nn.ModuleDict({module_name(name): modality for name, modality in modalities.items()})
         self._encoders = banks_of({name: modality.encoder for name, modality in self.modalities.items()})
         self._decoders = banks_of({name: modality.decoder for name, modality in self.modalities.items()})
         self._banks = [*self._encoders, *self._decoders]

@@ -128,7 +128,8 @@ class Stack(Bank):
         super().__init__(modules)
         self._place = {name: number for number, name in enumerate(modules)}
         first = next(iter(modules.values()))
-        self.parameters = {name: nn.Parameter(torch.empty(0)) for name, _ in first.named_parameters()}
+        of = first.named_parameters()
+        self.parameters = {name: nn.Parameter(torch.empty(0, device=one.device)) for name, one in of}
         self.cost = 60 + 0.07 * sum(parameter.numel() for parameter in first.parameters())
         """About how long a module takes for a row, forward and backward, in nanoseconds on a processor core."""
         self.tie()

@@ -12,8 +12,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from mvae.config.folder import write_tensors
-from mvae.files import RunError
+from mvae.adam import Adam
+from mvae.config.build import outline
+from mvae.config.results import History
+from mvae.config.specs import ModelSpec, SpecError, validated
+from mvae.config.tensors import DamagedError, TensorFile, write_tensors
+from mvae.files import RunError, shortened
+from mvae.models import MultimodalVAE
 
 __all__ = ["BEST", "LAST", "Checkpoint", "Checkpoints", "finished_epochs"]
 
@@ -57,22 +62,25 @@ class Checkpoints:
                 os.link(self.folder / LAST, self.folder / PREVIOUS)
         write_tensors(self.folder / name, tensors, {HEADER: json.dumps({"history": checkpoint.history})})
 
-    def read(self, name: str) -> Checkpoint | None:
+    def read(self, name: str, model: MultimodalVAE | None = None) -> Checkpoint | None:
         """The checkpoint of that name, or None; where it is damaged the latest one that is not, which stderr is told.
 
-        A `RunError` where all are damaged.
+        A `RunError` where all are damaged, or where it is not of that model.
         """
         if self.folder is None:
             return self.kept.get(name)
-        path, found = _readable(self.folder / one for one in dict.fromkeys((name, LAST, PREVIOUS)))
+        path, found = _readable((self.folder / one for one in dict.fromkeys((name, LAST, PREVIOUS))), model)
         if path is not None and path.name == PREVIOUS:
             path.replace(self.folder / LAST)  # or the next epoch would leave none that can be read
         return found
 
 
-def finished_epochs(run: Path) -> int:
-    """The number of epochs that a run has finished; a `RunError` if an earlier version or something else wrote them."""
-    _, last = _readable((run / FOLDER / name for name in (LAST, PREVIOUS)), only_history=True)
+def finished_epochs(run: Path, spec: ModelSpec | None = None) -> int:
+    """The number of epochs that a run has finished.
+
+    A `RunError` if an earlier version or something else wrote them, or if they are not of the model of that spec.
+    """
+    _, last = _readable((run / FOLDER / name for name in (LAST, PREVIOUS)), spec, only_history=True)
     if last is not None:
         return len(last.history)
     if (run / FOLDER / EARLIER).exists():
@@ -83,38 +91,44 @@ def finished_epochs(run: Path) -> int:
     return 0
 
 
-def _readable(paths: Iterable[Path], only_history: bool = False) -> tuple[Path | None, Checkpoint | None]:
-    """The first file that can be read, and what it holds."""
-    faults: list[RunError] = []
+def _readable(
+    paths: Iterable[Path], model: MultimodalVAE | ModelSpec | None, only_history: bool = False
+) -> tuple[Path | None, Checkpoint | None]:
+    """The first file that is not damaged, and what it holds."""
+    faults: list[DamagedError] = []
     for path in paths:
         try:
-            found = _read(path, tensors=not only_history) if path.exists() else None
-        except RunError as error:
+            found = _read(path, model, only_history)
+        except FileNotFoundError:
+            continue
+        except DamagedError as error:
             faults.append(error)
             continue
-        if found is not None:
-            if faults and not only_history:
-                said = f"{faults[0]}; {path.name}, after epoch {len(found.history)}, takes its place"
-                print(f"mvae: {said}", file=sys.stderr)
-            return path, found
+        if faults and not only_history:
+            said = f"{faults[0].said}; {path.name}, after epoch {len(found.history)}, takes its place"
+            print(f"mvae: {said}", file=sys.stderr)
+        return path, found
     if faults:
-        raise RunError(f"{faults[0]}; no other checkpoint can be read: train anew in another folder")
+        raise RunError(f"{faults[0].said}; no other checkpoint can be read: train anew in another folder")
     return None, None
 
 
-def _read(path: Path, tensors: bool = True) -> Checkpoint:
-    from safetensors import SafetensorError, safe_open
-
-    parts: dict[str, dict[str, Tensor]] = {MODEL: {}, ADAM: {}}
+def _read(path: Path, model: MultimodalVAE | ModelSpec | None, only_history: bool) -> Checkpoint:
+    file, expected = TensorFile(path), None
     try:
-        with safe_open(path, "pt") as file:
-            content: Any = json.loads((file.metadata() or {})[HEADER])
-            for key in file.keys() if tensors else ():  # the file is no mapping
-                part = MODEL if key.startswith(MODEL) else ADAM
-                parts[part][key.removeprefix(part)] = file.get_tensor(key)
-        history = content["history"]
-        if not all(isinstance(record["epoch"], int) for record in history):
-            raise TypeError("an epoch's number is not an integer")
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{path}: not a checkpoint of mvae, or damaged ({str(error)[:200]})") from error
-    return Checkpoint(parts[MODEL], parts[ADAM], history)
+        content: Any = json.loads(file.texts[HEADER])
+        validated(History, content, "")
+    except (SpecError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise file.fault(f"not a checkpoint of mvae ({shortened(error)})") from error
+    if isinstance(model, ModelSpec):
+        model = outline(model, [name.removeprefix(MODEL) for name in file.shapes])
+    if model is not None:
+        expected = {f"{MODEL}{name}": value for name, value in model.state_dict().items()}
+        if path.name != BEST:
+            expected |= {f"{ADAM}{name}": value for name, value in Adam(model.parameters()).state().items()}
+        file.check(expected)
+    parts: dict[str, dict[str, Tensor]] = {MODEL: {}, ADAM: {}}
+    for key, value in {} if only_history else file.read(expected).items():
+        part = MODEL if key.startswith(MODEL) else ADAM
+        parts[part][key.removeprefix(part)] = value
+    return Checkpoint(parts[MODEL], parts[ADAM], content["history"])

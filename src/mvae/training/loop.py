@@ -96,7 +96,7 @@ class Loop:
                 group.join()
                 self._train(group, checkpoints, resume)
             group.watch.stop()
-            self._keep(group.told(checkpoints.read(kept)))
+            self._keep(group.told(checkpoints.read(kept, self.model)))
         except KeyboardInterrupt:
             group.watch.kill()
             last = checkpoints.read(LAST)
@@ -119,7 +119,9 @@ class Loop:
     def _train(self, group: Group, checkpoints: Checkpoints, resume: bool) -> None:
         model, spec = self.model.to(group.device), self.spec
         adam = Adam(model.parameters())
-        start = group.told((checkpoints.read(LAST) if resume else None) or Checkpoint(model.state_dict(), {}, []))
+        start = group.told(
+            (checkpoints.read(LAST, model) if resume else None) or Checkpoint(model.state_dict(), {}, [])
+        )
         model.load_state_dict(start.weights)
         if start.adam:
             adam.load(start.adam)

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mvae.config.folder import fill, read_spec
+from mvae.config.folder import read_spec
 from mvae.config.recipes import merge, read_config, resolve
-from mvae.config.specs import OwnRunSpec, RunSpec
-from mvae.files import RunError
+from mvae.config.specs import ModelSpec, OwnRunSpec, RunSpec
+from mvae.files import RunError, shortened
 from mvae.models import METHODS, MultimodalVAE
-from mvae.training.checkpoints import FOLDER, LAST, Checkpoints, finished_epochs
+from mvae.training.checkpoints import LAST, Checkpoints, finished_epochs
 
 __all__ = ["check_resumed", "resumed"]
 
@@ -28,7 +28,7 @@ def resumed(
     folder = _named(folder)
     spec = read_spec(folder)
     if source != spec.data.source:
-        raise RunError(f"{folder} is a run on {spec.data.source}, not on {source}")
+        raise RunError(f"{folder} is a run on {shortened(spec.data.source)}, not on {source}")
     options = {place: value for place, value in options.items() if value is not None}
     content = spec.model_dump(mode="json")
     kept = {ANNEALING: spec.training.annealing_epochs}  # more epochs do not stretch what has begun
@@ -41,7 +41,7 @@ def resumed(
             f"{folder} trains in {stages} stages of equally many epochs; it cannot be resumed with another number than"
             f" {spec.training.epochs}"
         )
-    _refuse_fewer(folder, epochs)
+    _refuse_fewer(folder, epochs, spec.model)
     return spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": epochs})})
 
 
@@ -53,8 +53,8 @@ def check_resumed(folder: Path | None, spec: OwnRunSpec, model: MultimodalVAE) -
     folder = _named(folder)
     _refuse_other(folder, *(one.model_dump(mode="json") for one in (read_spec(folder, own=True), spec)))
     _refuse_fewer(folder, spec.training.epochs)
-    if (last := Checkpoints(folder).read(LAST)) is not None:
-        fill(model, last.weights, folder / FOLDER / LAST)
+    if (last := Checkpoints(folder).read(LAST, model)) is not None:
+        model.load_state_dict(last.weights)
 
 
 def _named(folder: Path | None) -> Path:
@@ -66,7 +66,8 @@ def _named(folder: Path | None) -> Path:
 def _refuse_other(folder: Path, content: Any, asked: Any) -> None:
     for place, old, new in _differing(content, asked):
         if place != EPOCHS:
-            raise RunError(f"{folder} was started with {'.'.join(place)} = {old}; it cannot be resumed with {new}")
+            at, was, now = (shortened(one, 100) for one in (".".join(place), old, new))
+            raise RunError(f"{folder} was started with {at} = {was}; it cannot be resumed with {now}")
 
 
 def _differing(old: Any, new: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
@@ -78,7 +79,7 @@ def _differing(old: Any, new: Any, place: tuple[str, ...] = ()) -> Iterator[tupl
         yield place, old, new
 
 
-def _refuse_fewer(folder: Path, epochs: int) -> None:
-    done = finished_epochs(folder)
+def _refuse_fewer(folder: Path, epochs: int, model: ModelSpec | None = None) -> None:
+    done = finished_epochs(folder, model)
     if epochs < done:
         raise RunError(f"{folder} has {done} epochs already; it cannot be resumed with training.epochs = {epochs}")
