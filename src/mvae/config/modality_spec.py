@@ -29,7 +29,7 @@ from mvae.networks.transformer import TransformerDecoder, TransformerFeatures
 
 __all__ = ["DECODERS", "ENCODERS", "CategoricalSpec", "ModalitySpec", "RecordSpec", "Size", "Spec", "StringSpec"]
 
-Size = Annotated[int, Field(ge=1, le=2**16)]
+Size = Annotated[int, Field(gt=0, le=2**16)]
 """Of a layer, or of z."""
 Classes = Annotated[int, Field(ge=2, le=10**6)]
 LARGEST = 10**8
