@@ -82,13 +82,13 @@ class TensorFile:
             tensors = load(read_bytes(self.path, most))
         except (SafetensorError, LookupError, RuntimeError, OverflowError) as error:
             raise DamagedError(self.path, error) from error
+        if self.texts.get(CHECKSUM) not in (None, _checksum(tensors, self.texts)):
+            raise DamagedError(self.path, "its content does not fit its checksum")
         for name, value in tensors.items():
             if expected is not None and name in expected and value.dtype != expected[name].dtype:
                 raise self.fault(f"tensor '{name}' is of {value.dtype}, the model's of {expected[name].dtype}")
             if value.is_floating_point() and value.isnan().any():
                 raise self.fault(f"tensor '{shortened(name, 100)}' has numbers that are NaN")
-        if self.texts.get(CHECKSUM) not in (None, _checksum(tensors, self.texts)):
-            raise DamagedError(self.path, "its content does not fit its checksum")
         return tensors
 
 
