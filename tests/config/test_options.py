@@ -33,7 +33,11 @@ def parser_of_fit():
 
 @pytest.mark.parametrize(
     ("part", "spec", "others"),
-    [("training", TrainingSpec, set()), ("data", DataSpec, {"source", "table"}), ("model", ModelSpec, {"modalities"})],
+    [
+        ("training", TrainingSpec, set()),
+        ("data", DataSpec, {"source", "table", "fingerprint"}),
+        ("model", ModelSpec, {"modalities"}),
+    ],
 )
 def test_every_field_of_a_spec_is_an_option_with_help_and_flag(part, spec, others):
     entries = {option.place: option for option in OPTIONS.values() if option.name not in DERIVED}

@@ -19,7 +19,7 @@ from mvae.config.folder import read_spec
 from mvae.config.specs import SpecError
 from mvae.data.loading import ShardedBatches
 from mvae.data.shards import BLOCK, OPEN_SHARDS, open_shards
-from mvae.files import DataError
+from mvae.files import DataError, RunError
 from mvae.training.loop import Loop
 from mvae.training.prepare import held_rows, prepare
 from small_models import POINT_AND_CLASS
@@ -642,3 +642,18 @@ def test_a_missing_package_is_named_with_how_to_install_it(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(DataError, match=r"pip install 'mvae\[shards\]'"):
         open_shards(tmp_path)
+
+
+def test_a_run_resumes_on_moved_shards_and_not_on_others(tmp_path):
+    write_parquet(tmp_path / "rows" / "a.parquet", rows_of(40))
+    mvae.fit(tmp_path / "rows", out=tmp_path / "run", epochs=1, **QUIET)
+    (tmp_path / "rows").rename(tmp_path / "moved")
+    again = {"out": tmp_path / "run", "resume": True, "progress": False}
+    mvae.fit(tmp_path / "moved", epochs=2, **again)
+    mvae.fit(open_shards(tmp_path / "moved"), epochs=3, **again)
+    write_parquet(tmp_path / "moved" / "b.parquet", rows_of(40))
+    for source in (tmp_path / "moved", open_shards(tmp_path / "moved")):
+        with pytest.raises(
+            RunError, match=r"moved has changed since the run was trained: 40 rows in 1 files, .*; now 80"
+        ):
+            mvae.fit(source, epochs=4, **again)

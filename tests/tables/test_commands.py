@@ -17,6 +17,7 @@ from mvae.config.folder import METRICS, WEIGHTS, read_spec
 from mvae.config.options import placed
 from mvae.config.specs import SpecError
 from mvae.files import RunError
+from mvae.tables.read import read_table
 from mvae.training.loop import Loop
 from mvae.training.prepare import prepare
 
@@ -239,3 +240,86 @@ def test_a_broken_write_leaves_no_file(people, short_run):
     )
     assert run_python(code).returncode == 9
     assert not (people / "filled.csv").exists()
+
+
+def resumed(source, out="run", **options):
+    return mvae.fit(source, out=out, epochs=2, resume=True, progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("folder", "source", "out"),
+    [
+        ("elsewhere", "../people.csv", "../run"),
+        (".", "./people.csv", "run"),
+        (".", "elsewhere/../people.csv", "run"),
+        (".", "link.csv", "run"),
+        (".", "moved.csv", "run"),
+    ],
+)
+def test_a_run_resumes_under_another_name_of_its_table(people, short_run, monkeypatch, folder, source, out):
+    shutil.copytree(short_run, people / "run")
+    (people / "elsewhere").mkdir()
+    (people / "link.csv").symlink_to("people.csv")
+    shutil.copyfile("people.csv", "moved.csv")
+    monkeypatch.chdir(folder)
+    resumed(source, out)
+    assert len(json.loads((people / "run" / METRICS).read_text())["history"]) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: lines + lines[1:],
+        lambda lines: lines[:1] + lines[:0:-1],
+        lambda lines: lines[:-20],
+        lambda lines: [*lines[:-1], lines[-1].replace(",", ",1", 1)],
+        lambda lines: [lines[0].replace(",", "x,", 1), *lines[1:]],
+    ],
+    ids=["doubled", "reordered", "shortened", "another cell", "another name"],
+)
+def test_a_table_that_has_changed_is_not_trained_on(people, short_run, change):
+    shutil.copytree(short_run, people / "run")
+    before = {path: path.read_bytes() for path in (people / "run").rglob("*") if path.is_file()}
+    lines = (people / "people.csv").read_text().splitlines()
+    (people / "people.csv").write_text("\n".join(change(lines)) + "\n")
+    with pytest.raises(RunError, match=r"people\.csv has changed since the run was trained: .* rows .*; now .* rows"):
+        resumed("people.csv")
+    assert {path: path.read_bytes() for path in (people / "run").rglob("*") if path.is_file()} == before
+
+
+def test_an_earlier_run_without_a_fingerprint_is_known_by_the_path(people, short_run):
+    shutil.copytree(short_run, people / "run")
+    config = json.loads((people / "run" / "config.json").read_text())
+    config["data"]["fingerprint"] = None
+    (people / "run" / "config.json").write_text(json.dumps(config))
+    shutil.copyfile("people.csv", "moved.csv")
+    with pytest.raises(RunError, match=r"is a run on people\.csv, not on moved\.csv"):
+        resumed("moved.csv")
+    with pytest.raises(RunError, match=r"is a run on people\.csv, not on digits"):
+        resumed("digits")
+    resumed("./people.csv")
+
+
+def test_joined_tables_are_known_by_their_cells(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        rows = "".join(f"{number},{number * 7 % 11}\n" for number in range(40))
+        (tmp_path / f"{name}.csv").write_text(f"id,{name}\n{rows}")
+    mvae.fit("a.csv", join=["b.csv"], on="id", out="run", epochs=1, progress=False)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    resumed("../a.csv", "../run", join=["../b.csv"])
+    (tmp_path / "b.csv").write_text((tmp_path / "b.csv").read_text().replace("39,9", "39,8"))
+    with pytest.raises(RunError, match=r"a\.csv \+ b\.csv has changed since the run was trained"):
+        resumed("../a.csv", "../run", join=["../b.csv"])
+
+
+def test_every_kind_of_cell_counts_for_the_fingerprint():
+    frame = pd.DataFrame({"n": [1.5, None], "t": ["a", None], "p": [np.zeros((2, 2)), None], "l": [[1], [2, 3]]})
+    frame["d"], frame["i"] = pd.to_datetime(["2020-01-01", None]), pd.array([1, None], "Int64")
+    mark = read_table(frame).fingerprint
+    assert mark.startswith("2 rows of 6 columns, checksum ")
+    assert read_table(frame.copy()).fingerprint == mark
+    others = {"n": 2.5, "t": "b", "l": "x", "d": pd.Timestamp("2020-01-02"), "i": 3}
+    changed = [frame.assign(**{name: [value, *frame[name][1:]]}) for name, value in others.items()]
+    assert len({mark, *(read_table(one).fingerprint for one in changed)}) == 6

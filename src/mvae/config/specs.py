@@ -141,11 +141,13 @@ class DataSpec(Spec):
     )
     table: TableSpec | None = None
     """The columns, where the source is a table."""
+    fingerprint: str | None = None
+    """Size and checksum of the rows, where they are a table or shards: a run is not resumed on others."""
 
     @property
     def named(self) -> dict[str, Any]:
         """The arguments of `load_dataset`, where the source is one of `SOURCES`."""
-        return self.model_dump(exclude={"table"})
+        return self.model_dump(exclude={"table", "fingerprint"})
 
 
 class TrainingSpec(Spec):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,14 @@ class Table:
     def names(self) -> list[str]:
         """The names of its columns."""
         return list(self.frame.columns)
+
+    @property
+    def fingerprint(self) -> str:
+        """Its size, and a checksum of names and cells."""
+        texts = {name: self.frame[name].map(str) for name in self.names if self.frame[name].dtype == object}
+        cells = pd.util.hash_pandas_object(self.frame.assign(**texts), index=False, categorize=False)
+        checksum = hashlib.sha256("\0".join(self.names).encode() + cells.to_numpy().tobytes()).hexdigest()[:16]
+        return f"{len(self):,} rows of {len(self.names)} columns, checksum {checksum}"
 
     def cells(self, name: str) -> Cells:
         """One of its columns, each time the same object, which remembers what was parsed of it."""

@@ -68,13 +68,15 @@ def prepare(
         spec, dataset = _new_table(source, name, config, options)
     elif shards:
         _refuse(config is None, f"{name}: a config must say what each column is; give one (--config FILE.yaml)")
-        spec = resolve(None, config, {**options, ("data", "source"): name})
+        dataset = dataset or open_shards(source)
+        mark = dataset.train.fingerprint
+        spec = resolve(None, config, {**options, ("data", "source"): name, ("data", "fingerprint"): mark})
     else:
         spec = resolve(name, config, options)
     spec = learned(spec, data_dir)
     if not resume and processes.first:
         refuse_used(folder)
-    if dataset is None:
+    if dataset is None or (resume and shards):
         dataset = _rows(spec, source, data_dir)
     with seeded(spec.training.seed):
         model = build_model(spec.model)
@@ -195,10 +197,19 @@ def _rows(spec: RunSpec, source: Any, data_dir: str | Path | None) -> Dataset[An
         from mvae.tables import learn
         from mvae.tables.read import read_table
 
-        return learn.dataset(table, read_table(source, table.join, table.on), spec.data.validation_rows)
+        read = read_table(source, table.join, table.on)
+        _refuse_changed(read.name, spec.data.fingerprint, read.fingerprint)
+        return learn.dataset(table, read, spec.data.validation_rows)
     if spec.data.source in SOURCES:
         return load_dataset(**spec.data.named, data_dir=data_dir, seed=spec.training.seed)
-    return open_shards(source)
+    dataset = source if isinstance(source, Dataset) else open_shards(source)
+    _refuse_changed(dataset.name, spec.data.fingerprint, dataset.train.fingerprint)
+    return dataset
+
+
+def _refuse_changed(name: str, known: str | None, found: str) -> None:
+    if known not in (None, found):
+        raise RunError(f"{name} has changed since the run was trained: {known}; now {found}")
 
 
 def _new_table(
@@ -224,7 +235,8 @@ def _new_table(
     columns = learn.learn(learn.described(table, known), table, train)
     method = options.get(("model", "method")) or dict(changes.get("model") or {}).get("method") or "mvae"
     content = merge(for_method(table_recipe(columns, len(train)), method), changes)
-    content["data"] = {**data, "source": name, "validation_rows": held, "table": columns.model_dump(mode="json")}
+    content["data"] = {**data, "source": name, "validation_rows": held, "fingerprint": table.fingerprint}
+    content["data"]["table"] = columns.model_dump(mode="json")
     return resolve(None, content, options), learn.dataset(columns, table, held)
 
 

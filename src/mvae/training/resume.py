@@ -8,7 +8,8 @@ from typing import Any
 
 from mvae.config.folder import read_spec
 from mvae.config.recipes import merge, read_config, resolve
-from mvae.config.specs import ModelSpec, OwnRunSpec, RunSpec
+from mvae.config.specs import DataSpec, ModelSpec, OwnRunSpec, RunSpec, parse
+from mvae.data.sources import SOURCES
 from mvae.files import RunError, shortened
 from mvae.models import METHODS, MultimodalVAE
 from mvae.training.checkpoints import LAST, Checkpoints, finished_epochs
@@ -27,12 +28,14 @@ def resumed(
     """The spec of a run, with the epochs asked for, which may be more; a `RunError` names what else differs."""
     folder = _named(folder)
     spec = read_spec(folder)
-    if source != spec.data.source:
+    if not _may_be_same(source, spec.data):
         raise RunError(f"{folder} is a run on {shortened(spec.data.source)}, not on {source}")
     options = {place: value for place, value in options.items() if value is not None}
     content = spec.model_dump(mode="json")
     kept = {ANNEALING: spec.training.annealing_epochs}  # more epochs do not stretch what has begun
     asked = resolve(None, merge(content, read_config(config)), kept | options).model_dump(mode="json")
+    if spec.data.fingerprint and spec.data.table:  # the names of joined tables may be others too
+        content["data"]["table"]["join"] = asked["data"]["table"]["join"]
     _refuse_other(folder, content, asked)
     epochs = options.get(EPOCHS, spec.training.epochs)
     stages = METHODS[spec.model.method].num_stages
@@ -42,7 +45,15 @@ def resumed(
             f" {spec.training.epochs}"
         )
     _refuse_fewer(folder, epochs, spec.model)
-    return spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": epochs})})
+    content["training"]["epochs"] = epochs
+    return parse(content, str(folder))
+
+
+def _may_be_same(source: str | None, data: DataSpec) -> bool:
+    """Whether a source may be that of a run; what it holds is compared by its fingerprint, where the run has one."""
+    if source == data.source or source is None or data.source is None or {source, data.source} & SOURCES.keys():
+        return source == data.source
+    return data.fingerprint is not None or Path(source).resolve() == Path(data.source).resolve()
 
 
 def check_resumed(folder: Path | None, spec: OwnRunSpec, model: MultimodalVAE) -> None:
