@@ -13,7 +13,7 @@ from mvae.fewlabels.smoothness import roughness
 from mvae.likelihoods import Normal
 from mvae.modality import Decoder, Modality
 from mvae.models import base
-from mvae.networks.bank import Bank, Stack, architecture
+from mvae.networks.bank import Bank, Stack, architecture, banks_of
 from mvae.networks.mlp import MLPDecoder, MLPEncoder
 
 SCALAR = {"shape": [], "likelihood": {"kind": "normal"}, "encoder": {"kind": "mlp", "hidden": [5]}}
@@ -170,6 +170,24 @@ def test_only_what_is_known_to_be_alike_has_an_architecture():
     for unlike in (Own(), nn.Sequential(nn.Linear(2, 2), Own()), nn.BatchNorm1d(3), MLPEncoder((2,), 3, [4], True)):
         assert architecture(unlike) is None
     assert architecture(MLPEncoder((2,), 3, [4], dropout=0.1)) is None
+
+
+class Tempered(MLPDecoder):
+    """A decoder with a setting that its `repr` does not show."""
+
+    __module__ = "mvae.tempered"
+
+    def __init__(self, temperature):
+        super().__init__(2, 3, [4])
+        self.temperature = temperature
+
+    def forward(self, z):
+        return super().forward(z) / self.temperature
+
+
+def test_modules_that_differ_in_a_hidden_setting_are_not_called_together():
+    parts = {"a": Tempered(1.0), "b": Tempered(2.0), "c": Tempered(1.0)}
+    assert [list(bank.modules) for bank in banks_of(parts)] == [["a", "c"], ["b"]]
 
 
 def test_likelihoods_that_differ_in_their_scale_share_a_call():

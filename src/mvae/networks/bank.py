@@ -21,6 +21,8 @@ __all__ = ["Bank", "Banked", "Stack", "architecture", "banks_of"]
 PLAIN = (nn.Linear, nn.SiLU, nn.ReLU, nn.Tanh, nn.GELU, nn.Embedding, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten)
 """Layers that treat each row alike whatever the others are, draw nothing and keep no statistics."""
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.Unflatten)
+OF_ANY_MODULE = vars(nn.Module()).keys()
+"""Attributes that are no settings of a module's own."""
 
 # Measured on a processor core, in nanoseconds; only what is called together depends on them, no result.
 MOVING = 10.0
@@ -40,7 +42,9 @@ def architecture(module: nn.Module) -> str | None:
             return None
     tensors = chain(module.named_parameters(), module.named_buffers())
     state = (f"{name} {tuple(value.shape)} {value.dtype}" for name, value in tensors)
-    return f"{type(module).__qualname__} {module!r} {' '.join(state)}"
+    own = [{name: vars(part)[name] for name in vars(part).keys() - OF_ANY_MODULE} for part in module.modules()]
+    settings = [sorted(some.items()) for some in own]  # not every module shows all of its settings
+    return f"{type(module).__qualname__} {module!r} {settings} {' '.join(state)}"
 
 
 class Bank:
