@@ -13,6 +13,7 @@ import torch
 from mvae.config.build import build_model
 from mvae.config.recipes import merge, recipe
 from mvae.config.specs import FORMAT, SpecError, computes_in_bfloat16, parse
+from mvae.models import METHODS
 
 RECIPES = sorted(
     file.name.removesuffix(".yaml")
@@ -234,7 +235,7 @@ def test_every_recipe_parses_and_builds(name):
 
 
 def test_an_unknown_method_lists_the_known(tiny_config):
-    message = "my.yaml: model.method: expected one of mvae, mvae-q, vae, cvae, bivcca, jmvae, telbo, mmvae, got 'gan'"
+    message = f"my.yaml: model.method: expected one of {', '.join(METHODS)}, got 'gan'"
     assert refused(changed(tiny_config, ("model", "method"), "gan")) == message
 
 

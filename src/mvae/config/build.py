@@ -13,7 +13,16 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from mvae import likelihoods
-from mvae.config.modality_spec import DECODERS, ENCODERS, CategoricalSpec, ModalitySpec, RecordSpec, StringSpec
+from mvae.config.modality_spec import (
+    DECODERS,
+    ENCODERS,
+    CategoricalSpec,
+    LocationScaleSpec,
+    ModalitySpec,
+    PixelsSpec,
+    RecordSpec,
+    StringSpec,
+)
 from mvae.config.specs import ModelSpec, SpecError
 from mvae.files import shortened
 from mvae.modality import Condition, Decoder, Modality
@@ -183,15 +192,16 @@ def _build_decoder(spec: ModalitySpec, inputs: int) -> nn.Module:
     return Decoder(_network(network, spec, options, latent_dim=inputs, num_parameters=head.num_parameters), head)
 
 
-def _build_likelihood(spec: ModalitySpec) -> Any:
-    kind, scale = spec.likelihood.kind, getattr(spec.likelihood, "scale", None)
-    if kind in ("categorical", "string"):  # a string as a condition
-        return likelihoods.Categorical(_num_classes(spec), spec.shape)
-    if kind == "record":
-        return Records(_elements(spec))
-    if kind in ("normal", "laplace"):
-        return (likelihoods.Normal if kind == "normal" else likelihoods.Laplace)(spec.shape, scale)
-    return (likelihoods.Bernoulli if kind == "bernoulli" else likelihoods.PixelCrossEntropy)(spec.shape)
+def _build_likelihood(spec: ModalitySpec) -> nn.Module:
+    match spec.likelihood:
+        case CategoricalSpec() | StringSpec():  # a string as a condition
+            return likelihoods.Categorical(_num_classes(spec), spec.shape)
+        case RecordSpec():
+            return Records(_elements(spec))
+        case LocationScaleSpec(kind=kind, scale=scale):
+            return (likelihoods.Normal if kind == "normal" else likelihoods.Laplace)(spec.shape, scale)
+        case PixelsSpec(kind=kind):
+            return (likelihoods.Bernoulli if kind == "bernoulli" else likelihoods.PixelCrossEntropy)(spec.shape)
 
 
 def _elements(spec: ModalitySpec) -> list[Element]:
