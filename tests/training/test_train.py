@@ -87,7 +87,7 @@ def same(first, second):
 def test_an_own_model_learns_and_is_returned_ready_to_answer():
     model, test = build(), rows(200, 5)
     before = mvae.log_likelihood(model, test, ["counts", "number"]).mean()
-    trained = mvae.train(model, rows(400), epochs=30, batch_size=32, learning_rate=0.02, progress=False)
+    trained = mvae.train(model, rows(400), epochs=12, batch_size=32, learning_rate=0.02, progress=False)
     assert trained is model
     assert not model.training
     assert mvae.log_likelihood(model, test, ["counts", "number"]).mean() > before + 1
