@@ -1,21 +1,18 @@
 """Results on disk: one JSON file an experiment, cell by cell, with what made them."""
 
-import hashlib
 import os
 import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from mvae import __version__
-from mvae.files import RunError, read_json, write_json
+from mvae.files import RunError, held, read_json, write_json
 
 
 class Results:
@@ -48,8 +45,7 @@ class Results:
 
     def add(self, cell: dict[str, Any]) -> None:
         """Keep a finished cell, and those that another command has added to the file since it was read."""
-        place = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
-        with FileLock(Path(tempfile.gettempdir()) / f"mvae-{place}.lock"):
+        with held(self.path, wait=True):
             if self.path.exists():
                 self.cells.extend(other for other in read_json(self.path)["cells"] if other not in self.cells)
             self.cells.append(cell)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from mvae.config.folder import CONFIG, METRICS, WEIGHTS, load, read_spec, root_o
 from mvae.config.results import Metrics, Scores, checked_json
 from mvae.config.specs import OwnModelSpec, OwnRunSpec, OwnVariableSpec, RunSpec
 from mvae.config.tensors import TensorFile
-from mvae.files import LARGEST, RunError, atomic, read_bytes, refuse_existing
+from mvae.files import LARGEST, RunError, atomic, read_bytes, reserved, scratch, to_disk
 from mvae.modality import Decoder
 from mvae.models import MultimodalVAE
 from mvae.training.epochs import ELBO
@@ -51,18 +50,18 @@ def export(run: str | Path, out: str | Path, programs: bool = False, model: Mult
         ValueError: if `out` exists.
     """
     path = Path(out)
-    refuse_existing([path])
-    if not path.parent.is_dir():
-        raise RunError(f"{path}: there is no folder {path.parent}")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as temporary:
-        folder = Path(temporary) / "run"
+    with reserved(path), scratch(path) as temporary:
+        folder = temporary / "run"
         names = _collect(Path(run), folder, programs, model)
         if path.suffix == ".zip":
             with atomic(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
                 for name in names:
                     archive.write(folder / name, name)
         else:
+            for name in (*names, "."):
+                to_disk(folder / name)
             folder.replace(path)
+            to_disk(path.parent)
     return names
 
 

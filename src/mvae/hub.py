@@ -9,7 +9,7 @@ from typing import Any
 
 from mvae.config.folder import load
 from mvae.export import CARD, EXCHANGED, export
-from mvae.files import refuse_existing
+from mvae.files import reserved, scratch
 from mvae.optional import imported
 
 __all__ = ["pull", "push"]
@@ -47,10 +47,9 @@ def pull(repository: str, out: str | Path) -> Path:
         ValueError: if `out` exists, the repository is not a run, or the package `huggingface_hub` is missing.
     """
     path = Path(out)
-    refuse_existing([path])
     hub = _hub()
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as temporary:
-        folder = Path(temporary) / "run"
+    with reserved(path), scratch(path) as temporary:
+        folder = temporary / "run"
         hub.snapshot_download(repository, local_dir=str(folder), allow_patterns=[*EXCHANGED, CARD])
         load(folder)
         shutil.rmtree(folder / ".cache", ignore_errors=True)

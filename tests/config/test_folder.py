@@ -216,11 +216,6 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, exception):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_what_is_written_can_be_read_by_others(tmp_path):
-    write_json(tmp_path / "a.json", {})
-    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o644
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_json_has_not_are_refused(tmp_path, value):
     path = tmp_path / "a.json"

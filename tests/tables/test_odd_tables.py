@@ -16,7 +16,7 @@ from mvae.tables.cells import Cells
 from mvae.tables.infer import infer
 from mvae.tables.kinds import kind_of
 from mvae.tables.read import read_table
-from mvae.tables.write import write_table
+from mvae.tables.write import write_tables
 
 LARGE = 2**53 + 1
 SHORT = {"training": {"epochs": 1, "passes": 1}}
@@ -57,12 +57,12 @@ def test_a_row_with_a_cell_too_many_is_named(tmp_path):
 @pytest.mark.parametrize("suffix", ["parquet", "feather", "jsonl"])
 def test_integers_with_holes_stay_integers(tmp_path, suffix):
     path, frame = tmp_path / f"t.{suffix}", pd.DataFrame({"n": pd.array([LARGE, None, 7], dtype="Int64")})
-    write_table(frame, path)
+    write_tables({path: frame})
     found = read_table(path).frame["n"]
     assert [found.iloc[0], found.iloc[2]] == [LARGE, 7]
     assert pd.isna(found.iloc[1])
     again = tmp_path / f"again.{suffix}"
-    write_table(read_table(path).frame, again)
+    write_tables({again: read_table(path).frame})
     assert read_table(again).frame["n"].tolist()[0] == LARGE
 
 
@@ -70,7 +70,7 @@ def test_lines_of_json_keep_every_digit(tmp_path):
     frame = pd.DataFrame(
         {"x": [0.12345678901234567, 1e-12, None], "d": pd.to_datetime(["2024-01-01", None, "2024-01-02"])}
     )
-    write_table(frame, tmp_path / "t.jsonl")
+    write_tables({tmp_path / "t.jsonl": frame})
     assert read_table(tmp_path / "t.jsonl").frame["x"].tolist() == [0.12345678901234567, 1e-12, None]
     assert '"d": "2024-01-02T00:00:00"' in (tmp_path / "t.jsonl").read_text(encoding="utf-8")
 

@@ -89,13 +89,13 @@ def of_table(options: Namespace, config: str | None) -> Any:
 
 def answered(options: Namespace, answer: Callable[[], Any]) -> int:
     """Write a frame with an answer for each row."""
-    from mvae.tables.write import check_out, write_table
+    from mvae.tables.write import reserved_tables, write_tables
 
     if not options.out:
         raise ValueError("--out: name the file to write, e.g. --out new.csv")
-    check_out(Path(options.out))
-    frame = answer()
-    write_table(frame, Path(options.out))
+    with reserved_tables(Path(options.out)):
+        frame = answer()
+        write_tables({Path(options.out): frame})
     print(frame.head(5).to_string(index=False))
     print(f"{len(frame):,} rows written to {options.out}")
     return 0

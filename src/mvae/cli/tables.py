@@ -20,7 +20,7 @@ def _inspect_arguments(parser: ArgumentParser) -> None:
 
 def _inspect(options: Namespace) -> int:
     """The output is a config for mvae fit. Example: mvae inspect people.csv --out people.yaml"""
-    from mvae.files import refuse_existing, write_text
+    from mvae.files import reserved, write_text
     from mvae.tables.inspect import inspect
 
     said = (of_table(options, None) or {}).get("data", {}).get("table", {})
@@ -28,8 +28,8 @@ def _inspect(options: Namespace) -> int:
     text = inspect(options.data, join=options.join or (), on=options.on, known=known)
     print(text, end="")
     if options.out:
-        refuse_existing([Path(options.out)])
-        write_text(Path(options.out), text)
+        with reserved(Path(options.out)):
+            write_text(Path(options.out), text)
         print(f"written to {options.out}; change what is wrong, then: mvae fit {options.data} --config {options.out}")
     return 0
 
@@ -57,16 +57,16 @@ def _impute(options: Namespace) -> int:
     Example: mvae impute runs/people people.csv --out filled.csv --draws 20
     """
     from mvae.tables.answers import impute
-    from mvae.tables.write import check_out, write_table
+    from mvae.tables.write import reserved_tables, write_tables
 
     out = Path(options.out)
     cells = out.with_name(f"{out.stem}-cells.csv")
     draws = [out.with_stem(f"{out.stem}-{number}") for number in range(1, options.draws + 1)]
-    check_out(out, cells, *draws)
     how = {"num_samples": options.samples, "refine": options.refine, "seed": options.seed, "progress": True}
-    found = impute(options.run, options.data, draws=options.draws, join=options.join or (), **how)
-    for frame, path in zip([found.frame, found.cells, *found.draws], [out, cells, *draws], strict=True):
-        write_table(frame, path)
+    with reserved_tables(out, cells, *draws):
+        found = impute(options.run, options.data, draws=options.draws, join=options.join or (), **how)
+        frames = [found.frame, found.cells, *found.draws]
+        write_tables(dict(zip([out, cells, *draws], frames, strict=True)))
     columns = found.cells["column"].nunique()
     print(f"filled {len(found.cells):,} missing cells in {columns} columns; written to {out}")
     print(f"standard deviations and intervals: {cells}" + (f"; {len(draws)} draws: {draws[0]}, ..." if draws else ""))

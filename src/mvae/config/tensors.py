@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mvae.files import LARGEST, RunError, atomic, opened, read_bytes, shortened
+from mvae.files import LARGEST, RunError, atomic, opened, read_bytes, scratch, shortened
 
 __all__ = ["DamagedError", "TensorFile", "write_tensors"]
 
@@ -94,13 +94,20 @@ class TensorFile:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str] | None = None) -> None:
     """Write tensors to a file, from whatever device; its header also holds texts, by name."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     header = dict(texts or {})
     header[CHECKSUM] = _checksum(content, header)
-    with atomic(path) as temporary:
-        save_file(content, temporary, header)
+    with atomic(path) as temporary, scratch(path) as folder:
+        written = folder / path.name  # `save_file` writes a temporary file of its own beside it, for the user alone
+        try:
+            save_file(content, written, header)
+        except SafetensorError as error:  # no space, for one
+            raise OSError(str(error)) from error
+        written.chmod(temporary.stat().st_mode)
+        written.replace(temporary)
 
 
 def _checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:

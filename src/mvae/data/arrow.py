@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mvae.data.download import cache_folder
-from mvae.files import DataError, atomic
+from mvae.files import DataError, atomic, held
 
 __all__ = ["FaultError", "Shard", "column_fault", "first_shape", "holds_floats", "pyarrow", "read_shard", "tensors"]
 
@@ -129,7 +129,17 @@ def _converted(path: Path) -> Path:
     if converted.is_file():
         return converted
     folder.mkdir(parents=True, exist_ok=True)
-    outdated, about = list(folder.glob(f"{here}-*.arrow")), file.metadata
+    with held(converted, wait=True):
+        if not converted.is_file():  # no other process has made it meanwhile
+            _convert(file, path, converted)
+    for old in folder.glob(f"{here}-*.arrow"):
+        if old != converted:
+            old.unlink(missing_ok=True)
+    return converted
+
+
+def _convert(file: Any, path: Path, converted: Path) -> None:
+    pa, about = pyarrow(), file.metadata
     size = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
     rows = max(1, min(1000, PIECE * about.num_rows // max(1, size)))  # in memory at a time
     try:
@@ -144,9 +154,6 @@ def _converted(path: Path) -> Path:
                 bar.update(batch.num_rows)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: could not be converted to {converted}: {_line(error)}") from error
-    for old in outdated:
-        old.unlink(missing_ok=True)
-    return converted
 
 
 def _line(error: BaseException) -> str:

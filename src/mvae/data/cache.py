@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from filelock import FileLock
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from mvae.files import DataError, read_json, write_json
+from mvae.files import DataError, held, read_json, write_json
 
 __all__ = ["cached"]
 
-DONE, LOCK = "done.json", "lock"
+DONE = "done.json"
 CHUNK = 500
 """Rows that are made at a time, and lost if that is cut short."""
 
@@ -52,7 +51,7 @@ def cached(
     place = folder / f"{name}-{key}"
     chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / LOCK):  # of several processes one makes the rows, and the others wait
+    with held(place, wait=True):  # of several processes one makes the rows, and the others wait
         done = set(read_json(place / DONE)["chunks"]) if (place / DONE).exists() else set()
         if not done:
             for n, shape in columns.items():

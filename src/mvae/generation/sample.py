@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mvae.data.pictures import image_grid, read_image
 from mvae.data.texts import as_read, as_words
-from mvae.files import atomic, refuse_existing, write_json
+from mvae.files import atomic, reserved, together, write_json
 from mvae.modality import Variable, is_image_shape
 from mvae.models import MultimodalVAE
 from mvae.vocabularies import Alphabet, Vocabulary
@@ -90,20 +90,19 @@ def write_samples(
     others = {name: values for name, values in samples.items() if name not in images}
     if out.suffix == ".png" and images:
         paths = [out, *(out.with_stem(f"{out.stem}-{name}") for name in list(images)[1:])]
-        refuse_existing(paths)
-        for path, values in zip(paths, images.values(), strict=True):
-            with atomic(path) as temporary:
+        with reserved(*paths), together(*paths) as temporaries:
+            for temporary, values in zip(temporaries, images.values(), strict=True):
                 image_grid(_in_rows(values)).save(temporary)
         return paths
     if out.suffix in (".csv", ".json") and others:
-        refuse_existing([out])
-        if out.suffix == ".json":
-            write_json(out, {n: rows.tolist() if isinstance(rows, Tensor) else rows for n, rows in others.items()})
-        else:
-            import pandas
+        with reserved(out):
+            if out.suffix == ".json":
+                write_json(out, {n: rows.tolist() if isinstance(rows, Tensor) else rows for n, rows in others.items()})
+            else:
+                import pandas
 
-            with atomic(out) as temporary:
-                pandas.DataFrame(_flat_columns(others, elements or {})).to_csv(temporary, index=False)
+                with atomic(out) as temporary:
+                    pandas.DataFrame(_flat_columns(others, elements or {})).to_csv(temporary, index=False)
         return [out]
     endings = ((".png", images), (".csv or .json", others))
     kinds = " and ".join(f"{ending} for {', '.join(names)}" for ending, names in endings if names)

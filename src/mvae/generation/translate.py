@@ -15,7 +15,7 @@ from mvae.batch import Batch
 from mvae.data.pictures import image_grid, open_picture
 from mvae.data.texts import as_read, as_words
 from mvae.data.vision import CERTAIN, transformed
-from mvae.files import atomic, refuse_existing
+from mvae.files import refuse_existing, together
 from mvae.generation.sample import read_given, shown
 from mvae.modality import is_image_shape
 from mvae.models import MultimodalVAE, as_names
@@ -194,7 +194,8 @@ def paths_of(pictures: Sequence[str], names: Sequence[str], draws: int, folder: 
     kinds = [*names, *(f"{name}-draws" for name in names if draws)]
     places = {one: {kind: folder / f"{Path(one).stem}-{kind}.png" for kind in kinds} for one in pictures}
     counts = Counter(path for paths in places.values() for path in paths.values())
-    refuse_existing(counts)
+    for paths in places.values():
+        refuse_existing([*paths.values()])
     twice = next((path for path, count in counts.items() if count > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} would be written twice")
@@ -203,12 +204,14 @@ def paths_of(pictures: Sequence[str], names: Sequence[str], draws: int, folder: 
 
 def write_pictures(found: Mapping[str, Translated], paths: Mapping[str, Path]) -> None:
     """Write translations of one row, and its draws beside each other, to the paths of `paths_of`, making folders."""
+    pictures = {}
     for name, one in found.items():
         pixels = (one.mean[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
-        pictures = {name: Image.fromarray((pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).numpy())}
+        pictures[name] = Image.fromarray((pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).numpy())
         if len(one.draws):
             pictures[f"{name}-draws"] = image_grid(one.draws[:, 0].unsqueeze(0))
-        for kind, picture in pictures.items():
-            paths[kind].parent.mkdir(parents=True, exist_ok=True)
-            with atomic(paths[kind]) as temporary:
-                picture.save(temporary)
+    for kind in pictures:
+        paths[kind].parent.mkdir(parents=True, exist_ok=True)
+    with together(*(paths[kind] for kind in pictures)) as temporaries:
+        for temporary, picture in zip(temporaries, pictures.values(), strict=True):
+            picture.save(temporary)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mvae.files import DataError, atomic, refuse_existing
+from mvae.files import DataError, reserved, together
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check_out", "write_table"]
+__all__ = ["reserved_tables", "write_tables"]
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".feather", ".jsonl")
 
@@ -25,30 +27,37 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def check_out(*paths: Path) -> None:
-    """Refuse names that tables cannot be written to, before the tables are made.
+@contextmanager
+def reserved_tables(*paths: Path) -> Iterator[None]:
+    """Hold names of new tables that are one answer, while they are made and written.
 
-    A `DataError` if an ending is unknown or a folder does not exist, a `ValueError` if a file exists.
+    A `DataError` if an ending is unknown or a folder does not exist, a `ValueError` if a file exists or is in use.
     """
     for path in paths:
         if path.suffix.lower() not in ENDINGS:
             raise DataError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
         if not path.parent.is_dir():
             raise DataError(f"{path}: no folder {path.parent}")
-    refuse_existing(paths)
+    with reserved(*paths):
+        yield
 
 
-def write_table(frame: pd.DataFrame, path: Path, index: bool = False) -> None:
-    """Write a table, completely or not at all, in the format of its ending."""
-    with atomic(path) as temporary:
-        match path.suffix.lower():
-            case ".csv" | ".tsv":
-                frame.to_csv(temporary, index=index, sep="\t" if path.suffix.lower() == ".tsv" else ",")
-            case ".jsonl":
-                rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-                lines = (json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
-                temporary.write_text("".join(lines), encoding="utf-8")
-            case ".parquet":
-                frame.to_parquet(temporary)
-            case ".feather":
-                frame.reset_index(drop=True).to_feather(temporary)
+def write_tables(frames: Mapping[Path, pd.DataFrame]) -> None:
+    """Write tables, all of them or none, each in the format of its ending."""
+    with together(*frames) as temporaries:
+        for frame, path in zip(frames.values(), temporaries, strict=True):
+            _write(frame, path)
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    match path.suffix.lower():
+        case ".csv" | ".tsv":
+            frame.to_csv(path, index=False, sep="\t" if path.suffix.lower() == ".tsv" else ",")
+        case ".jsonl":
+            rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+            lines = (json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
+            path.write_text("".join(lines), encoding="utf-8")
+        case ".parquet":
+            frame.to_parquet(path)
+        case ".feather":
+            frame.reset_index(drop=True).to_feather(path)

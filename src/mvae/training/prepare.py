@@ -20,7 +20,7 @@ from mvae.data.dataset import SPLITS, Dataset
 from mvae.data.loading import grouped
 from mvae.data.shards import Shards, open_shards
 from mvae.data.sources import SOURCES, load_dataset
-from mvae.files import DataError, RunError
+from mvae.files import DataError, RunError, refuse_held
 from mvae.models import MultimodalVAE
 from mvae.seeds import seeded, undisturbed
 from mvae.tables.read import is_table
@@ -55,6 +55,8 @@ def prepare(
     recipe's. Nothing is written.
     """
     folder = None if out is None else Path(out)
+    if processes.first:
+        refuse_held(folder)
     table = _takes_table(source)
     shards = None if table else _folder_of_shards(source)
     name = str(shards or source) if shards or isinstance(source, str | Path) else None

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mvae.config.folder import CONFIG, METRICS, save_weights
+from mvae.config.folder import CONFIG, METRICS, refuse_used, save_weights
 from mvae.config.specs import RunSpec
 from mvae.data.dataset import Dataset
-from mvae.files import write_json
+from mvae.files import held, write_json
 from mvae.models import MultimodalVAE
 from mvae.training.loop import Loop, NonFiniteLossError
 from mvae.training.spread import ALONE, Processes
@@ -44,11 +44,19 @@ class Run:
     def train(self, progress: bool | Callable[[int, int], None] = True) -> Outcome:
         """Train, and write weights and metrics to the folder, also when Ctrl-C or a `NonFiniteLossError` ends it.
 
-        Only the first of several processes writes. A `LostProcessError` leaves the checkpoints of complete epochs.
+        Only the first of several processes writes. A `LostProcessError` leaves the checkpoints of complete epochs. A
+        `RunError` names another process that trains in the folder.
         """
-        if self.folder is not None and self.processes.first:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        if self.folder is None or not self.processes.first:
+            return self._train(progress)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with held(self.folder):
+            if not self.resume:
+                refuse_used(self.folder)
             write_json(self.folder / CONFIG, self.spec.model_dump(mode="json"))
+            return self._train(progress)
+
+    def _train(self, progress: bool | Callable[[int, int], None]) -> Outcome:
         loop = Loop(self.model, self.spec.training, self.dataset, self.folder, progress, self.processes, self._advice)
         try:
             return self._saved(loop, interrupted=loop.run(self.resume))
@@ -75,6 +83,7 @@ class Run:
     def _saved(self, loop: Loop, interrupted: bool = False) -> Outcome:
         """The outcome of a training, written to the folder."""
         if self.folder is not None and loop.history and self.processes.first:
+            write_json(self.folder / CONFIG, self.spec.model_dump(mode="json"))  # in case it was removed
             save_weights(self.model, self.folder)
             write_json(self.folder / METRICS, {"kept": loop.kept, "history": loop.history})
         return Outcome(loop.history, loop.kept, interrupted)

@@ -16,6 +16,7 @@ from mvae.config.specs import OwnRunSpec, validated
 from mvae.data.dataset import SPLIT_SEED, Dataset, hold_out
 from mvae.data.samples import LoadedBatches, Samples
 from mvae.data.shards import Shards
+from mvae.files import refuse_held
 from mvae.models import MultimodalVAE
 from mvae.training.prepare import check_training, compact, usable_rows
 from mvae.training.resume import check_resumed
@@ -141,6 +142,8 @@ def train(
     described = {"own": type(model).__qualname__, "latent_dim": model.latent_dim, "modalities": modalities}
     content = {"data": {"validation_rows": validation_rows}, "model": described, "training": training}
     spec = validated(OwnRunSpec, content, "")
+    if processes.first:
+        refuse_held(folder)
     if resume:
         check_resumed(folder, spec, model)
     elif processes.first:
