@@ -24,6 +24,7 @@ __all__ = [
     "RunError",
     "atomic",
     "held",
+    "named",
     "opened",
     "read_bytes",
     "read_json",
@@ -141,7 +142,7 @@ def _held(path: Path, wait: bool) -> Iterator[None]:
     place = lock_of(path)
     lock = FileLock(place, is_singleton=True)
     outer = not lock.is_locked
-    with _named(path):
+    with named(path):
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
@@ -151,7 +152,7 @@ def _held(path: Path, wait: bool) -> Iterator[None]:
             raise RunError(f"{path} is in use by {holder or 'another process'}; wait for its end, or stop it") from None
     try:
         if outer:
-            with _named(path):
+            with named(path):
                 place.write_text(f"process {os.getpid()} on {gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}")
         yield
     finally:
@@ -190,7 +191,7 @@ def together(*paths: Path) -> Iterator[list[Path]]:
     Their names are fixed, so that the next writer replaces what a killed one has left. An OSError names the first path.
     """
     pairs, renamed = [(_temporary(path), path) for path in paths], False
-    with held(*paths, wait=True), _named(paths[0]):
+    with held(*paths, wait=True), named(paths[0]):
         try:
             for temporary, _ in pairs:
                 temporary.unlink(missing_ok=True)
@@ -212,7 +213,7 @@ def together(*paths: Path) -> Iterator[list[Path]]:
 def scratch(path: Path) -> Iterator[Path]:
     """An empty folder beside `path`, which the caller holds; removed after the block, or by the next writer."""
     folder = path.with_name(f".{path.name}.part")
-    with _named(path):
+    with named(path):
         try:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -231,7 +232,7 @@ def to_disk(path: Path) -> None:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Name the file in errors of writing it."""
     try:
         yield

@@ -19,6 +19,7 @@ from mvae.config.specs import SpecError
 from mvae.files import RunError, read_json
 from mvae.models import METHODS
 from mvae.training.checkpoints import BEST, LAST, Checkpoints
+from mvae.training.curves import Curves
 from mvae.training.loop import Loop, NonFiniteLossError
 from mvae.training.prepare import prepare
 from small_models import POINT_AND_CLASS
@@ -219,6 +220,20 @@ def test_binarised_images_can_be_trained_on(tmp_path, nowhere, write_mnist, bina
     options = {"epochs": 1, "binarisation": binarisation, "config": config, "progress": False}
     model = mvae.fit("binary-mnist", data_dir=tmp_path, **options)
     assert model.generate({"label": 7}, ["image"])["image"].shape == (1, 1, 1, 28, 28)
+
+
+def test_the_curves_are_tensorboards_whatever_becomes_of_their_folder(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    fit(out=tmp_path, epochs=2)
+    read = EventAccumulator(str(tmp_path / "logs")).Reload()
+    history = read_json(tmp_path / METRICS)["history"]
+    assert [point.step for point in read.Scalars("beta")] == [4, 8]
+    assert [point.value for point in read.Scalars("train/loss")] == pytest.approx([r["train/loss"] for r in history])
+    curves = Curves(tmp_path)
+    shutil.rmtree(tmp_path / "logs")
+    curves.add({"beta": 1.0}, 8)
+    curves.close()
 
 
 # Folders

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from socket import gethostname
 from typing import Any
+
+from mvae.files import named
 
 __all__ = ["Curves"]
 
@@ -24,9 +27,10 @@ class Curves:
             from tensorboard.compat.proto.event_pb2 import Event
             from tensorboard.summary.writer.record_writer import RecordWriter
 
-            path = folder / "logs" / f"events.out.tfevents.{time.time_ns()}.{gethostname()}.{os.getpid()}"
-            path.parent.mkdir(exist_ok=True)
-            self.writer = RecordWriter(path.open("wb"))
+            self.path = folder / "logs" / f"events.out.tfevents.{time.time_ns()}.{gethostname()}.{os.getpid()}"
+            with named(self.path):
+                self.path.parent.mkdir(exist_ok=True)
+                self.writer = RecordWriter(self.path.open("wb"))
             self.writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
 
     def add(self, record: Mapping[str, float], step: int) -> None:
@@ -38,10 +42,12 @@ class Curves:
 
         values = [Summary.Value(tag=name, simple_value=value) for name, value in record.items()]
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
-        self.writer.write(event.SerializeToString())
-        self.writer.flush()
+        with named(self.path):
+            self.writer.write(event.SerializeToString())
+            self.writer.flush()
 
     def close(self) -> None:
         """Write the rest, and end the file."""
         if self.writer is not None:
-            self.writer.close()
+            with suppress(OSError):  # what could not be written has been said
+                self.writer.close()
