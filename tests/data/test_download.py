@@ -1,5 +1,6 @@
 """Where data files are looked for, how they are fetched and what is refused. The mirrors are real local servers."""
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -9,6 +10,7 @@ import threading
 
 import pytest
 
+from mvae.data import download
 from mvae.data.download import Collection, read_bytes
 from mvae.files import DataError
 
@@ -16,8 +18,8 @@ CONTENTS = {"words.txt.gz": b"one two three " * 50, "numbers.bin": bytes(range(2
 
 
 def collection(*mirrors):
-    md5 = {name: hashlib.md5(content).hexdigest() for name, content in CONTENTS.items()}
-    return Collection("things", md5, mirrors)
+    known = {name: (hashlib.md5(content).hexdigest(), len(content)) for name, content in CONTENTS.items()}
+    return Collection("things", known, mirrors)
 
 
 def write(folder, contents=CONTENTS):
@@ -225,6 +227,48 @@ def test_when_no_mirror_serves_it_each_is_named_with_its_fault(tmp_path, nowhere
     assert dead in str(error.value)
     assert empty in str(error.value)
     assert "404" in str(error.value)
+
+
+class Liar(http.server.BaseHTTPRequestHandler):
+    """Serves what never ends, or hardly comes."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        piece, pause = (bytes(2**16), 0) if "endless" in self.path else (b"x", 0.02)
+        self.server.sent = 0
+        with contextlib.suppress(OSError):
+            while not self.server.ended.wait(pause):
+                self.wfile.write(piece)
+                self.server.sent += len(piece)
+
+
+@pytest.mark.parametrize(
+    ("how", "fault"),
+    [("endless", "more than the [0-9,]+ bytes that were published"), ("drip", "fewer than 1,000 bytes")],
+)
+def test_a_download_that_does_not_end_is_given_up(tmp_path, nowhere, serve, monkeypatch, how, fault):
+    monkeypatch.setattr(download, "PATIENCE", 0.5)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liar)
+    server.ended, server.handle_error = threading.Event(), lambda *_: None
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        with pytest.raises(DataError, match=rf"^words\.txt\.gz: no mirror served it\. http://127.*/{how}/: {fault}"):
+            collection(f"http://127.0.0.1:{server.server_port}/{how}/").fetch(tmp_path / "data")
+    finally:
+        server.ended.set()
+        server.shutdown()
+        server.server_close()
+    assert server.sent < 2**24  # bytes; most of them in buffers
+    assert not [*(tmp_path / "data" / "things").iterdir()]
+
+
+def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "words.txt.gz"
+    path.write_bytes(gzip.compress(bytes(2**24)))
+    assert len(read_bytes(path, 1000)) == 1001
+    monkeypatch.setattr(download, "LARGEST", 2**21)
+    assert download.md5_of(path) == hashlib.md5(bytes(3 * 2**20)).hexdigest()
 
 
 def test_files_that_exist_are_not_fetched_again(tmp_path, nowhere, dead):

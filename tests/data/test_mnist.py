@@ -83,7 +83,7 @@ def test_images_in_place_of_labels(mnist, idx):
     refused(mnist, path, "magic number 0x00000803")
 
 
-@pytest.mark.parametrize(("change", "found"), [(-1, 31359), (1, 31361), (-31360, 0)])
+@pytest.mark.parametrize(("change", "found"), [(-1, "31359"), (1, "31361 or more"), (-31360, "0")])
 def test_too_few_or_too_many_values(mnist, idx, change, found):
     whole = idx(torch.zeros(40, 28, 28, dtype=torch.uint8))
     path = replace(mnist, "train-images-idx3", whole[:change] if change < 0 else whole + bytes(change))

@@ -7,14 +7,23 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import Any
 
-from mvae.files import DataError
+from mvae.files import DataError, shortened
 
 __all__ = ["Collection", "cache_folder", "data_places", "decoded_lines", "locate", "md5_of", "read_bytes", "text_lines"]
 
 
+LARGEST = 2**28
+"""Bytes of a file that are read: five times those of the largest that is published."""
+PIECE = 2**20
+PATIENCE, SLOWEST = 10, 1000
+"""Seconds without as many bytes a second after which a download is given up."""
 _FOLDERS: set[str] = set()
 """The folders of all collections."""
 
@@ -25,8 +34,8 @@ class Collection:
 
     folder: str
     """The folder they lie in, below a data directory."""
-    contents: Mapping[str, str]
-    """File name to the md5 of its uncompressed contents; a `.gz` may be compressed anew."""
+    contents: Mapping[str, tuple[str, int]]
+    """File name to the md5 and the size of its uncompressed contents; a `.gz` may be compressed anew."""
     mirrors: Sequence[str]
     """Addresses of folders that serve the files, tried in turn."""
 
@@ -52,21 +61,21 @@ class Collection:
         own = os.environ.get("MVAE_MIRROR")
         mirrors = ([f"{own.rstrip('/')}/{self.folder}/"] if own else []) + list(self.mirrors)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, md5 in self.contents.items():
+        for name, (md5, size) in self.contents.items():
             path = _present(folder, name)
             if path is None:
-                _download(folder / name, md5, mirrors)
+                _download(folder / name, md5, size, mirrors)
             elif md5_of(path) != md5:
                 raise DataError(f"{path}: its contents are not the published ones; move it away to fetch it anew")
         return folder
 
     def check(self, data_dir: str | Path | None = None) -> list[tuple[Path, bool]]:
         """Each file's path, and whether its contents are the published ones; errors as `find`."""
-        return [(path, md5_of(path) == self.contents[name]) for name, path in self.find(data_dir).items()]
+        return [(path, md5_of(path) == self.contents[name][0]) for name, path in self.find(data_dir).items()]
 
 
 def locate(
-    folder: str, names: Sequence[str] | Mapping[str, str], data_dir: str | Path | None = None, advice: str = ""
+    folder: str, names: Sequence[str] | Mapping[str, object], data_dir: str | Path | None = None, advice: str = ""
 ) -> dict[str, Path]:
     """The paths of files and folders, from the first of `data_places`, or its subfolder, that has them all.
 
@@ -97,10 +106,20 @@ def data_places(data_dir: str | Path | None = None) -> list[Path]:
     return [Path(place) for place in (data_dir, os.environ.get("MVAE_DATA"), cache_folder()) if place]
 
 
-def read_bytes(path: Path) -> bytes:
-    """The contents of a file, unpacked where its name ends in `.gz`; a `DataError` if it cannot be read."""
+def read_bytes(path: Path, most: int = LARGEST) -> bytes:
+    """The contents of a file, unpacked where its name ends in `.gz`: of one with more than `most` bytes, one more.
+
+    A `DataError` if it cannot be read.
+    """
+    with _unpacked(path) as file:
+        return file.read(most + 1)
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Any]:
     try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield file
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read as {'gzip' if path.suffix == '.gz' else 'a file'}: {error}") from error
 
@@ -124,8 +143,12 @@ def decoded_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
 
 
 def md5_of(path: Path) -> str:
-    """md5 of the uncompressed contents."""
-    return hashlib.md5(read_bytes(path), usedforsecurity=False).hexdigest()
+    """md5 of the uncompressed contents; of the first of them, where they have more than `LARGEST` bytes."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with _unpacked(path) as file:
+        for _ in range(LARGEST // PIECE + 1):
+            digest.update(file.read(PIECE))
+    return digest.hexdigest()
 
 
 def cache_folder() -> Path:
@@ -139,21 +162,56 @@ def _present(folder: Path, name: str) -> Path | None:
     return next((p for p in (folder / name, folder / name.removesuffix(".gz")) if p.exists()), None)
 
 
-def _download(target: Path, md5: str, mirrors: Sequence[str]) -> None:
+def _download(target: Path, md5: str, size: int, mirrors: Sequence[str]) -> None:
     import pooch
 
     pooch.get_logger().setLevel("WARNING")  # it would print a checksum of its own
     faults = []
-    partial = target.with_name(f"partial-{target.name}")
     for mirror in mirrors:
-        try:
-            pooch.retrieve(mirror + target.name, None, partial.name, target.parent, progressbar=True)
-            if md5_of(partial) == md5:
-                partial.rename(target)
-                return
-            faults.append(f"{mirror}: other contents than published")
-        except (OSError, ValueError) as error:
-            faults.append(f"{mirror}: {error}")
-        finally:
-            partial.unlink(missing_ok=True)
+        with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-", ignore_cleanup_errors=True) as folder:
+            try:
+                partial = _served(mirror + target.name, Path(folder) / target.name, size + size // 100 + 1024)
+                if md5_of(partial) == md5:
+                    partial.rename(target)
+                    return
+                faults.append(f"{mirror}: other contents than published")
+            except (OSError, ValueError) as error:
+                faults.append(f"{mirror}: {shortened(error)}")
     raise DataError(f"{target.name}: no mirror served it. {'; '.join(faults)}")
+
+
+def _served(address: str, path: Path, most: int) -> Path:
+    """Download to a path, by a thread that is left alone when too little comes; at most so many bytes."""
+    import pooch
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        def __bool__(self) -> bool:
+            return True
+
+        def update(self, count: float | None = 1) -> bool | None:
+            if self.n + (count or 0) > most:
+                raise DataError(f"more than the {most:,} bytes that were published")
+            return super().update(count)
+
+    bar, faults = Bar(unit="B", unit_scale=True, desc=path.name), list[Exception]()
+    get = pooch.HTTPDownloader(progressbar=bar, chunk_size=SLOWEST, timeout=PATIENCE)
+
+    def run() -> None:
+        try:
+            pooch.retrieve(address, None, path.name, path.parent, downloader=get)
+        except Exception as error:  # raised below
+            faults.append(error)
+
+    thread, before = Thread(target=run, daemon=True), 0.0
+    thread.start()
+    with bar:
+        thread.join(PATIENCE)
+        while thread.is_alive():
+            if bar.n - before < PATIENCE * SLOWEST:
+                raise DataError(f"fewer than {SLOWEST:,} bytes a second")
+            before = bar.n
+            thread.join(PATIENCE)
+    if faults:
+        raise faults[0]
+    return path

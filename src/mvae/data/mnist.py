@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mvae.batch import Batch
-from mvae.data.download import Collection, read_bytes
+from mvae.data.download import LARGEST, Collection, read_bytes
 from mvae.files import DataError
 
 __all__ = ["FASHION_MNIST", "MNIST", "binarise", "load_idx_pairs", "read_idx"]
@@ -20,20 +20,20 @@ NUM_CLASSES = 10
 MNIST = Collection(
     "mnist",
     {
-        "train-images-idx3-ubyte.gz": "6bbc9ace898e44ae57da46a324031adb",
-        "train-labels-idx1-ubyte.gz": "a25bea736e30d166cdddb491f175f624",
-        "t10k-images-idx3-ubyte.gz": "2646ac647ad5339dbf082846283269ea",
-        "t10k-labels-idx1-ubyte.gz": "27ae3e4e09519cfbb04c329615203637",
+        "train-images-idx3-ubyte.gz": ("6bbc9ace898e44ae57da46a324031adb", 47_040_016),
+        "train-labels-idx1-ubyte.gz": ("a25bea736e30d166cdddb491f175f624", 60_008),
+        "t10k-images-idx3-ubyte.gz": ("2646ac647ad5339dbf082846283269ea", 7_840_016),
+        "t10k-labels-idx1-ubyte.gz": ("27ae3e4e09519cfbb04c329615203637", 10_008),
     },
     ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
 )
 FASHION_MNIST = Collection(
     "fashion-mnist",
     {
-        "train-images-idx3-ubyte.gz": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "train-labels-idx1-ubyte.gz": "9018921c3c673c538a1fc5bad174d6f9",
-        "t10k-images-idx3-ubyte.gz": "8181f5470baa50b63fa0f6fddb340f0a",
-        "t10k-labels-idx1-ubyte.gz": "15d484375f8d13e6eb1aabb0c3f46965",
+        "train-images-idx3-ubyte.gz": ("f4a8712d7a061bf5bd6d2ca38dc4d50a", 47_040_016),
+        "train-labels-idx1-ubyte.gz": ("9018921c3c673c538a1fc5bad174d6f9", 60_008),
+        "t10k-images-idx3-ubyte.gz": ("8181f5470baa50b63fa0f6fddb340f0a", 7_840_016),
+        "t10k-labels-idx1-ubyte.gz": ("15d484375f8d13e6eb1aabb0c3f46965", 10_008),
     },
     (
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -57,8 +57,8 @@ def read_idx(path: Path, num_dimensions: int) -> Tensor:
 
     A `DataError` if they are not those of such a file.
     """
-    content = read_bytes(path)
     header = 4 + 4 * num_dimensions
+    content = read_bytes(path, header)
     if len(content) < header:
         raise DataError(f"{path}: {len(content)} bytes, too short for the {header}-byte header of an IDX file")
     magic = int.from_bytes(content[:4], "big")
@@ -66,9 +66,12 @@ def read_idx(path: Path, num_dimensions: int) -> Tensor:
     if magic != expected:
         raise DataError(f"{path}: magic number {magic:#010x}, expected {expected:#010x}")
     sizes = struct.unpack(f">{num_dimensions}I", content[4:header])
-    shown, found = "x".join(map(str, sizes)), len(content) - header
-    if found != math.prod(sizes):
-        raise DataError(f"{path}: sizes {shown} need {math.prod(sizes)} bytes of values, found {found}")
+    shown, needed = "x".join(map(str, sizes)), math.prod(sizes)
+    most = min(needed, LARGEST)
+    content = read_bytes(path, header + most)
+    if (found := len(content) - header) != needed:
+        more = " or more" if found > most else ""
+        raise DataError(f"{path}: sizes {shown} need {needed} bytes of values, found {found}{more}")
     if not all(sizes):
         raise DataError(f"{path}: sizes {shown}: there are no values")
     return torch.frombuffer(bytearray(content[header:]), dtype=torch.uint8).reshape(sizes)
