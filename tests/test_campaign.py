@@ -10,8 +10,17 @@ ROOT = Path(__file__).parents[1]
 LEFT_OUT = {
     *("damaged_load", "damaged_resume", "damaged_evaluate", "damaged_sample", "damaged_impute", "damaged_export"),
     *("wrong_content", "flipped_tensors", "damaged_columns", "sizes", "bombs", "downloads"),
-    *("killed_fit", "killed_answers", "killed_paper", "full_disk", "signals", "removed", "several_writers"),
-    *("private_files", "wide_tables", "sources", "streams", "random_state", "truncated_shard", "confined"),
+    *(
+        "killed_fit",
+        "killed_paper",
+        "signals",
+        "wide_tables",
+        "sources",
+        "streams",
+        "random_state",
+        "truncated_shard",
+        "confined",
+    ),
     "hostile_cells",
 }
 """Kinds of cases of which some are lost today. A kind that is mended leaves this list."""
@@ -24,5 +33,6 @@ def test_nothing_is_lost(tmp_path):
     ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = json.loads((tmp_path / "found.json").read_text())
-    assert {name: kind["lost"] for name, kind in found["table"].items()} == {"payloads": 0, "zip_slip": 0}
+    assert {"payloads", "zip_slip", "full_disk", "several_writers"} <= found["table"].keys()
+    assert not any(kind["lost"] for kind in found["table"].values())
     assert all(kind["tried"] for kind in found["table"].values())
