@@ -60,7 +60,8 @@ class TensorFile:
 
     def check(self, expected: Mapping[str, Tensor]) -> None:
         """Refuse, by a `RunError`, tensors of other names or shapes than are expected, before they are read."""
-        for name in sorted(expected.keys() | self.shapes.keys()):
+        names = expected.keys() | self.shapes.keys()
+        for name in sorted(names, key=lambda name: (not name.startswith("model."), name)):  # the optimiser's last
             found, shown = self.shapes.get(name), shortened(name, 100)
             if found is None:
                 raise self.fault(f"tensor '{shown}' is missing")
