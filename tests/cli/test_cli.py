@@ -596,6 +596,15 @@ def test_an_output_that_cannot_be_written_is_an_error(environment):
     assert "No space left on device" in result.stderr
 
 
+def test_names_are_printed_in_the_locale_c(environment, tmp_path):
+    (tmp_path / "t.csv").write_text("größe,€\n1,2\n2,3\n", encoding="utf-8")
+    bare = environment | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    bare.pop("PYTHONIOENCODING", None)
+    result = subprocess.run([*COMMAND, "inspect", "t.csv"], cwd=tmp_path, env=bare, capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "größe" in result.stdout.decode("utf-8")
+
+
 def test_ctrl_c_while_a_command_is_imported_is_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr("mvae.cli.import_module", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["fit", "digits"]) == 130

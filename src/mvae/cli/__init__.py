@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from codecs import lookup
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by who started it
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        stream = getattr(sys, name)
+        if lookup(stream.encoding or "utf-8").name == "ascii":  # as in the locale C, where names would be errors
+            stream.reconfigure(encoding="utf-8")
     try:
         return _run(arguments)
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from mvae.data.dataset import SPLITS, Dataset
 from mvae.data.loading import grouped
 from mvae.data.shards import Shards, open_shards
 from mvae.data.sources import SOURCES, load_dataset
-from mvae.files import DataError, RunError, refuse_held
+from mvae.files import DataError, RunError, refuse_held, shortened
 from mvae.models import MultimodalVAE
 from mvae.seeds import seeded, undisturbed
 from mvae.tables.read import is_table
@@ -211,7 +211,7 @@ def _rows(spec: RunSpec, source: Any, data_dir: str | Path | None) -> Dataset[An
 
 def _refuse_changed(name: str, known: str | None, found: str) -> None:
     if known not in (None, found):
-        raise RunError(f"{name} has changed since the run was trained: {known}; now {found}")
+        raise RunError(f"{name} has changed since the run was trained: {shortened(known)}; now {found}")
 
 
 def _new_table(
