@@ -302,7 +302,8 @@ def likelihood(effort: Effort) -> Measurement:
         "Log-likelihoods with 1,000 samples",
         f"log p(image, label) of {count} rows by importance sampling from q(z | image, label), MNIST networks, float32:"
         " `mvae.log_likelihood` and the peer's `compute_joint_nll`, with its usual 100 samples at a time and, its best"
-        " setting, with all 1,000 at once (`batch_size_K=1000`). The floor is the decoders' products. Memory is the peak of a process of its own above what it had before the call, for"
+        " setting, with all 1,000 at once (`batch_size_K=1000`). The floor is the decoders' products. Memory is the"
+        " peak of a process of its own above what it had before the call, for"
         f" {ROWS} rows and the budget that was asked for.",
     )
     model, rows = models.mnist().eval(), models.pictures(count)
