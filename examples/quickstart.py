@@ -20,7 +20,7 @@ from mvae.models import MultimodalVAE
 __all__ = ["draw_picture", "main"]
 
 COLUMNS = 8
-ANSWERED = 24
+ANSWERED, WRONG = 24, 8
 
 
 def main(run: str) -> None:
@@ -35,7 +35,8 @@ def main(run: str) -> None:
         " of the two.\nOne model now answers in every direction. See"
         f" {path}:\n"
         "  left          given a label, images are drawn: one row a digit\n"
-        "  right, above  given an image it has never seen, the label is told, with its probability; red where wrong\n"
+        "  right, above  given an image it has never seen, the label is told, with its probability; in red some wrong\n"
+        "                answers, each with the truth\n"
         "  right, below  given nothing, image and label are drawn together\n\n"
         "Go on:\n"
         f"  . .venv/bin/activate\n  mvae sample {run} --given label=7 --out sevens.png\n"
@@ -49,7 +50,7 @@ def draw_picture(model: MultimodalVAE, test: Batch, path: Path, seed: int = 0) -
 
     Args:
         model: over `image` and `label`.
-        test: complete rows; the first of them are classified.
+        test: complete rows; all are classified, and some shown that were told right and some wrong.
         path: the `.png` to write.
         seed: of the draws.
     """
@@ -58,8 +59,17 @@ def draw_picture(model: MultimodalVAE, test: Batch, path: Path, seed: int = 0) -
     torch.manual_seed(seed)
     classes = list(range(model.modalities["label"].num_classes or 0))
     given_label = model.generate({"label": classes}, ["image"], COLUMNS, mean=True)["image"].transpose(0, 1)
-    some = test[:ANSWERED]
-    probabilities = classify(model, some, "label", seed=seed)
+    probabilities = classify(model, test, "label", seed=seed)
+    is_right = probabilities.argmax(1) == test.values["label"]
+    right_ones, wrong_ones = is_right.nonzero()[:, 0], (~is_right).nonzero()[:, 0]
+    shown = torch.cat([right_ones[: ANSWERED - min(WRONG, len(wrong_ones))], wrong_ones])[:ANSWERED]
+    told = [
+        f"{label} ({100 * p:.0f} %)" + ("" if label == truth else f"\ntruth {truth}")
+        for p, label, truth in zip(
+            *(t[shown].tolist() for t in (*probabilities.max(1), test.values["label"])), strict=True
+        )
+    ]
+    colours = ["black" if right else "crimson" for right in is_right[shown].tolist()]
     z = torch.randn(ANSWERED, model.latent_dim)
     drawn = model.decode(z)
 
@@ -71,10 +81,8 @@ def draw_picture(model: MultimodalVAE, test: Batch, path: Path, seed: int = 0) -
     axes.set_title("given a label: images", fontsize=11)
     axes.set_axis_off()
     above, below = right.subfigures(2, 1)
-    told = [f"{label} ({100 * p:.0f} %)" for p, label in zip(*(t.tolist() for t in probabilities.max(1)), strict=True)]
-    right_or_wrong = probabilities.argmax(1) == some.values["label"]
-    colours = ["black" if right else "crimson" for right in right_or_wrong.tolist()]
-    _captioned(above, "given an unseen image: its label", some.values["image"], told, colours)
+    title = f"given an unseen image: its label ({len(right_ones):,} of {len(test):,} right; in red some wrong ones)"
+    _captioned(above, title, test.values["image"][shown], told, colours)
     labels = [str(label) for label in drawn["label"].sample().tolist()]
     _captioned(below, "given nothing: image and label", drawn["image"].mean, labels, ["black"] * ANSWERED)
     with atomic(path) as temporary:

@@ -55,7 +55,7 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
         "epoch": outcome.kept["epoch"],
         "pairs": len(pairs),
         **{name: (predicted == label).double().mean().item() for name, predicted in predictions.items()},
-        "joint": log_likelihood(model, test, ["image", "label"], num_samples=samples).mean(),
+        "joint": log_likelihood(model, test, ["image", "label"], num_samples=samples, prior_share=0).mean(),
     }
 
 

@@ -43,8 +43,8 @@ def measure(cell: Cell, setup: Setup, report: Report) -> dict[str, Any]:
     guesses = classify(model, rows, "label", estimator="decoder").argmax(1)
     found = {
         "elbo": outcome.kept[ELBO],
-        "image": log_likelihood(model, rows, ["image"], num_samples=spent["samples"]).mean(),
-        "joint": log_likelihood(model, rows, ["image", "label"], num_samples=spent["samples"]).mean(),
+        "image": log_likelihood(model, rows, ["image"], num_samples=spent["samples"], prior_share=0).mean(),
+        "joint": log_likelihood(model, rows, ["image", "label"], num_samples=spent["samples"], prior_share=0).mean(),
         "accuracy": (guesses == rows.values["label"]).double().mean().item(),
     }
     torch.manual_seed(0)

@@ -167,7 +167,7 @@ def scores_of(
     scores: dict[str, float] = {}
     for name in names:
         targets, given = QUANTITIES[name]
-        value = log_likelihood(model, rows, targets, given, num_samples=samples).value
+        value = log_likelihood(model, rows, targets, given, num_samples=samples, prior_share=0).value
         words = sum(int(_lengths(model, rows, target).sum()) for target in targets)
         scores[f"log p({name})"] = value.mean().item()
         scores[f"error({name})"] = value.std().item() / math.sqrt(len(value))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import mvae
 from mvae.batch import Batch
+from mvae.cli.display import print_report
 from mvae.evaluation.classification import proportion_interval
 from mvae.evaluation.likelihood import NOISE_BLOCK
 from mvae.evaluation.report import evaluate
@@ -125,10 +126,25 @@ def test_report_says_what_the_estimators_say():
         assert score["nats"] == pytest.approx(estimate.mean())
         assert score["standard_error"] == pytest.approx(estimate.value.std().item() / math.sqrt(300))
         assert score["effective_sample_size"] == pytest.approx(estimate.effective_sample_size.mean().item())
+        assert score["prior_share"] == 12 / 50
     (accuracy,) = report["accuracy"]
     predicted = mvae.classify(model(), rows, "y", ["x"], num_samples=accuracy["samples"]).argmax(1)
     assert accuracy["accuracy"] == pytest.approx(accuracy_score(rows.values["y"], predicted))
     assert accuracy["interval"][0] < accuracy["accuracy"] < accuracy["interval"][1]
+
+
+def test_it_is_said_once_where_few_samples_count(capsys):
+    x = torch.linspace(-2, 2, 20).unsqueeze(1)
+    rows = Batch({"x": x, "y": torch.arange(20) % 3})
+    report = {"split": "test"} | evaluate(model(), rows, num_samples=200)
+    print_report(report, "rows")
+    assert "few samples count" not in capsys.readouterr().out
+    for score, size in zip(report["log_likelihood"], (9.9, 10.1, 3.0), strict=True):
+        score["effective_sample_size"] = size
+    print_report(report, "rows")
+    (said,) = (line for line in capsys.readouterr().out.splitlines() if "few samples count" in line)
+    assert "less than 5 % are effective) for log p(x) and log p(x, y)" in said
+    assert "raise --samples to 2000" in said
 
 
 # Other methods

@@ -10,7 +10,7 @@ import mvae
 from forked import run_python
 from linear_gaussian import conditional_linear_gaussian, conditional_rows, exact_conditional, linear_gaussian_of
 from mvae.batch import Batch
-from mvae.evaluation.likelihood import conditional, marginal_likelihoods
+from mvae.evaluation.likelihood import conditional, importance_draws, marginal_likelihoods
 from mvae.likelihoods import Categorical
 from mvae.linear_gaussian import draws, exact_log_likelihood, linear_gaussian
 from mvae.modality import Condition, Decoder, Modality
@@ -31,7 +31,7 @@ QUESTIONS = [
 def test_exact_posterior_gives_exact_likelihood_without_variance(targets, given):
     model, parameters = linear_gaussian()
     batch = draws(parameters, 20)
-    estimate = mvae.log_likelihood(model, batch, targets, given, num_samples=10)
+    estimate = mvae.log_likelihood(model, batch, targets, given, num_samples=10, prior_share=0)
     truth = exact_log_likelihood(parameters, batch, targets + given) - exact_log_likelihood(parameters, batch, given)
     torch.testing.assert_close(estimate.value, truth, atol=2e-4, rtol=1e-5)
     assert estimate.log_weight_variance.max() < 1e-6
@@ -48,6 +48,35 @@ def test_wrong_posterior_is_right_within_its_standard_error(targets, given, prop
     errors = (estimate.value - truth) / estimate.standard_error
     assert errors.abs().max() < 5
     assert 0.5 < errors.square().mean().sqrt() < 1.6
+
+
+@pytest.mark.parametrize("prior_share", [0.1, 0.25, 0.6])
+def test_draws_from_the_prior_reach_what_a_narrow_posterior_misses(prior_share):
+    model, parameters = linear_gaussian(latent_dim=2, error=-4.0)  # too narrow by exp(-2), and far off
+    batch = draws(parameters, 300)
+    truth = exact_log_likelihood(parameters, batch, ("a",))
+    alone = mvae.log_likelihood(model, batch, "a", num_samples=1000, prior_share=0)
+    assert ((truth - alone.value) / alone.standard_error).mean() > 3  # what its error does not tell
+    both = mvae.log_likelihood(model, batch, "a", num_samples=1000, prior_share=prior_share)
+    assert both.from_prior == 1000 * prior_share
+    errors = (both.value - truth) / both.standard_error
+    assert 0.7 < errors.square().mean().sqrt() < 1.4
+    assert errors.abs().max() < 5
+    # the variance of the log weights is that of q, whatever else is drawn
+    ratio = both.log_weight_variance.mean() / alone.log_weight_variance.mean()
+    assert 0.9 < ratio < 1.1
+
+
+def test_draws_from_the_prior_are_spread_over_all_draws():
+    model, parameters = linear_gaussian()
+    batch = model.checked(draws(parameters, 3))
+    pieces = list(importance_draws(model, batch, ("a",), ("a",), 2500, memory=1, prior_share=0.25))
+    chosen = torch.cat([piece.from_prior for piece in pieces if piece.rows.start == 0])
+    assert len(chosen) == 2500
+    assert chosen.reshape(-1, 4).sum(1).tolist() == [1] * 625
+    z = torch.cat([piece.z for piece in pieces])[torch.cat([piece.from_prior for piece in pieces])]
+    assert abs(z.mean()) < 0.1
+    assert 0.9 < z.std() < 1.1
 
 
 def test_prior_estimator_of_the_denominator_agrees():
@@ -169,6 +198,7 @@ def test_memory_stays_within_the_budget():
         ({"targets": ["d"]}, "unknown modality 'd'"),
         ({"targets": ["a"], "proposal": ["d"]}, "unknown modality 'd'"),
         ({"targets": ["a"], "num_samples": 1}, "at least 2"),
+        ({"targets": ["a"], "prior_share": 1.0}, "from 0 to below 1, got 1.0"),
         ({"targets": ["a"], "given": ["b"], "denominator": "guess"}, "'importance' or 'prior'"),
     ],
 )
@@ -210,7 +240,7 @@ EXACT = [
 def test_exact_posteriors_of_each_method_give_the_exact_likelihood(method, targets, given, latent_dim):
     model, parameters = linear_gaussian_of(method, latent_dim)
     batch = draws(parameters, 20).only(model.names)
-    estimate = mvae.log_likelihood(model, batch, targets, given, num_samples=10)
+    estimate = mvae.log_likelihood(model, batch, targets, given, num_samples=10, prior_share=0)
     truth = exact_log_likelihood(parameters, batch, targets + given) - exact_log_likelihood(parameters, batch, given)
     torch.testing.assert_close(estimate.value, truth, atol=2e-4, rtol=1e-5)
     assert estimate.log_weight_variance.max() < 1e-6
@@ -248,7 +278,7 @@ def test_incomplete_rows_of_each_method_are_scored_on_what_they_have(method):
         present[name] = (torch.arange(8) >> bit & 1).bool()
         batch.values[name][~present[name]] = math.nan
     holes = Batch(batch.values, present)
-    estimate = mvae.log_likelihood(model, holes, model.names, num_samples=50)
+    estimate = mvae.log_likelihood(model, holes, model.names, num_samples=50, prior_share=0)
     for row in range(8):
         names = tuple(name for name in model.names if present[name][row])
         if not names:
@@ -282,7 +312,7 @@ CONDITIONED = [("class",), ("numbers",), ("class", "numbers")]
 def test_an_exact_cvae_gives_the_exact_conditional_likelihood(names, latent_dim):
     model, parameters = conditional_linear_gaussian(names, latent_dim)
     batch = conditional_rows(20).only(["a", *names])
-    estimate = mvae.log_likelihood(model, batch, "a", names, num_samples=10)
+    estimate = mvae.log_likelihood(model, batch, "a", names, num_samples=10, prior_share=0)
     truth = exact_conditional(parameters, conditional_rows(20), names)
     torch.testing.assert_close(estimate.value, truth, atol=2e-4, rtol=1e-5)
     assert estimate.log_weight_variance.max() < 1e-6
@@ -374,7 +404,7 @@ def test_several_sets_of_targets_are_each_scored_as_alone(method):
     sets = [("a",), ("b",), ("a", "b"), ("b", "a")]
     together = marginal_likelihoods(model, batch, sets, ("a", "b"), 60, seed=3)
     for names, estimate in zip(sets, together, strict=True):
-        alone = mvae.log_likelihood(model, batch, names, proposal=("a", "b"), num_samples=60, seed=3)
+        alone = mvae.log_likelihood(model, batch, names, proposal=("a", "b"), num_samples=60, seed=3, prior_share=0)
         for part in ("value", "standard_error", "log_weight_variance", "effective_sample_size"):
             torch.testing.assert_close(
                 getattr(estimate, part), getattr(alone, part), equal_nan=True, rtol=1e-9, atol=1e-9
@@ -397,7 +427,8 @@ def test_each_modality_is_decoded_once_for_several_sets():
 def test_a_conditional_is_the_difference_of_independent_estimates(method):
     model, parameters = linear_gaussian_of(method, latent_dim=2, error=0.2)
     batch = Batch(draws(parameters, 6).only("ab").values, {"b": torch.arange(6) % 2 > 0})
-    estimate = mvae.log_likelihood(model, batch, "a", "b", num_samples=40, denominator_samples=70, seed=3)
+    options = {"num_samples": 40, "denominator_samples": 70, "seed": 3, "prior_share": 0}
+    estimate = mvae.log_likelihood(model, batch, "a", "b", **options)
     (joint,) = marginal_likelihoods(model, batch, [("a", "b")], ("a", "b"), 40, seed=3)
     (marginal,) = marginal_likelihoods(model, batch, [("b",)], ("b",), 70, seed=seed_of(3, 1))
     torch.testing.assert_close(estimate.value, joint.value - marginal.value.nan_to_num(0.0))

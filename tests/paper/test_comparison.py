@@ -98,9 +98,8 @@ def shown(entries, quantity, proposal, second=None):
 def direct(cells, model, targets, proposal, num_samples=SMOKE["samples"], given=(), seed=0):
     test = load_dataset("mnist", data_dir=cells / "data").test[: SMOKE["rows"]["mnist"]]
     trained = load(folder_of(mnist(model), smoke(cells / "runs")))
-    return mvae.log_likelihood(
-        trained, test.only(trained.names), targets, given, proposal=proposal, num_samples=num_samples, seed=seed
-    )
+    options = {"proposal": proposal, "num_samples": num_samples, "seed": seed, "prior_share": 0}
+    return mvae.log_likelihood(trained, test.only(trained.names), targets, given, **options)
 
 
 def assert_same(entry, values, variance, size, monte_carlo):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ __all__ = ["print_outcome", "print_plan", "print_report", "print_samples", "prin
 
 MOST_COLUMNS = 12
 FEW_NATS = 0.1
+FEW_EFFECTIVE = 0.05
+"""Share of the samples; with fewer effective ones an estimate is a bound."""
 COLLAPSED = (
     ": it has collapsed. Longer annealing, --annealing-cycles, --free-nats (MVAE) and the decoder's word_dropout"
     " and bag_of_words help"
@@ -152,13 +155,25 @@ def print_report(report: dict[str, Any], source: str) -> None:
         (
             ", ".join(score["targets"]) + (f" | {', '.join(score['given'])}" if score["given"] else ""),
             *("-" if (value := score.get(key)) is None else f"{value:.{digits}f}" for key, digits in columns.values()),
-            f"q(z | {', '.join(score['proposal'])})",
+            f"q(z | {', '.join(score['proposal'])})"
+            + (f", {100 * score['prior_share']:.0f} % prior" if score["prior_share"] else ""),
             f"{score['rows']:,}",
         )
         for score in report["log_likelihood"]
     ]
     title = f"{source}, {report['split']} rows: log-likelihood in nats, {report['samples']} importance samples"
     _print_table(["log p of", *(f">{heading}" for heading in columns), "proposal", ">rows"], rows, title)
+    few = [
+        f"log p({row[0]})"
+        for row, score in zip(rows, report["log_likelihood"], strict=True)
+        if score.get("effective_sample_size", math.inf) < FEW_EFFECTIVE * report["samples"]
+    ]
+    if few:
+        print(
+            f"few samples count (less than {100 * FEW_EFFECTIVE:.0f} % are effective) for {' and '.join(few)}: expect"
+            " a lower bound there, further off than ± samples says; to come nearer, raise --samples to"
+            f" {10 * report['samples']}"
+        )
     for score in report["accuracy"]:
         low, high = score["interval"]
         print(

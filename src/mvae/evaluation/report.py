@@ -31,7 +31,8 @@ def evaluate(
 
     Returns:
         `log_likelihood`: for each set of targets (given the model's conditions, if any) the mean row in nats, its
-        standard error over rows, its Monte Carlo error, and the means of the other parts of `LogLikelihood`.
+        standard error over rows, its Monte Carlo error, and the means of the other parts of `LogLikelihood`;
+            `prior_share` of the samples come from the prior, the others from q(z | proposal).
         `accuracy`: for each categorical modality the share of rows predicted right, with a 95 % interval.
     """
     rows = rows.only([name for name in rows.values if name in model.names])
@@ -54,7 +55,12 @@ def _score(
     estimate = log_likelihood(
         model, rows, targets, model.conditions, num_samples=num_samples, seed=seed, progress=progress
     )
-    question = {"targets": list(targets), "given": list(model.conditions), "proposal": list(estimate.proposal)}
+    question = {
+        "targets": list(targets),
+        "given": list(model.conditions),
+        "proposal": list(estimate.proposal),
+        "prior_share": estimate.from_prior / num_samples,
+    }
     scored = ~estimate.value.isnan()
     value, count = estimate.value[scored], int(scored.sum())
     if not count:

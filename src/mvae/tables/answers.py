@@ -113,7 +113,9 @@ def score(
     model, spec = open_run(run)
     table = read_like(spec, data, join)
     rows = as_rows(spec, table)
-    found = log_likelihood(model, rows, model.names, num_samples=num_samples, seed=seed, progress=progress).value
+    found = log_likelihood(
+        model, rows, model.names, prior_share=0, num_samples=num_samples, seed=seed, progress=progress
+    ).value
     read = [name for name in spec.columns if name not in spec.left_out]
     cells = sum((~kind_of(spec.columns[name]).missing(table.cells(name))).astype(int) for name in read)
     frame = pd.DataFrame({"row": np.arange(len(table)), "nats": found.numpy(), "cells": cells}, table.frame.index)
