@@ -50,7 +50,7 @@ def pictures(source: str, pairs: int, rows: int | None = None, **training: Any) 
     return train
 
 
-def table(labelled: int) -> Callable[[int], Trained]:
+def table(labelled: int, epochs: int = 100) -> Callable[[int], Trained]:
     """scikit-learn's table of 569 tumours: 30 measurements, and a class that so many training rows have."""
 
     def train(seed: int) -> Trained:
@@ -64,7 +64,13 @@ def table(labelled: int) -> Callable[[int], Trained]:
         held, known = rows[: HELD_OUT // 2], rows[HELD_OUT // 2 :]
         train = Batch(known.values, {"diagnosis": torch.arange(len(known)) < labelled})
         dataset = Dataset("tumours", train, train[:0], train[:0])
-        return mvae.fit(dataset, config=TUMOURS, seed=seed, progress=False), held, "diagnosis"
+        return (
+            mvae.fit(
+                dataset, config=TUMOURS, epochs=epochs, annealing_epochs=(epochs + 2) // 3, seed=seed, progress=False
+            ),
+            held,
+            "diagnosis",
+        )
 
     return train
 
@@ -85,7 +91,7 @@ TUMOURS = {
             },
         },
     },
-    "training": {"epochs": 100, "annealing_epochs": 30, "batch_size": 50, "learning_rate": 0.003, "keep": "last"},
+    "training": {"batch_size": 50, "learning_rate": 0.003, "keep": "last"},
 }
 SHORT = {"annealing_epochs": 2, "shares": {"complete": 0.1}}
 SETTINGS: dict[str, Callable[[int], Trained]] = {

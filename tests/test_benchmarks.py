@@ -1,4 +1,5 @@
 import copy
+import math
 import sys
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ stands beside src/ and is not installed
 
-from benchmarks import floor, models, page, peer  # noqa: E402
+import mvae  # noqa: E402
+from benchmarks import classifiers, floor, models, page, peer, proposals  # noqa: E402
 from benchmarks.plain import reencoding_loss  # noqa: E402
+from mvae.files import read_json  # noqa: E402
 
 
 def without_noise(model):
@@ -110,3 +113,38 @@ def test_a_missed_target_is_shown():
     for found in contents[0]["comparisons"]:
         found.update(target=0.0, sense="at most", met=False)
     assert "**not met**" in page.targets(contents[:1])
+
+
+def test_the_guide_shows_which_classifier_was_ahead():
+    found = classifiers.summary(read_json(ROOT / "results" / "benchmarks" / "classifiers.json")["cells"])
+    assert found in (ROOT / "docs" / "guide" / "evaluate.md").read_text(encoding="utf-8")
+
+
+def test_a_classifiers_scores_are_those_of_what_it_says():
+    model, rows = models.mnist().eval(), models.pictures(20)
+    found = classifiers.scores(model, rows, "label")
+    for estimator in classifiers.ESTIMATORS:
+        told = mvae.classify(model, rows, "label", estimator=estimator)
+        truth = rows.values["label"].tolist()
+        right = sum(row.index(max(row)) == label for row, label in zip(told.tolist(), truth, strict=True))
+        assert found[estimator]["accuracy"] == pytest.approx(right / 20)
+        nats = [math.log(row[label]) for row, label in zip(told.tolist(), truth, strict=True)]
+        assert found[estimator]["nats"] == pytest.approx(sum(nats) / 20)
+
+
+def test_of_the_tumours_so_many_have_a_class_and_others_are_scored():
+    trained, rows, target = classifiers.table(20, epochs=1)(0)
+    assert target == "diagnosis"
+    assert len(rows) == 200
+    assert rows.present["diagnosis"].all()
+    assert 0.2 < rows.values["diagnosis"].double().mean() < 0.9
+    assert set(trained.modalities) == {"measurements", "diagnosis"}
+
+
+@pytest.mark.parametrize("share", proposals.SHARES)
+def test_proposals_of_a_model_that_is_known_are_near_its_exact_value(share):
+    case = next(proposals.cases())
+    found = list(proposals.scores(case, share))
+    assert [(cell["targets"], cell["given"]) for cell in found][2:4] == [(["a", "b"], []), (["a"], ["b"])]
+    for cell in found:
+        assert abs(cell["nats"] - cell["exact"]) < 5 * cell["monte_carlo_error"]

@@ -38,7 +38,7 @@ CALLS = {
     "generate": (lambda model, rows: model.generate(rows, ["label"], 2), BOTH),
     "draw_latent": (lambda model, rows: model.draw_latent(rows, 2), BOTH),
     "classify": (lambda model, rows: mvae.classify(model, rows, "label", num_samples=20, memory=10_000), {"vector": 1}),
-    "decoder": (lambda model, rows: mvae.classify(model, rows, "label", estimator="decoder"), {"vector": 1}),
+    "importance": (lambda model, rows: mvae.classify(model, rows, "label", estimator="importance"), {"vector": 1}),
     "guess": (lambda model, rows: guess(model, rows, "label"), {"vector": 1}),
     "translate": (lambda model, rows: translate(model, rows, "vector"), BOTH),
     "log_likelihood": (

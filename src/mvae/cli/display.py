@@ -170,9 +170,8 @@ def print_report(report: dict[str, Any], source: str) -> None:
     ]
     if few:
         print(
-            f"few samples count (less than {100 * FEW_EFFECTIVE:.0f} % are effective) for {' and '.join(few)}: expect"
-            " a lower bound there, further off than ± samples says; to come nearer, raise --samples to"
-            f" {10 * report['samples']}"
+            f"few samples count for {' and '.join(few)} (under {100 * FEW_EFFECTIVE:.0f} % effective): a lower bound,"
+            f" further off than ± samples; try --samples {10 * report['samples']}"
         )
     for score in report["accuracy"]:
         low, high = score["interval"]

@@ -14,7 +14,7 @@ from mvae.models import MultimodalVAE
 __all__ = ["CLASSIFICATION_SAMPLES", "evaluate"]
 
 CLASSIFICATION_SAMPLES = 100
-ESTIMATOR: Literal["importance", "decoder"] = "importance"
+ESTIMATOR: Literal["importance", "decoder"] = "decoder"
 
 
 def evaluate(
