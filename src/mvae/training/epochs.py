@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mvae.config.results import ELBO
+
 __all__ = ["ACCURACY", "ELBO", "HELD", "held", "patience_is_over", "rank"]
 
-ELBO, ACCURACY = "validation/elbo", "validation/accuracy"
+ACCURACY = "validation/accuracy"
 HELD = "validation/kl/"
 """Before a modality's name: the nats z holds of a string alone, KL[q(z | x_i) || p(z)], the mean over rows."""
 
