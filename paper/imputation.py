@@ -207,7 +207,7 @@ def _best(frame: pd.DataFrame) -> dict[str, Any]:
     compared = pd.DataFrame({"ours": ours, "best": others.min(axis=1), "title": others.idxmin(axis=1).map(METHODS)})
     compared = compared.dropna()
     gains = 100 * (compared["ours"] / compared["best"] - 1)
-    compared["text"] = gains.map("{:+.1f} % of ".format) + compared["title"]
+    compared["text"] = [f"{gain:+.1f} % of {title}" for gain, title in zip(gains, compared["title"], strict=True)]
     titles = {pattern: f"{pattern} hidden" for pattern in PATTERNS}
     where = pivot(compared.reset_index(), {"table": TABLES}, {"pattern": titles}, mean(), "text", ["table"])
     return {

@@ -16,7 +16,7 @@ from mvae.cli import main
 from mvae.config.folder import METRICS, WEIGHTS, read_spec
 from mvae.config.options import placed
 from mvae.config.specs import SpecError
-from mvae.files import RunError
+from mvae.files import DataError, RunError
 from mvae.tables.read import read_table
 from mvae.training.loop import Loop
 from mvae.training.prepare import prepare
@@ -223,8 +223,10 @@ def test_faults_are_named_and_leave_nothing(people, short_run, capsys, arguments
 
 def test_resuming_on_something_else_is_refused(people, short_run):
     shutil.copytree(short_run, "run")
-    with pytest.raises(RunError, match=r"is a run on people\.csv"):
+    with pytest.raises(DataError, match=r"other\.csv: no such file"):
         mvae.fit("other.csv", out="run", resume=True)
+    with pytest.raises(RunError, match=r"is a run on people\.csv, not on digits"):
+        mvae.fit("digits", out="run", resume=True)
     with pytest.raises(RunError, match=r"started with data.table.columns.size.kind = number"):
         mvae.fit("people.csv", columns={"size": "positive"}, out="run", resume=True)
     with pytest.raises(SpecError, match="expected a mapping"):
