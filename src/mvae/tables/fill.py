@@ -65,7 +65,8 @@ def impute_table(
         if missing.any():
             masks[name] = missing
             some |= missing & (name not in others)
-    answers = {name: _room(len(table), draws, kinds[name].dtype) for name in masks}
+    gaps = {name: np.flatnonzero(mask) for name, mask in masks.items()}
+    answers = {name: _room(len(gap), draws, kinds[name].dtype) for name, gap in gaps.items()}
     wanted, count = torch.from_numpy(np.flatnonzero(some)), max(num_samples, draws)
     with seeded(seed):
         for drawn in weighted_draws(model.eval(), rows, wanted, count, progress, alike, refine):
@@ -82,38 +83,37 @@ def impute_table(
                         mean, variance, drawn_cells = (part[:, here, number] for part in (*moments, samples))
                         shares = partial(_probabilities, distribution, number, here)
                         part = ElementDraws(drawn.weights[:, here], mean, variance, drawn_cells, shares)
-                        _put(answers[name], numbers[places], kinds[name].answer(part))
+                        _put(answers[name], gaps[name].searchsorted(numbers[places]), kinds[name].answer(part))
         for name in others:
-            if name in masks:
-                numbers = np.flatnonzero(masks[name])
-                rest = rows[torch.from_numpy(numbers)].only([other for other in model.names if other != name])
-                _put(answers[name], numbers, kinds[name].answer(model, name, rest, draws))
-    return _written(table, spec, masks, answers, draws)
+            if name in gaps:
+                rest = rows[torch.from_numpy(gaps[name])].only([other for other in model.names if other != name])
+                _put(answers[name], slice(None), kinds[name].answer(model, name, rest, draws))
+    return _written(table, spec, gaps, answers, draws)
 
 
 def _probabilities(distribution: RecordDistribution, element: int, rows: Tensor) -> Tensor:
     return distribution.probabilities(element)[:, rows]
 
 
-def _room(num_rows: int, draws: int, dtype: Any) -> Answer:
-    """Arrays for the answers of a column, made at once: small ones made in between would leave memory in pieces."""
-    value, low, high = (np.empty(num_rows, dtype) for _ in range(3))
-    return Answer(value, np.empty(num_rows), low, high, np.empty((draws, num_rows), dtype))
+def _room(count: int, draws: int, dtype: Any) -> Answer:
+    """Arrays for a column's missing cells, made at once: small ones made in between would leave memory in pieces."""
+    value, low, high = (np.empty(count, dtype) for _ in range(3))
+    return Answer(value, np.empty(count), low, high, np.empty((draws, count), dtype))
 
 
-def _put(answer: Answer, rows: np.ndarray, part: Answer) -> None:
+def _put(answer: Answer, places: np.ndarray | slice, part: Answer) -> None:
     for own, new in zip(answer, part, strict=True):
-        own[..., rows] = new if own.ndim == 1 else new[: len(own)]
+        own[..., places] = new if own.ndim == 1 else new[: len(own)]
 
 
 def _written(
-    table: Table, spec: TableSpec, masks: Mapping[str, np.ndarray], answers: Mapping[str, Answer], draws: int
+    table: Table, spec: TableSpec, gaps: Mapping[str, np.ndarray], answers: Mapping[str, Answer], draws: int
 ) -> Filled:
     frames = [table.frame.copy() for _ in range(1 + draws)]
     lines = []
-    for name, missing in masks.items():
-        kind, cells, rows = kind_of(spec.columns[name]), table.cells(name), np.flatnonzero(missing)
-        value, sd, low, high, samples = (part[..., rows] for part in answers[name])
+    for name, rows in gaps.items():
+        kind, cells = kind_of(spec.columns[name]), table.cells(name)
+        value, sd, low, high, samples = answers[name]
         for frame, filled in zip(frames, [value, *samples], strict=True):
             frame[name] = kind.put(cells, rows, filled)
         shown = {what: kind.shown(part) for what, part in (("value", value), ("low", low), ("high", high))}
