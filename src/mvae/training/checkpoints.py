@@ -75,12 +75,12 @@ class Checkpoints:
         return found
 
 
-def finished_epochs(run: Path, spec: ModelSpec | None = None) -> int:
+def finished_epochs(run: Path, model: MultimodalVAE | ModelSpec | None = None) -> int:
     """The number of epochs that a run has finished.
 
-    A `RunError` if an earlier version or something else wrote them, or if they are not of the model of that spec.
+    A `RunError` if an earlier version or something else wrote them, or if they are not of that model.
     """
-    _, last = _readable((run / FOLDER / name for name in (LAST, PREVIOUS)), spec, only_history=True)
+    _, last = _readable((run / FOLDER / name for name in (LAST, PREVIOUS)), model, only_history=True)
     if last is not None:
         return len(last.history)
     if (run / FOLDER / EARLIER).exists():

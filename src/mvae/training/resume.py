@@ -12,7 +12,7 @@ from mvae.config.specs import DataSpec, ModelSpec, OwnRunSpec, RunSpec, parse
 from mvae.data.sources import SOURCES
 from mvae.files import RunError, shortened
 from mvae.models import METHODS, MultimodalVAE
-from mvae.training.checkpoints import LAST, Checkpoints, finished_epochs
+from mvae.training.checkpoints import finished_epochs
 
 __all__ = ["check_resumed", "resumed"]
 
@@ -59,13 +59,11 @@ def _may_be_same(source: str | None, data: DataSpec) -> bool:
 def check_resumed(folder: Path | None, spec: OwnRunSpec, model: MultimodalVAE) -> None:
     """Refuse to continue a run of `mvae.train` with another model or other options than it has; epochs may be more.
 
-    The model gets the weights of the last checkpoint. A `RunError` names what differs.
+    A `RunError` names what differs.
     """
     folder = _named(folder)
     _refuse_other(folder, *(one.model_dump(mode="json") for one in (read_spec(folder, own=True), spec)))
-    _refuse_fewer(folder, spec.training.epochs)
-    if (last := Checkpoints(folder).read(LAST, model)) is not None:
-        model.load_state_dict(last.weights)
+    _refuse_fewer(folder, spec.training.epochs, model)
 
 
 def _named(folder: Path | None) -> Path:
@@ -90,7 +88,7 @@ def _differing(old: Any, new: Any, place: tuple[str, ...] = ()) -> Iterator[tupl
         yield place, old, new
 
 
-def _refuse_fewer(folder: Path, epochs: int, model: ModelSpec | None = None) -> None:
+def _refuse_fewer(folder: Path, epochs: int, model: MultimodalVAE | ModelSpec) -> None:
     done = finished_epochs(folder, model)
     if epochs < done:
         raise RunError(f"{folder} has {done} epochs already; it cannot be resumed with training.epochs = {epochs}")
