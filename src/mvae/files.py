@@ -64,9 +64,8 @@ def shortened(text: object, most: int = 200) -> str:
 def opened(path: Path | zipfile.Path) -> Iterator[IO[bytes]]:
     """A regular file, or one in a zip, open for reading; else a FileNotFoundError, or a `RunError` that says why."""
     try:
-        zipped = isinstance(path, zipfile.Path)
         with path.open("rb") if isinstance(path, zipfile.Path) else open(path, "rb", opener=_at_once) as file:
-            if not zipped and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            if isinstance(path, Path) and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise OSError("it is no regular file")
             yield file
     except FileNotFoundError:

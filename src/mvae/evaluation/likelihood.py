@@ -287,9 +287,7 @@ def importance_draws(
         raise ValueError(f"prior_share: expected a number from 0 to below 1, got {prior_share}")
     if num_samples < 2:
         raise ValueError(f"num_samples: expected at least 2, got {num_samples}")
-    for name in (*scored, *proposal):
-        if name not in model.names:
-            raise ValueError(f"unknown modality '{name}'; this model has {', '.join(model.names)}")
+    for name in model.known((*scored, *proposal)):
         if name in scored and name not in model.modalities:
             raise ValueError(f"this model is given '{name}' and has no likelihood of it")
     table = torch.tensor([[name in scored for name in model.names]])
