@@ -129,15 +129,20 @@ def summary(cells: list[dict[str, Any]]) -> str:
     return markdown_table([*heads, "decoder, nats", "importance, nats", "ahead / behind"], rows)
 
 
+def begun(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The options of a benchmark, with the folder of its results, and the origin of what it measures on one thread."""
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    return options, provenance() | {"command": " ".join([parser.prog, *sys.argv[1:]])}
+
+
 def main() -> None:
     """Train each setting at each seed, score both estimators, and write what was found."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.classifiers", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="choices of labelled rows (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    made_by = provenance() | {"command": " ".join(["python -m benchmarks.classifiers", *sys.argv[1:]])}
-    options.out.mkdir(parents=True, exist_ok=True)
+    options, made_by = begun(parser)
     cells: list[dict[str, Any]] = []
     for seed in range(options.seeds):
         for setting, train in SETTINGS.items():

@@ -7,16 +7,14 @@ model the exact value is known.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 
 import mvae
-from benchmarks.classifiers import SETTINGS
+from benchmarks.classifiers import SETTINGS, begun
 from mvae.batch import Batch
 from mvae.data.sources import load_dataset
 from mvae.evaluation.likelihood import log_likelihood
@@ -24,7 +22,6 @@ from mvae.export import markdown_table
 from mvae.files import write_json
 from mvae.linear_gaussian import draws, exact_log_likelihood, linear_gaussian
 from mvae.models import MultimodalVAE
-from paper.results import provenance
 
 SHARES = (0.0, 0.1, 0.25, 0.5)
 ROWS, SAMPLES = 100, 1000
@@ -87,11 +84,7 @@ def summary(cells: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Score each case by each share, and write what was found."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.proposals", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    made_by = provenance() | {"command": " ".join(["python -m benchmarks.proposals", *sys.argv[1:]])}
-    options.out.mkdir(parents=True, exist_ok=True)
+    options, made_by = begun(parser)
     cells: list[dict[str, Any]] = []
     for case in cases():
         cells += [cell for share in SHARES for cell in scores(case, share)]
