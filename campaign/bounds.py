@@ -47,7 +47,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
 
 @kind("sizes in a config: within 2 s and 100 MB of a bare load", 2)
 def sizes(world: World) -> Iterator[tuple[str, Case]]:
-    """Of latent spaces, layers, modalities and categories."""
+    """Latent spaces, layers, modalities and categories that are far too many."""
 
     def networks(hidden: list[int], model: Any) -> None:
         for modality in model["modalities"].values():

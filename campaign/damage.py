@@ -284,7 +284,7 @@ def as_arrow(place: Path, times: int = 1) -> Path:
 
 @kind("damaged Arrow, Parquet and Feather, lying metadata", 4)
 def damaged_columns(world: World) -> Iterator[tuple[str, Case]]:
-    """As shards and as tables."""
+    """Read as shards and as tables."""
 
     def case(name: str, seed: int, place: Path) -> Verdict:
         rng, path = random.Random(seed), place / "shards/train/rows.parquet"

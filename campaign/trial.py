@@ -30,7 +30,7 @@ NO_END = (-signal.SIGALRM, -signal.SIGXCPU, -signal.SIGKILL)
 LONGEST = 1000
 """Characters of a clear refusal."""
 REPEATED = re.compile(r"(.)\1{200}")
-"""What a file holds, too much of it: the long texts of the campaign are of one character."""
+"""Too much of a file in a message: the long texts of the campaign are of one character."""
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.chmod", "os.fsync", "shutil.move", "shutil.copyfile")
 
 
@@ -144,7 +144,7 @@ def start(
 
 
 def run(act: Act, place: Path, idle: float = 6, **options: Any) -> Ended:
-    """As `start`, to its end."""
+    """Call `act` in a forked process, as `start` does, and wait for its end."""
     return start(act, place, **options).end(idle)
 
 
@@ -206,7 +206,7 @@ def judged(
 
 
 def at_event(number: int, watched: str, act: Callable[[], Any]) -> Callable[[], None]:
-    """What to call before a trial so that `act` is called before its n-th use of a file in a folder."""
+    """A function for `before`: it has `act` called before the n-th use of a file in a folder."""
 
     def prepare() -> None:
         seen, top, fsync, busy = [0], f"{Path.cwd() / watched}/", os.fsync, [False]
@@ -233,7 +233,7 @@ def at_event(number: int, watched: str, act: Callable[[], Any]) -> Callable[[], 
 
 
 def at_time(seconds: float, number: int = signal.SIGKILL) -> Callable[[], None]:
-    """What to call before a trial so that it gets a signal once it has used so much processor time."""
+    """A function for `before`: it has a signal sent once so much processor time is used."""
 
     def prepare() -> None:
         if number != signal.SIGKILL:

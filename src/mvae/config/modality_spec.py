@@ -30,7 +30,7 @@ from mvae.networks.transformer import TransformerDecoder, TransformerFeatures
 __all__ = ["DECODERS", "ENCODERS", "CategoricalSpec", "ModalitySpec", "RecordSpec", "Size", "Spec", "StringSpec"]
 
 Size = Annotated[int, Field(gt=0, le=2**16)]
-"""Of a layer, or of z."""
+"""The width of a layer, or the dimension of z."""
 Classes = Annotated[int, Field(ge=2, le=10**6)]
 LARGEST = 10**8
 """Numbers of a modality's observation, for each class where it has any."""
